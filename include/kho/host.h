@@ -1,0 +1,17 @@
+/* A host: the tree that all verbs on machines, pools and volumes work on. Machines are in kho/domain.h, pools
+ * and volumes in kho/storage.h. */
+#ifndef KHO_HOST_H
+#define KHO_HOST_H
+
+#include <kho/error.h>
+#include <kho/job.h>
+
+typedef struct KhoHost KhoHost;
+
+/* @root: the tree's folder, or NULL for the system tree (uid 0) or the user's. Makes what is missing of it.
+ * Takes no lock; cheap (under a millisecond). */
+KHO_PUBLIC KhoHost *kho_host_open(const char *root, GError **error);
+KHO_PUBLIC void kho_host_free(KhoHost *host);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KhoHost, kho_host_free)
+
+#endif

@@ -1,0 +1,153 @@
+/* Disk images: open with their backing chains, read, write, map, create, convert, resize, check.
+ * Here lives what a program does with one image; pools and volumes live in kho/host.h. */
+#ifndef KHO_IMAGE_H
+#define KHO_IMAGE_H
+
+#include <kho/error.h>
+#include <kho/job.h>
+
+typedef struct KhoImage KhoImage;
+
+/* Decides whether a path found inside an image (its backing file) may be opened: FALSE with KHO_ERROR_DENIED
+ * refuses. @path is absolute, resolved against the folder of @referrer. */
+typedef struct KhoImageGate {
+    gboolean (*admit)(const char *path, const char *referrer, gpointer data, GError **error);
+    gpointer data;
+} KhoImageGate;
+
+/* The gate for images that the person at the keyboard named and vouches for. A NULL gate refuses every path. */
+KHO_PUBLIC extern const KhoImageGate kho_image_gate_open;
+
+typedef enum {
+    KHO_IMAGE_READ = 0,
+    KHO_IMAGE_WRITE = 1 << 0,
+    KHO_IMAGE_NO_BACKING = 1 << 1, /* this file alone; holes read as zeros */
+    KHO_IMAGE_NO_LOCK = 1 << 2,    /* read although another process writes: what is read may be torn */
+    KHO_IMAGE_IDLE_LOCK = 1 << 3,  /* only headers will be read: any holder is fine (info of a running machine) */
+} KhoImageFlags;
+
+typedef enum { KHO_MAP_HOLE, KHO_MAP_ZERO, KHO_MAP_DATA, KHO_MAP_COMPRESSED } KhoMapKind;
+
+/* A stretch of the virtual disk of one kind, in one file of the chain. */
+typedef struct KhoMapEntry {
+    guint64 start_bytes, length_bytes;
+    guint64 host_offset_bytes; /* valid when has_offset */
+    guint depth;               /* 0: the image itself, 1: its backing file, ... */
+    KhoMapKind kind;           /* HOLE: in no file of the chain */
+    gboolean has_offset;
+    const char *path;          /* the file at that depth; valid while the image is open */
+} KhoMapEntry;
+
+/**
+ * kho_image_open:
+ * @path: a file or block device
+ * @format: "raw", "qcow2", or NULL to probe; guest-writable files are opened with their format stated
+ * @gate: admits the backing files; NULL refuses them
+ *
+ * Opens the image and its whole chain, taking QEMU's byte-range locks on each file (exclusive intent on the
+ * image itself with KHO_IMAGE_WRITE, shared on backing files). Reads headers only.
+ *
+ * Returns: NULL with KHO_ERROR_NOT_FOUND, _BUSY (names machine, pid and command of the holder where they can be
+ * known), _DENIED, _INVALID (another format; the chain loops), _CORRUPT, _UNSUPPORTED, _IO.
+ */
+KHO_PUBLIC KhoImage *kho_image_open(const char *path, const char *format, KhoImageFlags flags, const KhoImageGate *gate,
+                                    GError **error);
+/* Flushes when writable, releases the locks, frees in every case; FALSE when the flush failed. */
+KHO_PUBLIC gboolean kho_image_close(KhoImage *image, GError **error);
+/* The same, with a warning instead of an error: for cleanup on failing paths. */
+KHO_PUBLIC void kho_image_free(KhoImage *image);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KhoImage, kho_image_free)
+
+KHO_PUBLIC guint64 kho_image_size_bytes(const KhoImage *image);
+KHO_PUBLIC const char *kho_image_format(const KhoImage *image);
+KHO_PUBLIC const char *kho_image_path(const KhoImage *image);
+/* The next image of the chain, or NULL; owned by @image. */
+KHO_PUBLIC KhoImage *kho_image_backing(const KhoImage *image);
+
+/* [off, off + len) must lie within the virtual disk (KHO_ERROR_INVALID). A write is durable after flush only.
+ * Safe from several threads at once, except that overlapping writes have no order. */
+KHO_PUBLIC gboolean kho_image_read(KhoImage *image, guint64 off, void *buf, gsize len, GError **error);
+KHO_PUBLIC gboolean kho_image_write(KhoImage *image, guint64 off, const void *buf, gsize len, GError **error);
+KHO_PUBLIC gboolean kho_image_zero(KhoImage *image, guint64 off, guint64 len, GError **error);
+KHO_PUBLIC gboolean kho_image_flush(KhoImage *image, GError **error);
+
+/* What lies at @off in the whole chain; adjoining stretches of one kind, depth and place are joined. */
+KHO_PUBLIC gboolean kho_image_map(KhoImage *image, guint64 off, guint64 max_bytes, KhoMapEntry *entry, GError **error);
+
+typedef struct KhoImageSnapshot {
+    char *id, *name;
+    guint64 vm_state_bytes, size_bytes, vm_clock_ns;
+    gint64 date_s, date_ns;
+} KhoImageSnapshot;
+
+typedef struct KhoImageInfo {
+    char *path, *format;
+    guint64 virtual_bytes, actual_bytes /* disk space in use */, file_bytes /* apparent size */;
+    guint32 cluster_bytes;
+    char *backing_file, *full_backing_path, *backing_format; /* NULL where there is none or it is not stated */
+    guint qcow2_version, refcount_bits;
+    const char *compression;
+    gboolean lazy_refcounts, dirty, corrupt, encrypted, extended_l2;
+    GPtrArray *snapshots; /* of KhoImageSnapshot */
+} KhoImageInfo;
+
+/* Reads the headers of one file; never its backing file. Works on an image in use. */
+KHO_PUBLIC gboolean kho_image_info(const char *path, const char *format, KhoImageInfo *info, GError **error);
+KHO_PUBLIC void kho_image_info_clear(KhoImageInfo *info);
+
+typedef enum {
+    KHO_PREALLOC_OFF,
+    KHO_PREALLOC_METADATA, /* qcow2: all tables made, data sparse */
+    KHO_PREALLOC_FALLOC,   /* space reserved, not zeroed (thick-lazy) */
+    KHO_PREALLOC_FULL,     /* zeros written (thick-eager) */
+} KhoPrealloc;
+
+typedef struct KhoImageCreate {
+    const char *format;         /* "raw" or "qcow2" */
+    guint64 size_bytes;         /* 0 with a backing file: its size */
+    KhoPrealloc prealloc;
+    const char *backing_file;   /* as it shall stand in the header; relative to the image's folder */
+    const char *backing_format; /* required with backing_file */
+    guint32 cluster_bytes;      /* 0: 65536 */
+    guint qcow2_version;        /* 0: 3 */
+    guint refcount_bits;        /* 0: 16 */
+    gboolean lazy_refcounts;
+    const char *compression;    /* NULL: zlib */
+    mode_t mode;                /* 0: 0644 less the umask */
+    gboolean overwrite;         /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */
+} KhoImageCreate;
+
+/* Makes an image beside its place and renames it in when it is whole and durable; a failure or a cancel leaves
+ * nothing. KHO_ERROR_NO_SPACE where the space reserved does not fit, before anything is written. */
+KHO_PUBLIC gboolean kho_image_create(const char *path, const KhoImageCreate *options, const KhoImageGate *gate,
+                                     const KhoJob *job, GError **error);
+
+typedef struct KhoImageConvert {
+    const char *source_format;   /* NULL: probe */
+    KhoImageFlags source_flags;  /* KHO_IMAGE_NO_LOCK where wanted */
+    KhoImageCreate target;       /* size_bytes 0: the source's; with backing_file only what differs is copied */
+    guint workers;               /* 0: as many as processors, at most 8 */
+    gboolean keep_zeros;         /* do not look for zeros in data */
+} KhoImageConvert;
+
+KHO_PUBLIC gboolean kho_image_convert(const char *source, const char *target, const KhoImageConvert *options,
+                                      const KhoImageGate *gate, const KhoJob *job, GError **error);
+
+/* Grows, or shrinks where @may_shrink says that the data past the end may go (KHO_ERROR_INVALID otherwise). */
+KHO_PUBLIC gboolean kho_image_resize(const char *path, const char *format, guint64 size_bytes, gboolean may_shrink,
+                                     KhoPrealloc prealloc, const KhoImageGate *gate, const KhoJob *job, GError **error);
+
+typedef struct KhoImageCheck {
+    guint64 corruptions, leaks, check_errors, corruptions_fixed, leaks_fixed;
+    guint64 total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters, image_end_offset_bytes;
+    GPtrArray *messages; /* of char *: one line a finding */
+} KhoImageCheck;
+
+typedef enum { KHO_REPAIR_NONE, KHO_REPAIR_LEAKS, KHO_REPAIR_ALL } KhoRepair;
+
+/* TRUE when the check ran, whatever it found; raw images have nothing to check (KHO_ERROR_UNSUPPORTED). */
+KHO_PUBLIC gboolean kho_image_check(const char *path, const char *format, KhoRepair repair, KhoImageFlags flags,
+                                    KhoImageCheck *result, const KhoJob *job, GError **error);
+KHO_PUBLIC void kho_image_check_clear(KhoImageCheck *result);
+
+#endif

@@ -1,0 +1,224 @@
+#include "base/fd.h"
+
+#include "base/error.h"
+#include "base/num.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+void
+fd_clear(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+int
+fd_open_at(int dirfd, const char *path, int flags, mode_t mode, GError **error)
+{
+    int fd;
+
+    do
+        fd = openat(dirfd, path, flags | O_CLOEXEC, mode);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0)
+        fail_errno(error, errno, "cannot open %s", path);
+    return fd;
+}
+
+int
+fd_open(const char *path, int flags, mode_t mode, GError **error)
+{
+    return fd_open_at(AT_FDCWD, path, flags, mode, error);
+}
+
+gboolean
+fd_close(int *fd, const char *label, GError **error)
+{
+    /* On Linux the descriptor is gone even when close fails, so it is never tried twice. */
+    if (close(fd_steal(fd)) != 0 && errno != EINTR)
+        return fail_errno(error, errno, "cannot close %s", label);
+    return TRUE;
+}
+
+gboolean
+fd_pread_full(int fd, void *buf, gsize len, guint64 off, const char *label, GError **error)
+{
+    char *to = buf;
+
+    while (len > 0) {
+        gssize n = pread(fd, to, len, (off_t) off);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_errno(error, errno, "cannot read %s at byte %" G_GUINT64_FORMAT, label, off);
+        if (n == 0)
+            return fail(error, KHO_ERROR_IO, "cannot read %s: it ends at byte %" G_GUINT64_FORMAT, label, off);
+        to += n;
+        off += (guint64) n;
+        len -= (gsize) n;
+    }
+    return TRUE;
+}
+
+gboolean
+fd_pwrite_full(int fd, const void *buf, gsize len, guint64 off, const char *label, GError **error)
+{
+    const char *from = buf;
+
+    while (len > 0) {
+        gssize n = pwrite(fd, from, len, (off_t) off);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_errno(error, errno, "cannot write %s at byte %" G_GUINT64_FORMAT, label, off);
+        from += n;
+        off += (guint64) n;
+        len -= (gsize) n;
+    }
+    return TRUE;
+}
+
+gboolean
+fd_write_full(int fd, const void *buf, gsize len, const char *label, GError **error)
+{
+    const char *from = buf;
+
+    while (len > 0) {
+        gssize n = write(fd, from, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_errno(error, errno, "cannot write %s", label);
+        from += n;
+        len -= (gsize) n;
+    }
+    return TRUE;
+}
+
+char *
+fd_read_all(int fd, gsize max_bytes, gsize *len, const char *label, GError **error)
+{
+    g_autoptr(GByteArray) all = g_byte_array_new();
+    guint8 chunk[16384];
+
+    for (;;) {
+        gssize n = read(fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            fail_errno(error, errno, "cannot read %s", label);
+            return NULL;
+        }
+        if (n == 0)
+            break;
+        if ((gsize) n > max_bytes - all->len) {
+            fail(error, KHO_ERROR_INVALID, "%s is larger than %" G_GSIZE_FORMAT " bytes", label, max_bytes);
+            return NULL;
+        }
+        g_byte_array_append(all, chunk, (guint) n);
+    }
+    if (len)
+        *len = all->len;
+    g_byte_array_append(all, (const guint8 *) "", 1);
+    return (char *) g_byte_array_free(g_steal_pointer(&all), FALSE);
+}
+
+char *
+fd_read_file(const char *path, gsize max_bytes, gsize *len, GError **error)
+{
+    fd_auto int fd = fd_open(path, O_RDONLY, 0, error);
+
+    return fd < 0 ? NULL : fd_read_all(fd, max_bytes, len, path, error);
+}
+
+gboolean
+fd_sync(int fd, const char *label, GError **error)
+{
+    return fsync(fd) == 0 || fail_errno(error, errno, "cannot flush %s", label);
+}
+
+gboolean
+fd_sync_data(int fd, const char *label, GError **error)
+{
+    return fdatasync(fd) == 0 || fail_errno(error, errno, "cannot flush %s", label);
+}
+
+gboolean
+fd_sync_parent(const char *path, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    fd_auto int fd = fd_open(folder, O_RDONLY | O_DIRECTORY, 0, error);
+
+    return fd >= 0 && fd_sync(fd, folder, error);
+}
+
+gboolean
+fd_truncate(int fd, guint64 bytes, const char *label, GError **error)
+{
+    if (bytes > NUM_OFFSET_MAX)
+        return fail(error, KHO_ERROR_INVALID, "cannot resize %s: %" G_GUINT64_FORMAT " bytes is too large", label, bytes);
+    while (ftruncate(fd, (off_t) bytes) != 0)
+        if (errno != EINTR)
+            return fail_errno(error, errno, "cannot resize %s to %" G_GUINT64_FORMAT " bytes", label, bytes);
+    return TRUE;
+}
+
+gboolean
+fd_stat(int fd, struct stat *st, const char *label, GError **error)
+{
+    return fstat(fd, st) == 0 || fail_errno(error, errno, "cannot look at %s", label);
+}
+
+static struct flock
+range_lock(guint64 off, guint64 len, short type)
+{
+    return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t) off, .l_len = (off_t) len };
+}
+
+gboolean
+fd_lock_range(int fd, guint64 off, guint64 len, gboolean exclusive, const char *label, GError **error)
+{
+    struct flock lock = range_lock(off, len, exclusive ? F_WRLCK : F_RDLCK);
+
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+        return TRUE;
+    if (errno == EAGAIN || errno == EACCES)
+        return fail(error, KHO_ERROR_BUSY, "%s is locked by another process", label);
+    return fail_errno(error, errno, "cannot lock %s", label);
+}
+
+gboolean
+fd_unlock_range(int fd, guint64 off, guint64 len, const char *label, GError **error)
+{
+    struct flock lock = range_lock(off, len, F_UNLCK);
+
+    return fcntl(fd, F_OFD_SETLK, &lock) == 0 || fail_errno(error, errno, "cannot unlock %s", label);
+}
+
+gboolean
+fd_lock_probe(int fd, guint64 off, guint64 len, gboolean exclusive, gboolean *held, const char *label, GError **error)
+{
+    struct flock lock = range_lock(off, len, exclusive ? F_WRLCK : F_RDLCK);
+
+    if (fcntl(fd, F_OFD_GETLK, &lock) != 0)
+        return fail_errno(error, errno, "cannot probe the locks of %s", label);
+    *held = lock.l_type != F_UNLCK;
+    return TRUE;
+}
+
+gboolean
+fd_flock(int fd, const char *label, GError **error)
+{
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK)
+            return fail(error, KHO_ERROR_BUSY, "%s is locked by another process", label);
+        if (errno != EINTR)
+            return fail_errno(error, errno, "cannot lock %s", label);
+    }
+    return TRUE;
+}

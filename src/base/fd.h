@@ -1,0 +1,60 @@
+/* File descriptors: every raw system call on files that kho makes, wrapped and tested once. All descriptors
+ * are opened O_CLOEXEC. Errors name the path or label given. */
+#ifndef KHO_BASE_FD_H
+#define KHO_BASE_FD_H
+
+#include <glib.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+/* An owned descriptor that closes itself: `fd_auto int fd = -1;` */
+void fd_clear(int *fd);
+#define fd_auto __attribute__((cleanup(fd_clear)))
+
+/* Hands the descriptor over: returns it and leaves -1. */
+static inline int
+fd_steal(int *fd)
+{
+    int stolen = *fd;
+    *fd = -1;
+    return stolen;
+}
+
+/* open(2) with O_CLOEXEC added, relative to @dirfd (AT_FDCWD for none); -1 with @error (code by errno) on failure. */
+int fd_open_at(int dirfd, const char *path, int flags, mode_t mode, GError **error);
+int fd_open(const char *path, int flags, mode_t mode, GError **error);
+
+/* Closes and reports a late write error. *fd is -1 afterwards in any case. */
+gboolean fd_close(int *fd, const char *label, GError **error);
+
+/* Exactly @len bytes at @off, going on after short transfers and EINTR. fd_pread_full fails with KHO_ERROR_IO
+ * ("ends at byte N") when the file ends first. */
+gboolean fd_pread_full(int fd, void *buf, gsize len, guint64 off, const char *label, GError **error);
+gboolean fd_pwrite_full(int fd, const void *buf, gsize len, guint64 off, const char *label, GError **error);
+gboolean fd_write_full(int fd, const void *buf, gsize len, const char *label, GError **error);
+
+/* The whole rest of a descriptor, at most @max_bytes (KHO_ERROR_INVALID beyond); NUL-terminated for comfort. */
+char *fd_read_all(int fd, gsize max_bytes, gsize *len, const char *label, GError **error);
+/* Opens, reads, closes. */
+char *fd_read_file(const char *path, gsize max_bytes, gsize *len, GError **error);
+
+gboolean fd_sync(int fd, const char *label, GError **error);      /* fsync */
+gboolean fd_sync_data(int fd, const char *label, GError **error); /* fdatasync */
+/* fsync of the folder that holds @path, so that a create, rename or unlink in it is durable. */
+gboolean fd_sync_parent(const char *path, GError **error);
+
+gboolean fd_truncate(int fd, guint64 bytes, const char *label, GError **error);
+gboolean fd_stat(int fd, struct stat *st, const char *label, GError **error);
+
+/* OFD byte-range locks (F_OFD_SETLK): exclusive or shared over [off, off + len). Never blocks: FALSE with
+ * KHO_ERROR_BUSY when another open file description holds a conflicting one. */
+gboolean fd_lock_range(int fd, guint64 off, guint64 len, gboolean exclusive, const char *label, GError **error);
+gboolean fd_unlock_range(int fd, guint64 off, guint64 len, const char *label, GError **error);
+/* F_OFD_GETLK: *held says whether a lock of this kind would conflict with another description's. */
+gboolean fd_lock_probe(int fd, guint64 off, guint64 len, gboolean exclusive, gboolean *held, const char *label,
+                       GError **error);
+
+/* flock(2), exclusive, never blocks: KHO_ERROR_BUSY when another description holds it. */
+gboolean fd_flock(int fd, const char *label, GError **error);
+
+#endif

@@ -1,0 +1,142 @@
+/* The vocabulary of "map, then move": guest and host addresses, runs, and the contract of an image format.
+ * A format (raw/, qcow2/) answers where guest bytes live and changes that answer safely; it never follows a
+ * backing file and never moves guest data: image/ does both. One const table per format; image/format.c holds
+ * the list and the checked dispatcher. */
+#ifndef KHO_BLOCK_MAP_H
+#define KHO_BLOCK_MAP_H
+
+#include "block/blk.h"
+
+typedef struct { guint64 bytes; } GuestOff; /* from the start of the virtual disk */
+typedef struct { guint64 bytes; } HostOff;  /* from the start of the image file */
+
+static inline GuestOff
+guest_off(guint64 bytes)
+{
+    return (GuestOff){ bytes };
+}
+
+static inline HostOff
+host_off(guint64 bytes)
+{
+    return (HostOff){ bytes };
+}
+
+typedef enum {
+    RUN_HOLE,       /* not in this image: the backing image, or zeros where there is none */
+    RUN_ZERO,       /* reads as zeros, whatever the backing image holds */
+    RUN_DATA,       /* bytes at @host */
+    RUN_COMPRESSED, /* one cluster, to be read by the format's inflate */
+} RunKind;
+
+typedef struct {
+    RunKind kind;
+    HostOff host;       /* DATA, and ZERO with @allocated: where its space lies; COMPRESSED: where its bytes start */
+    guint64 bytes;      /* length on the guest side; > 0 */
+    gboolean allocated; /* it has space in this file (always for DATA and COMPRESSED) */
+} Run;
+
+/* A place made ready for guest bytes by prepare: the caller writes all of [at, at + bytes) to @host (filling
+ * what the guest did not write from what the range reads as now), then calls commit or abandon. */
+typedef struct {
+    GuestOff at;
+    HostOff host;
+    guint64 bytes;     /* > 0 */
+    gboolean in_place; /* the bytes are already mapped there: commit has nothing to publish, and only the
+                          bytes that the guest wrote need writing */
+} Place;
+
+typedef enum {
+    FORMAT_WRITABLE = 1 << 0,
+    /* The file is not published yet: barriers are left to the one flush before it is renamed into place. */
+    FORMAT_UNPUBLISHED = 1 << 1,
+} FormatFlags;
+
+typedef struct {
+    guint64 id;              /* as the image has it, 0 when not a number */
+    char *id_text, *name;
+    guint64 vm_state_bytes, guest_bytes;
+    gint64 date_s, date_ns;  /* since 1970 */
+    guint64 vm_clock_ns;
+    gint64 icount;           /* -1: not recorded */
+} FormatSnapshot;
+
+/* What the headers say. Freed by format_info_clear (image/format.c). */
+typedef struct {
+    guint64 guest_bytes;
+    guint32 cluster_bytes;       /* 0: the format has none */
+    char *backing_file;          /* as written in the header, or NULL */
+    char *backing_format;        /* or NULL: not stated */
+    guint version;               /* qcow2: 2 or 3 */
+    guint refcount_bits;         /* qcow2 */
+    const char *compression;     /* "zlib", "zstd", or NULL; static */
+    gboolean lazy_refcounts, dirty, corrupt, extended_l2, encrypted, has_data_file;
+    GPtrArray *snapshots;        /* of FormatSnapshot */
+} FormatInfo;
+
+typedef struct {
+    guint64 corruptions;       /* contradictions that may cost data */
+    guint64 leaks;             /* clusters with a reference too many: space only */
+    guint64 check_errors;      /* what could not be looked at */
+    guint64 corruptions_fixed, leaks_fixed;
+    guint64 total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+    guint64 image_end_offset_bytes;
+    GPtrArray *messages;       /* of char *: one line a finding, at most 1000; may be NULL */
+} FormatCheck;
+
+typedef enum { FORMAT_REPAIR_NONE, FORMAT_REPAIR_LEAKS, FORMAT_REPAIR_ALL } FormatRepair;
+
+typedef struct FormatImage FormatImage;
+
+typedef struct {
+    const char *name; /* "raw", "qcow2" */
+
+    /* Does @head (the first @len bytes, up to 512) look like this format? raw never says so. */
+    gboolean (*probe)(const guint8 *head, gsize len);
+
+    /* Opens over @file, which the image owns from here on, on success only. Writes nothing before every check passed. */
+    FormatImage *(*open)(BlkStore *file, FormatFlags flags, GError **error);
+
+    gboolean (*info)(FormatImage *image, FormatInfo *info, GError **error);
+
+    /* Where guest bytes live in this image alone. @at + @max_bytes <= guest size, @max_bytes > 0. */
+    gboolean (*map)(FormatImage *image, GuestOff at, guint64 max_bytes, Run *run, GError **error);
+
+    /* Reads guest bytes [at, at + len) of one compressed cluster (within one RUN_COMPRESSED run). */
+    gboolean (*inflate)(FormatImage *image, GuestOff at, void *buf, gsize len, GError **error);
+
+    /* Makes ready a place for as much of [at, at + max_bytes) as one run can hold: allocates space and holds
+     * it, unmapped. place->at <= at: the place begins and ends at cluster boundaries (the last at the guest
+     * size rounded up to a cluster) unless in_place. The contents of a new place are undefined until written. */
+    gboolean (*prepare)(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
+    /* Publishes the mapping of a place whose bytes have been written. */
+    gboolean (*commit)(FormatImage *image, const Place *place, GError **error);
+    /* Gives an unpublished place back. */
+    void (*abandon)(FormatImage *image, const Place *place);
+
+    /* Makes whole clusters of [at, at + len) read as zeros without moving data. Returns in *done how many bytes
+     * from @at it covered; 0 where @at lies inside a cluster that must be written instead. */
+    gboolean (*zero)(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError **error);
+
+    /* Everything committed before is durable and consistent when it returns TRUE. */
+    gboolean (*flush)(FormatImage *image, GError **error);
+
+    /* Grows (or, where @may_shrink, shrinks) the virtual disk. What is added reads as zeros (a backing file that
+     * is longer than the old size must not show through: the caller zeroes the new part). */
+    gboolean (*resize)(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
+
+    gboolean (*check)(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);
+
+    /* Flushes when writable; then frees in every case. FALSE when the flush failed. */
+    gboolean (*close)(FormatImage *image, GError **error);
+} FormatOps;
+
+/* What every format's image begins with. */
+struct FormatImage {
+    const FormatOps *ops;
+    BlkStore *file; /* owned; where RUN_DATA's host offsets point */
+    guint64 guest_bytes;
+    FormatFlags flags;
+};
+
+#endif
