@@ -24,7 +24,7 @@ make_good(guint8 *buf)
         .reftable_clusters = 1,
         .snapshots = 1,
         .snapshots_off = 4 * CLUSTER,
-        .backing_off = 1024,
+        .backing_off = 1040,
         .backing_bytes = 8,
         .compat = QCOW2_COMPAT_LAZY_REFCOUNTS,
         .refcount_order = 4,
@@ -38,7 +38,7 @@ make_good(guint8 *buf)
     qcow2_extension_append(ext, 0x12345678, "unknown!", 8);
     qcow2_extension_append_feature_names(ext);
     memcpy(buf + 112, ext->data, ext->len);
-    memcpy(buf + 1024, "base.img", 8);
+    memcpy(buf + 1040, "base.img", 8);
 }
 
 /* Each row breaks one byte of the good header and one rule of the spec. */
