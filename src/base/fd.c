@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -172,6 +173,40 @@ gboolean
 fd_stat(int fd, struct stat *st, const char *label, GError **error)
 {
     return fstat(fd, st) == 0 || fail_errno(error, errno, "cannot look at %s", label);
+}
+
+gboolean
+fd_mkdir(const char *path, mode_t mode, GError **error)
+{
+    if (mkdir(path, mode) == 0)
+        return chmod(path, mode) == 0 || fail_errno(error, errno, "cannot set the mode of %s", path);
+    if (errno != EEXIST)
+        return fail_errno(error, errno, "cannot make the folder %s", path);
+    return TRUE;
+}
+
+gboolean
+fd_chmod(int fd, mode_t mode, const char *label, GError **error)
+{
+    return fchmod(fd, mode) == 0 || fail_errno(error, errno, "cannot set the mode of %s", label);
+}
+
+gboolean
+fd_rename(const char *from, const char *to, GError **error)
+{
+    return rename(from, to) == 0 || fail_errno(error, errno, "cannot rename %s to %s", from, to);
+}
+
+gboolean
+fd_unlink(const char *path, GError **error)
+{
+    return unlink(path) == 0 || fail_errno(error, errno, "cannot remove %s", path);
+}
+
+gboolean
+fd_symlink(const char *target, const char *path, GError **error)
+{
+    return symlink(target, path) == 0 || fail_errno(error, errno, "cannot make the link %s", path);
 }
 
 static struct flock

@@ -46,6 +46,14 @@ gboolean fd_sync_parent(const char *path, GError **error);
 gboolean fd_truncate(int fd, guint64 bytes, const char *label, GError **error);
 gboolean fd_stat(int fd, struct stat *st, const char *label, GError **error);
 
+/* mkdir(2) with exactly @mode, whatever the umask; TRUE as well where the folder exists already. */
+gboolean fd_mkdir(const char *path, mode_t mode, GError **error);
+gboolean fd_chmod(int fd, mode_t mode, const char *label, GError **error);
+/* rename(2), unlink(2), symlink(2); none of them is durable before the folder's fsync. */
+gboolean fd_rename(const char *from, const char *to, GError **error);
+gboolean fd_unlink(const char *path, GError **error);
+gboolean fd_symlink(const char *target, const char *path, GError **error);
+
 /* OFD byte-range locks (F_OFD_SETLK): exclusive or shared over [off, off + len). Never blocks: FALSE with
  * KHO_ERROR_BUSY when another open file description holds a conflicting one. */
 gboolean fd_lock_range(int fd, guint64 off, guint64 len, gboolean exclusive, const char *label, GError **error);

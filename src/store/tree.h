@@ -18,25 +18,30 @@ typedef struct {
  * store_tree_open:
  * @root: --root or KHO_ROOT, made absolute; NULL chooses the system tree for uid 0, the user's otherwise
  *
- * Makes the folders that are missing (0711 for run and lib, 0755 etc and log as root; 0700 per user) and checks the tree's version
- * file (lib/version, "1"): KHO_ERROR_UNSUPPORTED when the tree is newer than this kho.
+ * Makes the folders that are missing (0711 for run and lib, 0755 etc and log as root; 0700 per user) and
+ * checks the tree's version file (lib/version, "1"): KHO_ERROR_UNSUPPORTED when the tree is newer than this
+ * kho.
  */
 StoreTree *store_tree_open(const char *root, GError **error);
 void store_tree_free(StoreTree *tree);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreTree, store_tree_free)
 
-/* Names of machines, pools, volumes, networks, snapshots: no slash, NUL or control character, valid UTF-8, not "." or
- * "..", no leading '-' or '.', 1 to 200 bytes. KHO_ERROR_INVALID says which rule @name breaks; @what is "machine", "pool", ... */
+/* Names of machines, pools, volumes, networks, snapshots: no slash, NUL or control character, valid UTF-8,
+ * not "." or
+ * "..", no leading '-' or '.', 1 to 200 bytes. KHO_ERROR_INVALID says which rule @name breaks; @what is
+ * "machine", "pool", ... */
 gboolean store_name_check(const char *name, const char *what, GError **error);
 
 /* Each returns a new string. */
-char *store_path_domain(const StoreTree *tree, const char *name);           /* etc/qemu/NAME.xml */
-char *store_path_domain_autostart(const StoreTree *tree, const char *name); /* etc/qemu/autostart/NAME.xml -> ../NAME.xml */
-char *store_path_pool(const StoreTree *tree, const char *name);             /* etc/storage/NAME.xml */
-char *store_path_pool_autostart(const StoreTree *tree, const char *name);   /* etc/storage/autostart/NAME.xml */
-char *store_path_images(const StoreTree *tree);                             /* lib/images */
-char *store_path_log(const StoreTree *tree, const char *domain);            /* log/qemu/NAME.log */
-char *store_path_domain_run(const StoreTree *tree, const char *name);       /* run/qemu/NAME */
-char *store_path_pool_run(const StoreTree *tree, const char *name);         /* run/storage/NAME.xml: the pool is active */
+char *store_path_domain(const StoreTree *tree, const char *name); /* etc/qemu/NAME.xml */
+char *store_path_domain_autostart(const StoreTree *tree,
+                                  const char *name); /* etc/qemu/autostart/NAME.xml -> ../NAME.xml */
+char *store_path_pool(const StoreTree *tree, const char *name);           /* etc/storage/NAME.xml */
+char *store_path_pool_autostart(const StoreTree *tree, const char *name); /* etc/storage/autostart/NAME.xml */
+char *store_path_images(const StoreTree *tree);                           /* lib/images */
+char *store_path_log(const StoreTree *tree, const char *domain);          /* log/qemu/NAME.log */
+char *store_path_domain_run(const StoreTree *tree, const char *name);     /* run/qemu/NAME */
+char *
+store_path_pool_run(const StoreTree *tree, const char *name); /* run/storage/NAME.xml: the pool is active */
 
 #endif

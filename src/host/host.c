@@ -1,0 +1,29 @@
+#include "host/host.h"
+
+KhoHost *
+kho_host_open(const char *root, GError **error)
+{
+    g_autoptr(StoreTree) tree = store_tree_open(root, error);
+
+    if (!tree)
+        return NULL;
+    KhoHost *host = g_new0(KhoHost, 1);
+    host->tree = g_steal_pointer(&tree);
+    host->wait.timeout_ms = 30 * 1000;
+    return host;
+}
+
+void
+kho_host_set_wait(KhoHost *host, guint timeout_ms, const volatile gint *cancelled)
+{
+    host->wait = (StoreWait){ .timeout_ms = timeout_ms, .cancelled = cancelled };
+}
+
+void
+kho_host_free(KhoHost *host)
+{
+    if (!host)
+        return;
+    store_tree_free(host->tree);
+    g_free(host);
+}
