@@ -5,9 +5,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 void
@@ -58,7 +60,8 @@ fd_pread_full(int fd, void *buf, gsize len, guint64 off, const char *label, GErr
         if (n < 0)
             return fail_errno(error, errno, "cannot read %s at byte %" G_GUINT64_FORMAT, label, off);
         if (n == 0)
-            return fail(error, KHO_ERROR_IO, "cannot read %s: it ends at byte %" G_GUINT64_FORMAT, label, off);
+            return fail(error, KHO_ERROR_IO, "cannot read %s: it ends at byte %" G_GUINT64_FORMAT, label,
+                        off);
         to += n;
         off += (guint64) n;
         len -= (gsize) n;
@@ -162,7 +165,8 @@ gboolean
 fd_truncate(int fd, guint64 bytes, const char *label, GError **error)
 {
     if (bytes > NUM_OFFSET_MAX)
-        return fail(error, KHO_ERROR_INVALID, "cannot resize %s: %" G_GUINT64_FORMAT " bytes is too large", label, bytes);
+        return fail(error, KHO_ERROR_INVALID, "cannot resize %s: %" G_GUINT64_FORMAT " bytes is too large",
+                    label, bytes);
     while (ftruncate(fd, (off_t) bytes) != 0)
         if (errno != EINTR)
             return fail_errno(error, errno, "cannot resize %s to %" G_GUINT64_FORMAT " bytes", label, bytes);
@@ -209,10 +213,68 @@ fd_symlink(const char *target, const char *path, GError **error)
     return symlink(target, path) == 0 || fail_errno(error, errno, "cannot make the link %s", path);
 }
 
+gboolean
+fd_space(int fd, FdSpace how, guint64 off, guint64 len, gboolean *done, const char *label, GError **error)
+{
+    static const int modes[] = { [FD_SPACE_RESERVE] = 0,
+                                 [FD_SPACE_PUNCH] = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                 [FD_SPACE_ZERO] = FALLOC_FL_ZERO_RANGE };
+    int status;
+
+    do
+        status = fallocate(fd, modes[how], (off_t) off, (off_t) len);
+    while (status != 0 && errno == EINTR);
+    /* EINVAL: a block device and a range that is not of whole sectors. */
+    if (status != 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL && errno != ENODEV)
+        return fail_errno(error, errno,
+                          "cannot allocate %" G_GUINT64_FORMAT " bytes of %s at byte %" G_GUINT64_FORMAT, len,
+                          label, off);
+    *done = status == 0;
+    return TRUE;
+}
+
+gboolean
+fd_seek_extent(int fd, gboolean data, guint64 off, guint64 size, guint64 *found, const char *label,
+               GError **error)
+{
+    off_t at = lseek(fd, (off_t) off, data ? SEEK_DATA : SEEK_HOLE);
+
+    if (at >= 0)
+        *found = (guint64) at;
+    else if (errno == ENXIO) /* nothing of the kind before the end */
+        *found = size;
+    else if (errno == EINVAL || errno == EOPNOTSUPP)
+        *found = data ? off : size;
+    else
+        return fail_errno(error, errno, "cannot find the extents of %s", label);
+    return TRUE;
+}
+
+gboolean
+fd_size(int fd, guint64 *bytes, const char *label, GError **error)
+{
+    struct stat st;
+    guint64 device_bytes;
+
+    if (!fd_stat(fd, &st, label, error))
+        return FALSE;
+    if (S_ISREG(st.st_mode)) {
+        *bytes = (guint64) st.st_size;
+        return TRUE;
+    }
+    if (!S_ISBLK(st.st_mode))
+        return fail(error, KHO_ERROR_INVALID, "%s is neither a regular file nor a block device", label);
+    if (ioctl(fd, BLKGETSIZE64, &device_bytes) != 0)
+        return fail_errno(error, errno, "cannot find the size of %s", label);
+    *bytes = device_bytes;
+    return TRUE;
+}
+
 static struct flock
 range_lock(guint64 off, guint64 len, short type)
 {
-    return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t) off, .l_len = (off_t) len };
+    return (
+        struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t) off, .l_len = (off_t) len };
 }
 
 gboolean
@@ -236,7 +298,8 @@ fd_unlock_range(int fd, guint64 off, guint64 len, const char *label, GError **er
 }
 
 gboolean
-fd_lock_probe(int fd, guint64 off, guint64 len, gboolean exclusive, gboolean *held, const char *label, GError **error)
+fd_lock_probe(int fd, guint64 off, guint64 len, gboolean exclusive, gboolean *held, const char *label,
+              GError **error)
 {
     struct flock lock = range_lock(off, len, exclusive ? F_WRLCK : F_RDLCK);
 

@@ -20,7 +20,8 @@ fd_steal(int *fd)
     return stolen;
 }
 
-/* open(2) with O_CLOEXEC added, relative to @dirfd (AT_FDCWD for none); -1 with @error (code by errno) on failure. */
+/* open(2) with O_CLOEXEC added, relative to @dirfd (AT_FDCWD for none); -1 with @error (code by errno) on
+ * failure. */
 int fd_open_at(int dirfd, const char *path, int flags, mode_t mode, GError **error);
 int fd_open(const char *path, int flags, mode_t mode, GError **error);
 
@@ -33,7 +34,8 @@ gboolean fd_pread_full(int fd, void *buf, gsize len, guint64 off, const char *la
 gboolean fd_pwrite_full(int fd, const void *buf, gsize len, guint64 off, const char *label, GError **error);
 gboolean fd_write_full(int fd, const void *buf, gsize len, const char *label, GError **error);
 
-/* The whole rest of a descriptor, at most @max_bytes (KHO_ERROR_INVALID beyond); NUL-terminated for comfort. */
+/* The whole rest of a descriptor, at most @max_bytes (KHO_ERROR_INVALID beyond); NUL-terminated for comfort.
+ */
 char *fd_read_all(int fd, gsize max_bytes, gsize *len, const char *label, GError **error);
 /* Opens, reads, closes. */
 char *fd_read_file(const char *path, gsize max_bytes, gsize *len, GError **error);
@@ -54,13 +56,32 @@ gboolean fd_rename(const char *from, const char *to, GError **error);
 gboolean fd_unlink(const char *path, GError **error);
 gboolean fd_symlink(const char *target, const char *path, GError **error);
 
+/* fallocate(2). FALSE in *done, with TRUE returned, where the file system or device cannot do it for this
+ * range, so that the caller can go another way. */
+typedef enum {
+    FD_SPACE_RESERVE, /* space for the range, growing the file; what was there stays */
+    FD_SPACE_PUNCH,   /* give the space back; reads as zeros; never grows */
+    FD_SPACE_ZERO,    /* reads as zeros with its space reserved, growing the file */
+} FdSpace;
+gboolean
+fd_space(int fd, FdSpace how, guint64 off, guint64 len, gboolean *done, const char *label, GError **error);
+
+/* Where the next data (or hole) at or after @off begins: SEEK_DATA, SEEK_HOLE. The end of a file counts as a
+ * hole; *found is its size where no data follows. Where the system cannot tell, all is data. */
+gboolean fd_seek_extent(int fd, gboolean data, guint64 off, guint64 size, guint64 *found, const char *label,
+                        GError **error);
+
+/* The size of a regular file or block device in bytes; KHO_ERROR_INVALID for anything else. */
+gboolean fd_size(int fd, guint64 *bytes, const char *label, GError **error);
+
 /* OFD byte-range locks (F_OFD_SETLK): exclusive or shared over [off, off + len). Never blocks: FALSE with
  * KHO_ERROR_BUSY when another open file description holds a conflicting one. */
-gboolean fd_lock_range(int fd, guint64 off, guint64 len, gboolean exclusive, const char *label, GError **error);
+gboolean
+fd_lock_range(int fd, guint64 off, guint64 len, gboolean exclusive, const char *label, GError **error);
 gboolean fd_unlock_range(int fd, guint64 off, guint64 len, const char *label, GError **error);
 /* F_OFD_GETLK: *held says whether a lock of this kind would conflict with another description's. */
-gboolean fd_lock_probe(int fd, guint64 off, guint64 len, gboolean exclusive, gboolean *held, const char *label,
-                       GError **error);
+gboolean fd_lock_probe(int fd, guint64 off, guint64 len, gboolean exclusive, gboolean *held,
+                       const char *label, GError **error);
 
 /* flock(2), exclusive, never blocks: KHO_ERROR_BUSY when another description holds it. */
 gboolean fd_flock(int fd, const char *label, GError **error);
