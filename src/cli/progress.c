@@ -1,0 +1,68 @@
+/* The progress line and the cancel flag. */
+#include "cli/progress.h"
+#include "base/num.h"
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static volatile gint cancelled;
+static gint64 started_us;
+static gboolean shown;
+
+static void
+on_signal(int signal_number)
+{
+    g_atomic_int_set(&cancelled, 1);
+}
+
+static void
+show_progress(guint64 done_bytes, guint64 total_bytes, gpointer data)
+{
+    enum { BAR = 30 };
+    char bar[BAR + 1];
+    gint64 now_us = g_get_monotonic_time();
+
+    if (started_us == 0 || done_bytes == 0)
+        started_us = now_us;
+    double seconds = (double) (now_us - started_us) / G_USEC_PER_SEC;
+    if (seconds < 1.0 || total_bytes == 0)
+        return;
+    double share = MIN((double) done_bytes / (double) total_bytes, 1.0);
+    for (int i = 0; i < BAR; i++)
+        bar[i] = i < (int) (share * BAR) ? '=' : ' ';
+    bar[BAR] = '\0';
+    g_autofree char *done = num_format_size(done_bytes);
+    g_autofree char *total = num_format_size(total_bytes);
+    g_autofree char *rate = num_format_size((guint64) ((double) done_bytes / seconds));
+    fprintf(stderr, "\r[%s] %3.0f %%  %s of %s, %s/s, %.0f s left\033[K", bar, share * 100, done, total, rate,
+            share > 0 ? seconds / share - seconds : 0.0);
+    fflush(stderr);
+    shown = TRUE;
+}
+
+void
+progress_clear(void)
+{
+    if (!shown)
+        return;
+    fputs("\r\033[K", stderr);
+    fflush(stderr);
+    shown = FALSE;
+}
+
+const KhoJob *
+progress_start(gboolean show)
+{
+    static KhoJob job;
+    struct sigaction action = { .sa_handler = on_signal };
+    struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+    sigemptyset(&action.sa_mask);
+    sigemptyset(&ignore.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+    job.cancelled = &cancelled;
+    job.progress = show && isatty(STDERR_FILENO) ? show_progress : NULL;
+    return &job;
+}
