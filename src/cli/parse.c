@@ -194,6 +194,7 @@ is_option(const char *word)
     return word[0] == '-' && word[1] != '\0' && !g_ascii_isdigit(word[1]);
 }
 
+/* Called once all options are read, so that a positional given by name is passed over wherever it stood. */
 static gboolean
 give_positional(Target *target, const char *word, GError **error)
 {
@@ -244,6 +245,7 @@ cli_parse(const CliVerb *verb, char *const *words, void *values, CliGlobals *glo
 {
     Target targets[] = { { verb->args ? verb->args : no_args, values, 0 },
                          { cli_global_args, (char *) globals, 0 } };
+    g_autoptr(GPtrArray) by_place = g_ptr_array_new();
     gboolean options_end = FALSE;
     gsize n_args = 0;
 
@@ -256,7 +258,7 @@ cli_parse(const CliVerb *verb, char *const *words, void *values, CliGlobals *glo
         if (!options_end && strcmp(words[i], "--") == 0)
             options_end = TRUE;
         else if (options_end || !is_option(words[i]))
-            took = give_positional(&targets[0], words[i], error) ? 1 : -1;
+            g_ptr_array_add(by_place, words[i]);
         else if (g_str_has_prefix(words[i], "--"))
             took = take_long(targets, G_N_ELEMENTS(targets), &words[i], error);
         else
@@ -269,6 +271,9 @@ cli_parse(const CliVerb *verb, char *const *words, void *values, CliGlobals *glo
     }
     if (globals->help || globals->version)
         return TRUE;
+    for (guint i = 0; i < by_place->len; i++)
+        if (!give_positional(&targets[0], by_place->pdata[i], error))
+            return FALSE;
     if (globals->json && !verb->json)
         return fail(error, KHO_ERROR_INVALID, "--json: %s prints no data", verb->name);
     return fill_fallbacks(&targets[0], error);
