@@ -54,7 +54,7 @@ static const struct {
     { "a -f", NULL, "-f needs a value" },
     { "a -f vmdk", NULL, "'vmdk' is not one of qcow2, raw" },
     { "a -f raw --format=qcow2", NULL, "--format is given twice" },
-    { "a --file b", NULL, "FILE is given twice" },
+    { "--file a --file b", NULL, "FILE is given twice" },
     { "a --force=yes", NULL, "--force takes no value" },
     { "a --count 10", NULL, "--count" },
     { "a --count -1", NULL, "--count" },
