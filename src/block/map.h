@@ -7,8 +7,12 @@
 
 #include "block/blk.h"
 
-typedef struct { guint64 bytes; } GuestOff; /* from the start of the virtual disk */
-typedef struct { guint64 bytes; } HostOff;  /* from the start of the image file */
+typedef struct {
+    guint64 bytes;
+} GuestOff; /* from the start of the virtual disk */
+typedef struct {
+    guint64 bytes;
+} HostOff; /* from the start of the image file */
 
 static inline GuestOff
 guest_off(guint64 bytes)
@@ -31,7 +35,8 @@ typedef enum {
 
 typedef struct {
     RunKind kind;
-    HostOff host;       /* DATA, and ZERO with @allocated: where its space lies; COMPRESSED: where its bytes start */
+    HostOff
+        host; /* DATA, and ZERO with @allocated: where its space lies; COMPRESSED: where its bytes start */
     guint64 bytes;      /* length on the guest side; > 0 */
     gboolean allocated; /* it has space in this file (always for DATA and COMPRESSED) */
 } Run;
@@ -53,35 +58,35 @@ typedef enum {
 } FormatFlags;
 
 typedef struct {
-    guint64 id;              /* as the image has it, 0 when not a number */
+    guint64 id; /* as the image has it, 0 when not a number */
     char *id_text, *name;
     guint64 vm_state_bytes, guest_bytes;
-    gint64 date_s, date_ns;  /* since 1970 */
+    gint64 date_s, date_ns; /* since 1970 */
     guint64 vm_clock_ns;
-    gint64 icount;           /* -1: not recorded */
+    gint64 icount; /* -1: not recorded */
 } FormatSnapshot;
 
 /* What the headers say. Freed by format_info_clear (image/format.c). */
 typedef struct {
     guint64 guest_bytes;
-    guint32 cluster_bytes;       /* 0: the format has none */
-    char *backing_file;          /* as written in the header, or NULL */
-    char *backing_format;        /* or NULL: not stated */
-    guint version;               /* qcow2: 2 or 3 */
-    guint refcount_bits;         /* qcow2 */
-    const char *compression;     /* "zlib", "zstd", or NULL; static */
+    guint32 cluster_bytes;   /* 0: the format has none */
+    char *backing_file;      /* as written in the header, or NULL */
+    char *backing_format;    /* or NULL: not stated */
+    guint version;           /* qcow2: 2 or 3 */
+    guint refcount_bits;     /* qcow2 */
+    const char *compression; /* "zlib", "zstd", or NULL; static */
     gboolean lazy_refcounts, dirty, corrupt, extended_l2, encrypted, has_data_file;
-    GPtrArray *snapshots;        /* of FormatSnapshot */
+    GPtrArray *snapshots; /* of FormatSnapshot */
 } FormatInfo;
 
 typedef struct {
-    guint64 corruptions;       /* contradictions that may cost data */
-    guint64 leaks;             /* clusters with a reference too many: space only */
-    guint64 check_errors;      /* what could not be looked at */
+    guint64 corruptions;  /* contradictions that may cost data */
+    guint64 leaks;        /* clusters with a reference too many: space only */
+    guint64 check_errors; /* what could not be looked at */
     guint64 corruptions_fixed, leaks_fixed;
     guint64 total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
     guint64 image_end_offset_bytes;
-    GPtrArray *messages;       /* of char *: one line a finding, at most 1000; may be NULL */
+    GPtrArray *messages; /* of char *: one line a finding, at most 1000; may be NULL */
 } FormatCheck;
 
 typedef enum { FORMAT_REPAIR_NONE, FORMAT_REPAIR_LEAKS, FORMAT_REPAIR_ALL } FormatRepair;
@@ -94,7 +99,8 @@ typedef struct {
     /* Does @head (the first @len bytes, up to 512) look like this format? raw never says so. */
     gboolean (*probe)(const guint8 *head, gsize len);
 
-    /* Opens over @file, which the image owns from here on, on success only. Writes nothing before every check passed. */
+    /* Opens over @file, which the image owns from here on, on success only. Writes nothing before every check
+     * passed. */
     FormatImage *(*open)(BlkStore *file, FormatFlags flags, GError **error);
 
     gboolean (*info)(FormatImage *image, FormatInfo *info, GError **error);
@@ -107,22 +113,23 @@ typedef struct {
 
     /* Makes ready a place for as much of [at, at + max_bytes) as one run can hold: allocates space and holds
      * it, unmapped. place->at <= at: the place begins and ends at cluster boundaries (the last at the guest
-     * size rounded up to a cluster) unless in_place. The contents of a new place are undefined until written. */
+     * size rounded up to a cluster) unless in_place. The contents of a new place are undefined until written.
+     */
     gboolean (*prepare)(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
     /* Publishes the mapping of a place whose bytes have been written. */
     gboolean (*commit)(FormatImage *image, const Place *place, GError **error);
     /* Gives an unpublished place back. */
     void (*abandon)(FormatImage *image, const Place *place);
 
-    /* Makes whole clusters of [at, at + len) read as zeros without moving data. Returns in *done how many bytes
-     * from @at it covered; 0 where @at lies inside a cluster that must be written instead. */
+    /* Makes whole clusters of [at, at + len) read as zeros without moving data. Returns in *done how many
+     * bytes from @at it covered; 0 where @at lies inside a cluster that must be written instead. */
     gboolean (*zero)(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError **error);
 
     /* Everything committed before is durable and consistent when it returns TRUE. */
     gboolean (*flush)(FormatImage *image, GError **error);
 
-    /* Grows (or, where @may_shrink, shrinks) the virtual disk. What is added reads as zeros (a backing file that
-     * is longer than the old size must not show through: the caller zeroes the new part). */
+    /* Grows (or, where @may_shrink, shrinks) the virtual disk. What is added reads as zeros (a backing file
+     * that is longer than the old size must not show through: the caller zeroes the new part). */
     gboolean (*resize)(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
 
     gboolean (*check)(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);
