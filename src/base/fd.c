@@ -39,6 +39,16 @@ fd_open(const char *path, int flags, mode_t mode, GError **error)
     return fd_open_at(AT_FDCWD, path, flags, mode, error);
 }
 
+int
+fd_dup(int fd, const char *label, GError **error)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (copy < 0)
+        fail_errno(error, errno, "cannot open %s once more", label);
+    return copy;
+}
+
 gboolean
 fd_close(int *fd, const char *label, GError **error)
 {

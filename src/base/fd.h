@@ -25,6 +25,9 @@ fd_steal(int *fd)
 int fd_open_at(int dirfd, const char *path, int flags, mode_t mode, GError **error);
 int fd_open(const char *path, int flags, mode_t mode, GError **error);
 
+/* Another descriptor of the same open file (O_CLOEXEC): offset and locks are shared. */
+int fd_dup(int fd, const char *label, GError **error);
+
 /* Closes and reports a late write error. *fd is -1 afterwards in any case. */
 gboolean fd_close(int *fd, const char *label, GError **error);
 

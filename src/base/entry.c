@@ -1,0 +1,95 @@
+#include "base/entry.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/num.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+int
+entry_make_nameless(int dirfd, mode_t mode, const char *label, GError **error)
+{
+    int fd = openat(dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+
+    /* Kernels and file systems without O_TMPFILE say so in these ways; EISDIR is a kernel that ignores the
+     * flag. */
+    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+        fail(error, KHO_ERROR_UNSUPPORTED, "the file system of %s has no nameless files", label);
+    else if (fd < 0)
+        fail_errno(error, errno, "cannot create %s", label);
+    return fd;
+}
+
+gboolean
+entry_link(int fd, int dirfd, const char *name, const char *label, GError **error)
+{
+    char from[64];
+
+    g_snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, from, dirfd, name, AT_SYMLINK_FOLLOW) == 0
+           || fail_errno(error, errno, "cannot create %s", label);
+}
+
+gboolean
+entry_rename(int dirfd, const char *from, const char *to, gboolean replace, const char *label, GError **error)
+{
+    if (renameat2(dirfd, from, dirfd, to, replace ? 0 : RENAME_NOREPLACE) == 0)
+        return TRUE;
+    if (replace || errno != EINVAL)
+        return fail_errno(error, errno, "cannot create %s", label);
+    /* A file system without RENAME_NOREPLACE: a second name says EEXIST just as atomically. */
+    if (linkat(dirfd, from, dirfd, to, 0) != 0)
+        return fail_errno(error, errno, "cannot create %s", label);
+    return entry_unlink(dirfd, from, label, error);
+}
+
+gboolean
+entry_unlink(int dirfd, const char *name, const char *label, GError **error)
+{
+    return unlinkat(dirfd, name, 0) == 0 || fail_errno(error, errno, "cannot remove %s", label);
+}
+
+gboolean
+entry_is_file(int dirfd, const char *name, int fd)
+{
+    struct stat named, open;
+
+    return fstatat(dirfd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && fstat(fd, &open) == 0
+           && named.st_dev == open.st_dev && named.st_ino == open.st_ino;
+}
+
+gboolean
+entry_exists(int dirfd, const char *name)
+{
+    struct stat st;
+
+    return fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+gboolean
+entry_check_space(int fd, guint64 bytes, const char *label, GError **error)
+{
+    struct statvfs vfs;
+    guint64 free_bytes;
+
+    if (fstatvfs(fd, &vfs) != 0)
+        return fail_errno(error, errno, "cannot ask for the free space of %s", label);
+    if (!num_mul(vfs.f_bavail, vfs.f_frsize, &free_bytes) || free_bytes >= bytes)
+        return TRUE;
+    g_autofree char *wanted = num_format_size(bytes);
+    g_autofree char *there = num_format_size(free_bytes);
+    return fail(error, KHO_ERROR_NO_SPACE, "%s needs %s, and its file system has %s free", label, wanted,
+                there);
+}
+
+void
+entry_try_owner(int fd, uid_t uid, gid_t gid)
+{
+    if (fchown(fd, uid, gid) != 0)
+        g_debug("the owner stays: %s", g_strerror(errno));
+}

@@ -1,0 +1,34 @@
+/* Names in folders: making a nameless file, giving it a name, renaming, unlinking, asking for free space.
+ * What is done to the bytes of an open file lives in base/fd.h; the publishing protocols live above. */
+#ifndef KHO_BASE_ENTRY_H
+#define KHO_BASE_ENTRY_H
+
+#include <glib.h>
+#include <sys/types.h>
+
+/* A regular file without a name in @dirfd's file system (O_TMPFILE, O_RDWR), gone when its last descriptor is
+ * closed unless entry_link names it. -1 with @error; KHO_ERROR_UNSUPPORTED where the file system has none. */
+int entry_make_nameless(int dirfd, mode_t mode, const char *label, GError **error);
+
+/* Gives the nameless @fd the name @name in @dirfd; KHO_ERROR_EXISTS where it is taken. */
+gboolean entry_link(int fd, int dirfd, const char *name, const char *label, GError **error);
+
+/* Renames within @dirfd. Where not @replace and @to exists: KHO_ERROR_EXISTS, nothing changed. */
+gboolean entry_rename(int dirfd, const char *from, const char *to, gboolean replace, const char *label,
+                      GError **error);
+
+gboolean entry_unlink(int dirfd, const char *name, const char *label, GError **error);
+
+/* Is @name in @dirfd (not followed when a symbolic link) the file that @fd is open on? */
+gboolean entry_is_file(int dirfd, const char *name, int fd);
+
+/* Is there anything called @name, be it a symbolic link that leads nowhere? */
+gboolean entry_exists(int dirfd, const char *name);
+
+/* KHO_ERROR_NO_SPACE where the file system of @fd has not @bytes free for an unprivileged writer. */
+gboolean entry_check_space(int fd, guint64 bytes, const char *label, GError **error);
+
+/* Gives @fd to another owner where rights allow. */
+void entry_try_owner(int fd, uid_t uid, gid_t gid);
+
+#endif

@@ -1,0 +1,57 @@
+#include "base/error.h"
+#include "image/image.h"
+
+#include <string.h>
+
+static const FormatRepair repairs[] = {
+    [KHO_REPAIR_NONE] = FORMAT_REPAIR_NONE,
+    [KHO_REPAIR_LEAKS] = FORMAT_REPAIR_LEAKS,
+    [KHO_REPAIR_ALL] = FORMAT_REPAIR_ALL,
+};
+
+static void
+take_over(KhoImageCheck *result, const FormatCheck *found)
+{
+    *result = (KhoImageCheck){
+        .corruptions = found->corruptions,
+        .leaks = found->leaks,
+        .check_errors = found->check_errors,
+        .corruptions_fixed = found->corruptions_fixed,
+        .leaks_fixed = found->leaks_fixed,
+        .total_clusters = found->total_clusters,
+        .allocated_clusters = found->allocated_clusters,
+        .fragmented_clusters = found->fragmented_clusters,
+        .compressed_clusters = found->compressed_clusters,
+        .image_end_offset_bytes = found->image_end_offset_bytes,
+        .messages = found->messages,
+    };
+}
+
+gboolean
+kho_image_check(const char *path, const char *format, KhoRepair repair, KhoImageFlags flags,
+                KhoImageCheck *result, const KhoJob *job, GError **error)
+{
+    KhoImageFlags how = KHO_IMAGE_NO_BACKING | (flags & KHO_IMAGE_NO_LOCK);
+    g_autoptr(GPtrArray) messages = g_ptr_array_new_with_free_func(g_free);
+    FormatCheck found = { .messages = messages };
+
+    if (repair != KHO_REPAIR_NONE && (flags & KHO_IMAGE_NO_LOCK))
+        return fail(error, KHO_ERROR_INVALID, "%s: an image is not repaired without its lock", path);
+    if (repair != KHO_REPAIR_NONE)
+        how |= KHO_IMAGE_WRITE;
+    g_autoptr(KhoImage) image = kho_image_open(path, format, how, NULL, error);
+    if (!image || !format_check(image->format, repairs[repair], &found, error))
+        return FALSE;
+    if (!kho_image_close(g_steal_pointer(&image), error))
+        return FALSE;
+    (void) g_steal_pointer(&messages);
+    take_over(result, &found);
+    return TRUE;
+}
+
+void
+kho_image_check_clear(KhoImageCheck *result)
+{
+    g_clear_pointer(&result->messages, g_ptr_array_unref);
+    memset(result, 0, sizeof *result);
+}

@@ -1,0 +1,69 @@
+#include "base/error.h"
+#include "base/fd.h"
+#include "image/copy.h"
+#include "image/target.h"
+
+#include <glib/gstdio.h>
+
+/* A target that is one of the source's files would be refused as in use, by this very process: say it better.
+ */
+static gboolean
+check_apart(const KhoImage *source, const char *target, GError **error)
+{
+    struct stat st;
+
+    if (g_stat(target, &st) != 0)
+        return TRUE;
+    for (const KhoImage *image = source; image; image = image->backing)
+        if (image_same_file(&image->identity, &st))
+            return fail(error, KHO_ERROR_INVALID,
+                        "%s is the source itself, or a part of its chain: choose another target", target);
+    return TRUE;
+}
+
+static gboolean
+pick_size(const KhoImage *source, const KhoImageCreate *target, guint64 *size_bytes, GError **error)
+{
+    guint64 source_bytes = kho_image_size_bytes(source);
+
+    if (target->size_bytes > 0 && target->size_bytes < source_bytes)
+        return fail(error, KHO_ERROR_INVALID,
+                    "%s has %" G_GUINT64_FORMAT " bytes, which do not fit in a target of %" G_GUINT64_FORMAT,
+                    source->path, source_bytes, target->size_bytes);
+    *size_bytes = target->size_bytes > 0 ? target->size_bytes : source_bytes;
+    return TRUE;
+}
+
+gboolean
+kho_image_convert(const char *source_path, const char *target_path, const KhoImageConvert *options,
+                  const KhoImageGate *gate, const KhoJob *job, GError **error)
+{
+    const KhoImageCreate *create = &options->target;
+    KhoImageFlags read_flags = options->source_flags & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_NO_BACKING);
+    guint64 size_bytes;
+
+    if (!target_check(create, error))
+        return FALSE;
+    g_autoptr(KhoImage) source = kho_image_open(source_path, options->source_format, read_flags, gate, error);
+    if (!source || !pick_size(source, create, &size_bytes, error) || !check_apart(source, target_path, error))
+        return FALSE;
+    g_autoptr(Publish) publish =
+        publish_begin(target_path, create->mode, create->overwrite ? PUBLISH_REPLACE : 0, error);
+    if (!publish)
+        return FALSE;
+
+    g_autoptr(KhoImage) target = target_open(publish, target_path, create, size_bytes, gate, job, error);
+    if (!target || (create->backing_file && !image_open_backing(target, KHO_IMAGE_READ, gate, error)))
+        return FALSE;
+    CopyPlan plan = {
+        .source = source,
+        .target = target,
+        .bytes = kho_image_size_bytes(source),
+        .workers = options->workers,
+        .target_is_zero = !create->backing_file,
+        .only_changes = create->backing_file != NULL,
+        .keep_zeros = options->keep_zeros,
+        .job = job,
+    };
+    return image_copy(&plan, error) && target_finish(publish, g_steal_pointer(&target), job, error);
+}

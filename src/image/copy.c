@@ -1,0 +1,465 @@
+#include "image/copy.h"
+
+#include "base/clone.h"
+#include "base/error.h"
+#include "base/num.h"
+
+#include <string.h>
+
+/* Offsets that the kernel shares blocks at; every file system that shares has blocks of this size or divides
+ * it. */
+#define SHARE_UNIT_BYTES 4096
+/* What one worker shares at a time: seconds of work at most even where extents are tiny. */
+#define SHARE_MAX_BYTES ((guint64) 256 << 20)
+/* Zeros in a raw target are left out in units of a page: a file system's block. */
+#define RAW_UNIT_BYTES 4096
+/* Dirty pages of the target start on their way each time so much was written, so that the flush at the end is
+ * short and a cancel never waits for gigabytes. */
+#define WRITEBACK_BYTES ((guint64) 32 << 20)
+#define TICK_MS         100
+/* How far one look into the map goes. */
+#define MAP_MAX_BYTES GIB
+
+typedef struct {
+    const CopyPlan *plan;
+    guint64 unit_bytes; /* zero detection and change detection look at this many bytes at a time */
+    gint can_share;     /* atomic: sharing blocks has not failed yet */
+    gint stop;          /* atomic: an error or a cancel */
+
+    GMutex mutex;
+    GCond changed;
+    /* Under mutex. */
+    KhoMapEntry run; /* of the source, the last one looked at */
+    guint64 next;    /* from the start of the range: where the next chunk begins; a multiple of the unit */
+    guint64 done;    /* bytes copied or passed over */
+    guint64 written; /* to the target's file, for the writeback */
+    guint running;
+    GError *error; /* the first */
+} Copy;
+
+/* What a worker does next. */
+typedef struct {
+    guint64 start, bytes; /* from the start of the range */
+    gboolean share;       /* one run of plain data whose blocks may be shared */
+} Chunk;
+
+/* A worker's buffers, made once. */
+typedef struct {
+    guint8 *data, *old;
+} Buffers;
+
+gboolean
+copy_is_zero(const void *bytes, gsize len)
+{
+    const guint8 *b = bytes;
+    gsize head = MIN(len, 16);
+
+    for (gsize i = 0; i < head; i++)
+        if (b[i])
+            return FALSE;
+    /* Every byte equals the one 16 before it, and the first 16 are zero. */
+    return len <= 16 || memcmp(b, b + 16, len - 16) == 0;
+}
+
+static void
+finish_with(Copy *copy, GError *error)
+{
+    g_atomic_int_set(&copy->stop, 1);
+    g_mutex_lock(&copy->mutex);
+    if (!copy->error)
+        copy->error = g_steal_pointer(&error);
+    g_mutex_unlock(&copy->mutex);
+    g_clear_error(&error);
+}
+
+static gboolean
+is_stopped(Copy *copy)
+{
+    return g_atomic_int_get(&copy->stop) || kho_job_is_cancelled(copy->plan->job);
+}
+
+/* What the source chain says at @start; past its end there is a hole. */
+static gboolean
+map_source(const CopyPlan *plan, guint64 start, guint64 max_bytes, KhoMapEntry *entry, GError **error)
+{
+    guint64 off = plan->source_off + start;
+    guint64 size = kho_image_size_bytes(plan->source);
+
+    if (off < size)
+        return kho_image_map(plan->source, off, MIN(max_bytes, size - off), entry, error);
+    *entry = (KhoMapEntry){ .start_bytes = off, .length_bytes = max_bytes, .kind = KHO_MAP_HOLE };
+    return TRUE;
+}
+
+/* The image of the source chain that an entry lies in. */
+static KhoImage *
+owner_of(const CopyPlan *plan, const KhoMapEntry *entry)
+{
+    KhoImage *owner = plan->source;
+
+    while (owner->depth < entry->depth)
+        owner = owner->backing;
+    return owner;
+}
+
+/* A qcow2 image may map what its file has no blocks for (metadata preallocated): that reads as zeros. Only
+ * asked about runs that are worth a system call. */
+static gboolean
+is_file_hole(const CopyPlan *plan, KhoMapEntry *entry, GError **error)
+{
+    guint64 file_bytes;
+    BlkExtent extent;
+
+    if (entry->kind != KHO_MAP_DATA || entry->length_bytes < COPY_CHUNK_BYTES)
+        return TRUE;
+    BlkStore *file = owner_of(plan, entry)->format->file;
+    if (!blk_size(file, &file_bytes, error))
+        return FALSE;
+    if (entry->host_offset_bytes >= file_bytes)
+        return TRUE;
+    if (!blk_extent(file, entry->host_offset_bytes,
+                    MIN(entry->length_bytes, file_bytes - entry->host_offset_bytes), &extent, error))
+        return FALSE;
+    if (extent.kind == BLK_EXTENT_HOLE)
+        entry->kind = KHO_MAP_ZERO;
+    entry->length_bytes = extent.bytes;
+    return TRUE;
+}
+
+static gboolean
+is_shareable(Copy *copy, const KhoMapEntry *entry)
+{
+    return entry->kind == KHO_MAP_DATA && entry->host_offset_bytes % SHARE_UNIT_BYTES == 0
+           && entry->length_bytes >= copy->unit_bytes && entry->length_bytes >= SHARE_UNIT_BYTES
+           && copy->plan->source && !copy->plan->only_changes && g_atomic_int_get(&copy->can_share);
+}
+
+/* What there is to copy from copy->next on, as one run. Runs are remembered, since one is many chunks long.
+ */
+static gboolean
+next_run_locked(Copy *copy, KhoMapEntry *entry, GError **error)
+{
+    const CopyPlan *plan = copy->plan;
+    guint64 rest = plan->bytes - copy->next;
+    guint64 off = plan->source_off + copy->next;
+    guint64 passed = off - copy->run.start_bytes;
+
+    if (!plan->source) {
+        *entry = (KhoMapEntry){ .start_bytes = off, .length_bytes = rest, .kind = KHO_MAP_DATA };
+        return TRUE;
+    }
+    if (off < copy->run.start_bytes || passed >= copy->run.length_bytes) {
+        passed = 0;
+        if (!map_source(plan, copy->next, MIN(rest, MAP_MAX_BYTES), &copy->run, error)
+            || !is_file_hole(plan, &copy->run, error))
+            return FALSE;
+    }
+    *entry = copy->run;
+    entry->start_bytes += passed;
+    entry->length_bytes -= passed;
+    entry->host_offset_bytes += passed;
+    return TRUE;
+}
+
+/* The next piece of work; *chunk has no bytes when there is none. Passes over what need not be written. */
+static gboolean
+take_chunk_locked(Copy *copy, Chunk *chunk, GError **error)
+{
+    const CopyPlan *plan = copy->plan;
+
+    *chunk = (Chunk){ 0 };
+    while (copy->next < plan->bytes && !is_stopped(copy)) {
+        guint64 rest = plan->bytes - copy->next;
+        KhoMapEntry entry;
+
+        if (!next_run_locked(copy, &entry, error))
+            return FALSE;
+        gboolean is_zero = entry.kind == KHO_MAP_HOLE || entry.kind == KHO_MAP_ZERO;
+        gboolean share = is_shareable(copy, &entry);
+        guint64 whole =
+            entry.length_bytes == rest ? rest : num_align_down(entry.length_bytes, copy->unit_bytes);
+
+        if (is_zero && plan->target_is_zero && whole > 0) {
+            copy->next += whole;
+            copy->done += whole;
+            continue;
+        }
+        guint64 longest = share ? SHARE_MAX_BYTES : MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
+        /* A chunk that is not shared may span many short runs. */
+        guint64 bytes = share || (plan->keep_zeros && whole > 0) ? whole : rest;
+        *chunk = (Chunk){ .start = copy->next, .bytes = MIN(bytes, longest), .share = share };
+        copy->next += chunk->bytes;
+        return TRUE;
+    }
+    return TRUE;
+}
+
+static gboolean
+read_source(Copy *copy, const Chunk *chunk, guint8 *to, GError **error)
+{
+    const CopyPlan *plan = copy->plan;
+    guint64 off = plan->source_off + chunk->start;
+    guint64 size = plan->source ? kho_image_size_bytes(plan->source) : 0;
+    guint64 known = off >= size ? 0 : MIN(chunk->bytes, size - off);
+
+    memset(to + known, 0, chunk->bytes - known);
+    return known == 0 || kho_image_read(plan->source, off, to, known, error);
+}
+
+typedef enum { UNIT_SKIP, UNIT_ZERO, UNIT_DATA } UnitKind;
+
+/* What is to be done with @len bytes read from the source; @old is what the target reads as, where that
+ * counts. */
+static UnitKind
+unit_kind(Copy *copy, const guint8 *data, const guint8 *old, gsize len)
+{
+    const CopyPlan *plan = copy->plan;
+
+    if (plan->only_changes && memcmp(data, old, len) == 0)
+        return UNIT_SKIP;
+    if (!plan->source || plan->keep_zeros || !copy_is_zero(data, len))
+        return UNIT_DATA;
+    return plan->target_is_zero ? UNIT_SKIP : UNIT_ZERO;
+}
+
+static gboolean
+write_units(Copy *copy, UnitKind kind, guint64 off, const guint8 *data, guint64 len, GError **error)
+{
+    switch (kind) {
+    case UNIT_SKIP: return TRUE;
+    case UNIT_ZERO: return kho_image_zero(copy->plan->target, off, len, error);
+    case UNIT_DATA: return kho_image_write(copy->plan->target, off, data, len, error);
+    }
+    return TRUE;
+}
+
+/* Adjoining units of one kind are written at once. */
+static gboolean
+write_chunk(Copy *copy, const Chunk *chunk, const Buffers *buffers, GError **error)
+{
+    guint64 target_off = copy->plan->target_off + chunk->start;
+    guint64 at = 0;
+
+    if (copy->plan->only_changes
+        && !kho_image_read(copy->plan->target, target_off, buffers->old, chunk->bytes, error))
+        return FALSE;
+    while (at < chunk->bytes) {
+        guint64 len = MIN(copy->unit_bytes, chunk->bytes - at);
+        UnitKind kind = unit_kind(copy, buffers->data + at, buffers->old + at, len);
+
+        while (at + len < chunk->bytes) {
+            guint64 more = MIN(copy->unit_bytes, chunk->bytes - at - len);
+
+            if (unit_kind(copy, buffers->data + at + len, buffers->old + at + len, more) != kind)
+                break;
+            len += more;
+        }
+        if (!write_units(copy, kind, target_off + at, buffers->data + at, len, error))
+            return FALSE;
+        at += len;
+    }
+    return TRUE;
+}
+
+/* Shares blocks for as much of @from as one place of the target takes; *done is 0 where it must be copied. */
+static gboolean
+share_place(Copy *copy, const KhoMapEntry *from, int source_fd, guint64 *done, GError **error)
+{
+    FormatImage *target = copy->plan->target->format;
+    guint64 off = copy->plan->target_off + from->start_bytes - copy->plan->source_off;
+    CloneResult result = CLONE_CANNOT;
+    Place place;
+
+    *done = 0;
+    if (!format_prepare(target, guest_off(off), from->length_bytes, &place, error))
+        return FALSE;
+    guint64 head = off - place.at.bytes;
+    guint64 bytes = num_align_down(MIN(from->length_bytes, place.bytes - head), SHARE_UNIT_BYTES);
+    guint64 host = place.host.bytes + head;
+
+    /* A new place must be covered whole, since nothing else fills it here. */
+    if (bytes > 0 && host % SHARE_UNIT_BYTES == 0
+        && (place.in_place || (head == 0 && bytes == place.bytes))) {
+        int fd = blk_fd(target->file);
+
+        result = clone_share(source_fd, from->host_offset_bytes, fd, host, bytes, error);
+        if (result == CLONE_CANNOT)
+            result = clone_offload(source_fd, from->host_offset_bytes, fd, host, bytes, error);
+        if (result == CLONE_CANNOT)
+            g_atomic_int_set(&copy->can_share, 0);
+    }
+    if (result != CLONE_DONE) {
+        if (!place.in_place)
+            format_abandon(target, &place);
+        return result == CLONE_CANNOT;
+    }
+    *done = bytes;
+    return place.in_place || format_commit(target, &place, error);
+}
+
+/* Shares the front of the chunk and lowers it to what must be copied. */
+static gboolean
+share_chunk(Copy *copy, Chunk *chunk, GError **error)
+{
+    const CopyPlan *plan = copy->plan;
+    guint64 done;
+
+    do {
+        KhoMapEntry entry;
+
+        done = 0;
+        if (!map_source(plan, chunk->start, chunk->bytes, &entry, error))
+            return FALSE;
+        int fd = blk_fd(owner_of(plan, &entry)->format->file);
+        if (entry.kind == KHO_MAP_DATA && fd >= 0 && !share_place(copy, &entry, fd, &done, error))
+            return FALSE;
+        chunk->start += done;
+        chunk->bytes -= done;
+    } while (done > 0 && chunk->bytes > 0 && !is_stopped(copy));
+    return TRUE;
+}
+
+static gboolean
+copy_chunk(Copy *copy, const Chunk *taken, const Buffers *buffers, GError **error)
+{
+    guint64 longest = MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
+    Chunk rest = *taken;
+
+    if (rest.share && !share_chunk(copy, &rest, error))
+        return FALSE;
+    while (rest.bytes > 0 && !is_stopped(copy)) {
+        Chunk piece = { .start = rest.start, .bytes = MIN(rest.bytes, longest) };
+
+        if (!read_source(copy, &piece, buffers->data, error) || !write_chunk(copy, &piece, buffers, error))
+            return FALSE;
+        rest.start += piece.bytes;
+        rest.bytes -= piece.bytes;
+    }
+    return TRUE;
+}
+
+static void
+account(Copy *copy, const Chunk *chunk)
+{
+    int fd = blk_fd(copy->plan->target->format->file);
+
+    g_mutex_lock(&copy->mutex);
+    guint64 before = copy->written / WRITEBACK_BYTES;
+    copy->done += chunk->bytes;
+    copy->written += chunk->bytes;
+    gboolean due = copy->written / WRITEBACK_BYTES != before;
+    g_mutex_unlock(&copy->mutex);
+    if (due && fd >= 0)
+        clone_start_writeback(fd, 0, 0);
+}
+
+static gpointer
+work(gpointer data)
+{
+    Copy *copy = data;
+    guint64 longest = MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
+    g_autofree guint8 *bytes = g_malloc(longest);
+    g_autofree guint8 *old = copy->plan->only_changes ? g_malloc(longest) : NULL;
+    Buffers buffers = { .data = bytes, .old = old ? old : bytes };
+
+    for (;;) {
+        GError *error = NULL;
+        Chunk chunk;
+
+        g_mutex_lock(&copy->mutex);
+        gboolean taken = take_chunk_locked(copy, &chunk, &error);
+        g_mutex_unlock(&copy->mutex);
+        if (taken && chunk.bytes == 0)
+            break;
+        if (!taken || !copy_chunk(copy, &chunk, &buffers, &error)) {
+            finish_with(copy, error);
+            break;
+        }
+        account(copy, &chunk);
+    }
+    g_mutex_lock(&copy->mutex);
+    copy->running--;
+    g_cond_signal(&copy->changed);
+    g_mutex_unlock(&copy->mutex);
+    return NULL;
+}
+
+/* Waits for the workers, telling progress ten times a second. */
+static void
+follow(Copy *copy)
+{
+    const KhoJob *job = copy->plan->job;
+
+    g_mutex_lock(&copy->mutex);
+    gint64 tick = g_get_monotonic_time() + TICK_MS * G_TIME_SPAN_MILLISECOND;
+    while (copy->running > 0) {
+        if (g_cond_wait_until(&copy->changed, &copy->mutex, tick))
+            continue;
+        guint64 done = copy->done;
+        g_mutex_unlock(&copy->mutex);
+        if (job && job->progress)
+            job->progress(done, copy->plan->bytes, job->data);
+        g_mutex_lock(&copy->mutex);
+        tick = g_get_monotonic_time() + TICK_MS * G_TIME_SPAN_MILLISECOND;
+    }
+    g_mutex_unlock(&copy->mutex);
+}
+
+static guint
+count_workers(const CopyPlan *plan)
+{
+    guint wanted = plan->workers > 0 ? plan->workers : g_get_num_processors();
+    guint64 chunks = MAX(num_div_up(plan->bytes, COPY_CHUNK_BYTES), 1);
+
+    return (guint) MIN(MIN(wanted, COPY_WORKERS_MAX), chunks);
+}
+
+static void
+run_workers(Copy *copy)
+{
+    GThread *threads[COPY_WORKERS_MAX];
+    guint n = count_workers(copy->plan);
+
+    copy->running = n;
+    for (guint i = 0; i < n; i++) {
+        g_autoptr(GError) error = NULL;
+
+        threads[i] = g_thread_try_new("copy", work, copy, &error);
+        if (!threads[i])
+            work(copy); /* no thread to be had: this one does its share, without progress */
+    }
+    follow(copy);
+    for (guint i = 0; i < n; i++)
+        if (threads[i])
+            g_thread_join(threads[i]);
+}
+
+gboolean
+image_copy(const CopyPlan *plan, GError **error)
+{
+    gboolean has_clusters = plan->target->cluster_bytes > 1;
+    Copy copy = {
+        .plan = plan,
+        .unit_bytes = has_clusters ? plan->target->cluster_bytes : RAW_UNIT_BYTES,
+        .can_share = plan->source != NULL,
+    };
+
+    g_assert(plan->target->writable && plan->target_off <= kho_image_size_bytes(plan->target)
+             && plan->bytes <= kho_image_size_bytes(plan->target) - plan->target_off);
+    g_mutex_init(&copy.mutex);
+    g_cond_init(&copy.changed);
+    if (plan->bytes > 0)
+        run_workers(&copy);
+    g_mutex_clear(&copy.mutex);
+    g_cond_clear(&copy.changed);
+
+    if (copy.error) {
+        g_propagate_error(error, copy.error);
+        return FALSE;
+    }
+    if (kho_job_is_cancelled(plan->job))
+        return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", plan->target->path);
+    if (plan->job && plan->job->progress)
+        plan->job->progress(plan->bytes, plan->bytes, plan->job->data);
+    return TRUE;
+}

@@ -1,0 +1,40 @@
+/* The copy engine: the only code that moves bulk data. It walks the map of a source chain and writes what is
+ * there into a target image, with workers, zero detection, sharing of blocks where the file system can,
+ * progress and cancelling. What a verb does before and after (create, publish, resize) lives in its own file.
+ */
+#ifndef KHO_IMAGE_COPY_H
+#define KHO_IMAGE_COPY_H
+
+#include "image/image.h"
+
+typedef struct {
+    KhoImage *source; /* NULL: zeros that are to be written (thick allocation) */
+    KhoImage *target; /* writable */
+    guint64 source_off, target_off, bytes;
+    guint workers;           /* 0: as many as processors, at most COPY_WORKERS_MAX */
+    gboolean target_is_zero; /* what is not written reads as zeros already */
+    gboolean only_changes;   /* write only the clusters that differ from what the target reads as now */
+    gboolean keep_zeros;     /* do not look for zeros in data */
+    const KhoJob *job;
+} CopyPlan;
+
+#define COPY_WORKERS_MAX 8
+/* A chunk is the unit of work, of zero detection's buffer, and of how soon a cancel is seen. */
+#define COPY_CHUNK_BYTES ((guint64) 1 << 20)
+
+/**
+ * image_copy:
+ *
+ * Makes [target_off, target_off + bytes) of the target read like [source_off, source_off + bytes) of the
+ * source chain; where that lies past the source's end, like zeros. Not durable before a flush. Progress is
+ * told from the calling thread. The first error of any worker ends it.
+ *
+ * Returns: FALSE with KHO_ERROR_CANCELLED within 2 s of a cancel, or the first error; the target's range is
+ * then undefined.
+ */
+gboolean image_copy(const CopyPlan *plan, GError **error);
+
+/* Do all @len bytes read as zero? */
+gboolean copy_is_zero(const void *bytes, gsize len);
+
+#endif

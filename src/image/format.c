@@ -1,0 +1,232 @@
+#include "image/format.h"
+
+#include "base/error.h"
+#include "base/num.h"
+#include "raw/raw.h"
+
+#include <string.h>
+
+/* Probed in this order; the last one takes whatever the others did not know. */
+static const FormatOps *const formats[] = { &raw_format };
+
+#define PROBE_BYTES 512
+
+const FormatOps *
+format_by_name(const char *name, GError **error)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(formats); i++)
+        if (g_str_equal(formats[i]->name, name))
+            return formats[i];
+    fail(error, KHO_ERROR_UNSUPPORTED, "unknown image format '%s': there are qcow2 and raw", name);
+    return NULL;
+}
+
+static gboolean
+read_head(BlkStore *file, guint8 head[PROBE_BYTES], gsize *len, GError **error)
+{
+    guint64 bytes;
+
+    if (!blk_size(file, &bytes, error))
+        return FALSE;
+    *len = (gsize) MIN(bytes, PROBE_BYTES);
+    return *len == 0 || blk_pread(file, 0, head, *len, error);
+}
+
+const FormatOps *
+format_probe(BlkStore *file, GError **error)
+{
+    guint8 head[PROBE_BYTES];
+    gsize len;
+
+    if (!read_head(file, head, &len, error))
+        return NULL;
+    for (gsize i = 0; i < G_N_ELEMENTS(formats); i++)
+        if (formats[i]->probe && formats[i]->probe(head, len))
+            return formats[i];
+    return formats[G_N_ELEMENTS(formats) - 1];
+}
+
+FormatImage *
+format_open(const FormatOps *ops, BlkStore *file, FormatFlags flags, GError **error)
+{
+    guint8 head[PROBE_BYTES];
+    gsize len;
+
+    g_assert(!(flags & FORMAT_WRITABLE) || file->writable);
+    if (!read_head(file, head, &len, error))
+        return NULL;
+    if (ops != &raw_format && !ops->probe(head, len)) {
+        fail(error, KHO_ERROR_INVALID, "%s is not a %s image", file->label, ops->name);
+        return NULL;
+    }
+
+    FormatImage *image = ops->open(file, flags, error);
+    if (image && (image->ops != ops || image->file != file || image->guest_bytes > NUM_OFFSET_MAX)) {
+        image->ops->close(image, NULL);
+        fail(error, KHO_ERROR_INTERNAL, "%s: the %s engine opened something else", file->label, ops->name);
+        return NULL;
+    }
+    return image;
+}
+
+/* A format answered what its contract forbids. */
+static gboolean
+broken(FormatImage *image, const char *verb, guint64 at, GError **error)
+{
+    return fail(error, KHO_ERROR_INTERNAL, "%s: the %s engine broke its contract in %s at %" G_GUINT64_FORMAT,
+                image->file->label, image->ops->name, verb, at);
+}
+
+static gboolean
+range_fits(FormatImage *image, guint64 at, guint64 bytes)
+{
+    return bytes > 0 && at <= image->guest_bytes && bytes <= image->guest_bytes - at;
+}
+
+static gboolean
+is_writable(FormatImage *image, GError **error)
+{
+    return (image->flags & FORMAT_WRITABLE)
+           || fail(error, KHO_ERROR_DENIED, "%s is open for reading only", image->file->label);
+}
+
+gboolean
+format_info(FormatImage *image, FormatInfo *info, GError **error)
+{
+    FormatInfo found = { 0 };
+
+    if (!image->ops->info(image, &found, error)) {
+        format_info_clear(&found);
+        return FALSE;
+    }
+    *info = found;
+    return TRUE;
+}
+
+static void
+snapshot_free(gpointer data)
+{
+    FormatSnapshot *snapshot = data;
+
+    g_free(snapshot->id_text);
+    g_free(snapshot->name);
+    g_free(snapshot);
+}
+
+void
+format_info_clear(FormatInfo *info)
+{
+    g_free(info->backing_file);
+    g_free(info->backing_format);
+    if (info->snapshots) {
+        g_ptr_array_set_free_func(info->snapshots, snapshot_free);
+        g_ptr_array_unref(info->snapshots);
+    }
+    memset(info, 0, sizeof *info);
+}
+
+gboolean
+format_map(FormatImage *image, GuestOff at, guint64 max_bytes, Run *run, GError **error)
+{
+    Run found = { 0 };
+
+    g_assert(range_fits(image, at.bytes, max_bytes));
+    if (!image->ops->map(image, at, max_bytes, &found, error))
+        return FALSE;
+    if (found.bytes == 0 || found.bytes > max_bytes)
+        return broken(image, "map", at.bytes, error);
+    *run = found;
+    return TRUE;
+}
+
+gboolean
+format_inflate(FormatImage *image, GuestOff at, void *buf, gsize len, GError **error)
+{
+    g_assert(range_fits(image, at.bytes, len));
+    if (!image->ops->inflate)
+        return broken(image, "map (a compressed run)", at.bytes, error);
+    return image->ops->inflate(image, at, buf, len, error);
+}
+
+gboolean
+format_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error)
+{
+    Place found = { 0 };
+
+    g_assert(range_fits(image, at.bytes, max_bytes));
+    if (!is_writable(image, error) || !image->ops->prepare(image, at, max_bytes, &found, error))
+        return FALSE;
+    if (found.at.bytes > at.bytes || found.bytes <= at.bytes - found.at.bytes) {
+        image->ops->abandon(image, &found);
+        return broken(image, "prepare", at.bytes, error);
+    }
+    *place = found;
+    return TRUE;
+}
+
+gboolean
+format_commit(FormatImage *image, const Place *place, GError **error)
+{
+    return image->ops->commit(image, place, error);
+}
+
+void
+format_abandon(FormatImage *image, const Place *place)
+{
+    image->ops->abandon(image, place);
+}
+
+gboolean
+format_zero(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError **error)
+{
+    guint64 covered = 0;
+
+    g_assert(range_fits(image, at.bytes, len));
+    if (!is_writable(image, error) || !image->ops->zero(image, at, len, &covered, error))
+        return FALSE;
+    if (covered > len)
+        return broken(image, "zero", at.bytes, error);
+    *done = covered;
+    return TRUE;
+}
+
+gboolean
+format_flush(FormatImage *image, GError **error)
+{
+    return !(image->flags & FORMAT_WRITABLE) || image->ops->flush(image, error);
+}
+
+gboolean
+format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error)
+{
+    if (!is_writable(image, error))
+        return FALSE;
+    if (guest_bytes > NUM_OFFSET_MAX)
+        return fail(error, KHO_ERROR_INVALID, "%s: a size of %" G_GUINT64_FORMAT " bytes is too large",
+                    image->file->label, guest_bytes);
+    if (guest_bytes < image->guest_bytes && !may_shrink)
+        return fail(error, KHO_ERROR_INVALID,
+                    "%s has %" G_GUINT64_FORMAT " bytes: to shrink it to %" G_GUINT64_FORMAT
+                    " loses what lies past the end, which must be asked for",
+                    image->file->label, image->guest_bytes, guest_bytes);
+    if (!image->ops->resize(image, guest_bytes, may_shrink, error))
+        return FALSE;
+    return image->guest_bytes >= guest_bytes || broken(image, "resize", guest_bytes, error);
+}
+
+gboolean
+format_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error)
+{
+    if (!image->ops->check)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s is a %s image, which has nothing to check",
+                    image->file->label, image->ops->name);
+    if (repair != FORMAT_REPAIR_NONE && !is_writable(image, error))
+        return FALSE;
+    return image->ops->check(image, repair, result, error);
+}
+
+gboolean
+format_close(FormatImage *image, GError **error)
+{
+    return image->ops->close(image, error);
+}

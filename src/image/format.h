@@ -1,0 +1,33 @@
+/* The image formats that kho's own engine knows, and the checked way into each. The contract is
+ * block/map.h's; here it is verified in both directions, so that formats may trust their arguments and
+ * callers the answers. Chains and locks live in image.c. */
+#ifndef KHO_IMAGE_FORMAT_H
+#define KHO_IMAGE_FORMAT_H
+
+#include "block/map.h"
+
+/* NULL with KHO_ERROR_UNSUPPORTED, naming the formats there are. */
+const FormatOps *format_by_name(const char *name, GError **error);
+
+/* Looks at the first bytes: qcow2 where they say so, raw otherwise. */
+const FormatOps *format_probe(BlkStore *file, GError **error);
+
+/* Opens over @file, which belongs to the image on success only. KHO_ERROR_INVALID where the head of the file
+ * says that it is not of this format. */
+FormatImage *format_open(const FormatOps *ops, BlkStore *file, FormatFlags flags, GError **error);
+
+gboolean format_info(FormatImage *image, FormatInfo *info, GError **error);
+void format_info_clear(FormatInfo *info);
+
+gboolean format_map(FormatImage *image, GuestOff at, guint64 max_bytes, Run *run, GError **error);
+gboolean format_inflate(FormatImage *image, GuestOff at, void *buf, gsize len, GError **error);
+gboolean format_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
+gboolean format_commit(FormatImage *image, const Place *place, GError **error);
+void format_abandon(FormatImage *image, const Place *place);
+gboolean format_zero(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError **error);
+gboolean format_flush(FormatImage *image, GError **error);
+gboolean format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
+gboolean format_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);
+gboolean format_close(FormatImage *image, GError **error);
+
+#endif

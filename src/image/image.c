@@ -1,0 +1,218 @@
+#include "image/image.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+
+#include <string.h>
+
+static gboolean
+admit_all(const char *path, const char *referrer, gpointer data, GError **error)
+{
+    return TRUE;
+}
+
+const KhoImageGate kho_image_gate_open = { .admit = admit_all };
+
+gboolean
+image_same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Flushes when writable and frees this image alone. */
+static gboolean
+close_one(KhoImage *image, GError **error)
+{
+    gboolean flushed = !image->format || format_close(image->format, error);
+
+    range_lock_clear(&image->ranges);
+    g_free(image->path);
+    g_free(image);
+    return flushed;
+}
+
+gboolean
+kho_image_close(KhoImage *image, GError **error)
+{
+    gboolean flushed = TRUE;
+
+    /* Only the first image of a chain is writable, so only its flush can fail. */
+    for (gboolean first = TRUE; image; first = FALSE) {
+        KhoImage *backing = image->backing;
+
+        flushed &= close_one(image, first ? error : NULL);
+        image = backing;
+    }
+    return flushed;
+}
+
+void
+kho_image_free(KhoImage *image)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (image && !kho_image_close(image, &error))
+        g_warning("%s", error->message);
+}
+
+KhoImage *
+image_over_store(BlkStore *file, const FormatOps *ops, FormatFlags flags, const char *path, GError **error)
+{
+    g_autoptr(BlkStore) owned = file;
+    g_autoptr(KhoImage) image = g_new0(KhoImage, 1);
+    FormatInfo info;
+    int fd = blk_fd(file);
+
+    range_lock_init(&image->ranges);
+    image->path = g_strdup(path);
+    if (fd >= 0 && !fd_stat(fd, &image->identity, path, error))
+        return NULL;
+    image->format = format_open(ops, file, flags, error);
+    if (!image->format)
+        return NULL;
+    (void) g_steal_pointer(&owned);
+    image->writable = (flags & FORMAT_WRITABLE) != 0;
+    if (!format_info(image->format, &info, error))
+        return NULL;
+    image->cluster_bytes = MAX(info.cluster_bytes, 1);
+    format_info_clear(&info);
+    return g_steal_pointer(&image);
+}
+
+/* Has @name a protocol, as in "nbd://host" or "json:{...}": a colon before the first slash. */
+static gboolean
+has_protocol(const char *name)
+{
+    return name[strcspn(name, ":/")] == ':';
+}
+
+char *
+image_backing_path(const char *path, const char *name, GError **error)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (has_protocol(name)) {
+        g_autofree char *shown = error_one_line(name);
+        fail(error, KHO_ERROR_UNSUPPORTED, "%s has the backing file '%s', which is not a plain path", path,
+             shown);
+        return NULL;
+    }
+    if (g_path_is_absolute(name) || !slash)
+        return g_strdup(name);
+    return g_strdup_printf("%.*s%s", (int) (slash - path + 1), path, name);
+}
+
+gboolean
+image_pass_gate(const KhoImageGate *gate, const char *path, const char *referrer, GError **error)
+{
+    g_autofree char *absolute = g_canonicalize_filename(path, NULL);
+    g_autofree char *from = g_canonicalize_filename(referrer, NULL);
+
+    if (!gate)
+        return fail(error, KHO_ERROR_DENIED, "%s has the backing file %s, and none may be opened here",
+                    referrer, path);
+    return gate->admit(absolute, from, gate->data, error);
+}
+
+/* One image of a chain: opened, told apart from those above it (@chain, or NULL for the first), locked. */
+static KhoImage *
+open_one(const char *path, const char *format, KhoImageFlags flags, KhoImage *chain, GError **error)
+{
+    gboolean writable = (flags & KHO_IMAGE_WRITE) != 0;
+    g_autoptr(BlkStore) file = blk_file_open(path, writable, error);
+    struct stat st;
+
+    if (!file || !fd_stat(blk_fd(file), &st, path, error))
+        return NULL;
+    /* Before the lock: a loop would meet its own lock and call itself busy. */
+    for (const KhoImage *above = chain; above; above = above->backing)
+        if (image_same_file(&above->identity, &st)) {
+            fail(error, KHO_ERROR_INVALID, "the backing chain of %s loops: it comes to %s again", chain->path,
+                 path);
+            return NULL;
+        }
+    if (!(flags & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_IDLE_LOCK))
+        && !image_lock(file, writable ? IMAGE_LOCK_WRITE : IMAGE_LOCK_READ, error))
+        return NULL;
+
+    const FormatOps *ops = format ? format_by_name(format, error) : format_probe(file, error);
+    if (!ops)
+        return NULL;
+    return image_over_store(g_steal_pointer(&file), ops, writable ? FORMAT_WRITABLE : 0, path, error);
+}
+
+/* The next image below @above, the last of @chain so far. *below stays NULL at the end of the chain. */
+static gboolean
+open_next(KhoImage *chain, KhoImage *above, KhoImageFlags flags, const KhoImageGate *gate, GError **error)
+{
+    FormatInfo info;
+
+    if (!format_info(above->format, &info, error))
+        return FALSE;
+    g_autofree char *name = g_steal_pointer(&info.backing_file);
+    g_autofree char *format = g_steal_pointer(&info.backing_format);
+    format_info_clear(&info);
+    if (!name)
+        return TRUE;
+    if (above->depth + 1 >= IMAGE_CHAIN_MAX)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "the backing chain of %s is longer than %d images",
+                    chain->path, IMAGE_CHAIN_MAX);
+
+    g_autofree char *path = image_backing_path(above->path, name, error);
+    g_autoptr(GError) cause = NULL;
+    if (!path || !image_pass_gate(gate, path, above->path, error))
+        return FALSE;
+    above->backing = open_one(path, format, flags & ~(guint) KHO_IMAGE_WRITE, chain, &cause);
+    if (!above->backing && cause->code == KHO_ERROR_NOT_FOUND)
+        return fail(error, KHO_ERROR_NOT_FOUND, "%s: its backing file %s does not exist", above->path, path);
+    if (!above->backing) {
+        g_propagate_error(error, g_steal_pointer(&cause));
+        return FALSE;
+    }
+    above->backing->depth = above->depth + 1;
+    return TRUE;
+}
+
+gboolean
+image_open_backing(KhoImage *image, KhoImageFlags flags, const KhoImageGate *gate, GError **error)
+{
+    for (KhoImage *last = image; last; last = last->backing)
+        if (!open_next(image, last, flags, gate, error))
+            return FALSE;
+    return TRUE;
+}
+
+KhoImage *
+kho_image_open(const char *path, const char *format, KhoImageFlags flags, const KhoImageGate *gate,
+               GError **error)
+{
+    g_autoptr(KhoImage) image = open_one(path, format, flags, NULL, error);
+
+    if (!image || (!(flags & KHO_IMAGE_NO_BACKING) && !image_open_backing(image, flags, gate, error)))
+        return NULL;
+    return g_steal_pointer(&image);
+}
+
+guint64
+kho_image_size_bytes(const KhoImage *image)
+{
+    return image->format->guest_bytes;
+}
+
+const char *
+kho_image_format(const KhoImage *image)
+{
+    return image->format->ops->name;
+}
+
+const char *
+kho_image_path(const KhoImage *image)
+{
+    return image->path;
+}
+
+KhoImage *
+kho_image_backing(const KhoImage *image)
+{
+    return image->backing;
+}

@@ -1,0 +1,53 @@
+/* An open image and its chain: what image/'s own files share. The public contract is kho/image.h; formats
+ * live behind format.h. */
+#ifndef KHO_IMAGE_IMAGE_H
+#define KHO_IMAGE_IMAGE_H
+
+#include "image/format.h"
+#include "image/lock.h"
+#include "image/range.h"
+
+#include <kho/image.h>
+#include <sys/stat.h>
+
+/* A chain longer than this is refused: each image of it costs a descriptor, and a process has about 1,000. */
+#define IMAGE_CHAIN_MAX 512
+
+struct KhoImage {
+    FormatImage *format;   /* owned */
+    char *path;            /* as it was named, or as its overlay names it */
+    KhoImage *backing;     /* owned; NULL: holes read as zeros */
+    guint depth;           /* 0 for the image that the caller opened */
+    guint32 cluster_bytes; /* 1 where the format has no clusters */
+    gboolean writable;
+    struct stat identity; /* of the file when it was opened: tells one file by its device and inode */
+    RangeLock ranges;     /* guest ranges being read or written, where writable */
+};
+
+/* Wraps @file (taken over in every case), without any lock or backing file. */
+KhoImage *
+image_over_store(BlkStore *file, const FormatOps *ops, FormatFlags flags, const char *path, GError **error);
+
+/* Opens the backing files that @image's header names, read-only. */
+gboolean image_open_backing(KhoImage *image, KhoImageFlags flags, const KhoImageGate *gate, GError **error);
+
+/* Where the backing name @name of the image at @path leads, relative to that image's folder, in the form that
+ * QEMU prints. NULL with KHO_ERROR_UNSUPPORTED where it is not a plain path ("json:", "nbd:", ...). */
+char *image_backing_path(const char *path, const char *name, GError **error);
+
+/* Asks the caller whether a path that was found inside an image may be opened. */
+gboolean image_pass_gate(const KhoImageGate *gate, const char *path, const char *referrer, GError **error);
+
+/* The same file, whatever its names? */
+gboolean image_same_file(const struct stat *a, const struct stat *b);
+
+/* Where guest bytes of a chain live: the image of the chain and the run in it. A hole is in no image; @owner
+ * is then the one that the search ended in. */
+typedef struct {
+    KhoImage *owner;
+    Run run;
+} Located;
+
+gboolean image_locate(KhoImage *image, guint64 off, guint64 max_bytes, Located *found, GError **error);
+
+#endif

@@ -1,0 +1,99 @@
+#include "base/error.h"
+#include "base/fd.h"
+#include "image/image.h"
+
+#include <string.h>
+
+static void
+snapshot_free(gpointer data)
+{
+    KhoImageSnapshot *snapshot = data;
+
+    g_free(snapshot->id);
+    g_free(snapshot->name);
+    g_free(snapshot);
+}
+
+static GPtrArray *
+snapshots_of(const FormatInfo *found)
+{
+    GPtrArray *snapshots = g_ptr_array_new_with_free_func(snapshot_free);
+
+    for (guint i = 0; found->snapshots && i < found->snapshots->len; i++) {
+        const FormatSnapshot *from = g_ptr_array_index(found->snapshots, i);
+        KhoImageSnapshot *to = g_new0(KhoImageSnapshot, 1);
+
+        to->id = g_strdup(from->id_text);
+        to->name = g_strdup(from->name);
+        to->vm_state_bytes = from->vm_state_bytes;
+        to->size_bytes = from->guest_bytes;
+        to->vm_clock_ns = from->vm_clock_ns;
+        to->date_s = from->date_s;
+        to->date_ns = from->date_ns;
+        g_ptr_array_add(snapshots, to);
+    }
+    return snapshots;
+}
+
+static void
+take_over(KhoImageInfo *info, FormatInfo *found)
+{
+    info->virtual_bytes = found->guest_bytes;
+    info->cluster_bytes = found->cluster_bytes;
+    info->backing_file = g_steal_pointer(&found->backing_file);
+    info->backing_format = g_steal_pointer(&found->backing_format);
+    info->qcow2_version = found->version;
+    info->refcount_bits = found->refcount_bits;
+    info->compression = found->compression;
+    info->lazy_refcounts = found->lazy_refcounts;
+    info->dirty = found->dirty;
+    info->corrupt = found->corrupt;
+    info->encrypted = found->encrypted;
+    info->extended_l2 = found->extended_l2;
+    info->snapshots = snapshots_of(found);
+}
+
+static gboolean
+look(KhoImage *image, KhoImageInfo *info, GError **error)
+{
+    FormatInfo found;
+    guint64 file_bytes;
+
+    if (!blk_size(image->format->file, &file_bytes, error) || !format_info(image->format, &found, error))
+        return FALSE;
+    take_over(info, &found);
+    format_info_clear(&found);
+    info->path = g_strdup(image->path);
+    info->format = g_strdup(kho_image_format(image));
+    info->file_bytes = file_bytes;
+    info->actual_bytes = (guint64) image->identity.st_blocks * 512;
+    /* A name with a protocol leads nowhere that kho can follow: the name alone is told then. */
+    if (info->backing_file)
+        info->full_backing_path = image_backing_path(image->path, info->backing_file, NULL);
+    return TRUE;
+}
+
+gboolean
+kho_image_info(const char *path, const char *format, KhoImageInfo *info, GError **error)
+{
+    KhoImageFlags flags = KHO_IMAGE_NO_BACKING | KHO_IMAGE_IDLE_LOCK;
+    g_autoptr(KhoImage) image = kho_image_open(path, format, flags, NULL, error);
+    KhoImageInfo found = { 0 };
+
+    if (!image || !look(image, &found, error))
+        return FALSE;
+    *info = found;
+    return TRUE;
+}
+
+void
+kho_image_info_clear(KhoImageInfo *info)
+{
+    g_free(info->path);
+    g_free(info->format);
+    g_free(info->backing_file);
+    g_free(info->full_backing_path);
+    g_free(info->backing_format);
+    g_clear_pointer(&info->snapshots, g_ptr_array_unref);
+    memset(info, 0, sizeof *info);
+}

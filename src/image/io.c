@@ -1,0 +1,276 @@
+/* Reading and writing the virtual disk through its chain. Copy-on-write: a place is prepared by the format,
+ * what the guest did not write of it is filled from what reads there now, and only then is it mapped. */
+#include "image/image.h"
+
+#include "base/error.h"
+#include "base/num.h"
+
+#include <string.h>
+
+static gboolean
+check_range(KhoImage *image, guint64 off, guint64 len, GError **error)
+{
+    guint64 size = image->format->guest_bytes;
+
+    return (off <= size && len <= size - off)
+           || fail(error, KHO_ERROR_INVALID,
+                   "%s: %" G_GUINT64_FORMAT " bytes at %" G_GUINT64_FORMAT
+                   " lie past its end at %" G_GUINT64_FORMAT,
+                   image->path, len, off, size);
+}
+
+static gboolean
+check_writable(KhoImage *image, GError **error)
+{
+    return image->writable || fail(error, KHO_ERROR_DENIED, "%s is open for reading only", image->path);
+}
+
+gboolean
+image_locate(KhoImage *image, guint64 off, guint64 max_bytes, Located *found, GError **error)
+{
+    for (;; image = image->backing) {
+        guint64 size = image->format->guest_bytes;
+
+        found->owner = image;
+        if (off >= size) { /* a backing file shorter than its overlay */
+            found->run = (Run){ .kind = RUN_HOLE, .bytes = max_bytes };
+            return TRUE;
+        }
+        if (!format_map(image->format, guest_off(off), MIN(max_bytes, size - off), &found->run, error))
+            return FALSE;
+        if (found->run.kind != RUN_HOLE || !image->backing)
+            return TRUE;
+        max_bytes = found->run.bytes;
+    }
+}
+
+/* Without taking the range: for whoever holds it. */
+static gboolean
+read_held(KhoImage *image, guint64 off, guint8 *to, guint64 len, GError **error)
+{
+    while (len > 0) {
+        Located at;
+
+        if (!image_locate(image, off, len, &at, error))
+            return FALSE;
+        FormatImage *format = at.owner->format;
+        gboolean done = TRUE;
+        switch (at.run.kind) {
+        case RUN_HOLE:
+        case RUN_ZERO: memset(to, 0, at.run.bytes); break;
+        case RUN_DATA:
+            done = blk_pread_padded(format->file, at.run.host.bytes, to, at.run.bytes, error);
+            break;
+        case RUN_COMPRESSED: done = format_inflate(format, guest_off(off), to, at.run.bytes, error); break;
+        }
+        if (!done)
+            return FALSE;
+        off += at.run.bytes;
+        to += at.run.bytes;
+        len -= at.run.bytes;
+    }
+    return TRUE;
+}
+
+/* Holds every cluster that [off, off + len) touches. */
+static void
+hold_clusters(KhoImage *image, RangeHold *hold, guint64 off, guint64 len, gboolean shared)
+{
+    guint64 cluster = image->cluster_bytes;
+
+    range_lock_take(&image->ranges, hold, num_align_down(off, cluster), num_align_up(off + len, cluster),
+                    shared);
+}
+
+gboolean
+kho_image_read(KhoImage *image, guint64 off, void *buf, gsize len, GError **error)
+{
+    RangeHold hold;
+
+    if (!check_range(image, off, len, error))
+        return FALSE;
+    if (len == 0 || !image->writable)
+        return read_held(image, off, buf, len, error);
+    hold_clusters(image, &hold, off, len, TRUE);
+    gboolean done = read_held(image, off, buf, len, error);
+    range_lock_drop(&image->ranges, &hold);
+    return done;
+}
+
+/* Copies what reads at [off, off + len) now to @host: the part of a new place that is not written. Past the
+ * end of the virtual disk (within its last cluster) that is zeros. */
+static gboolean
+fill_place(KhoImage *image, guint64 off, guint64 len, HostOff host, GError **error)
+{
+    guint64 size = image->format->guest_bytes;
+    guint64 known = off >= size ? 0 : MIN(len, size - off);
+
+    if (len == 0)
+        return TRUE;
+    /* At most a cluster: what lies before or behind the written bytes in their first or last one. */
+    g_autofree guint8 *bytes = g_malloc0(len);
+    return read_held(image, off, bytes, known, error)
+           && blk_pwrite(image->format->file, host.bytes, bytes, len, error);
+}
+
+/* Writes as much of [off, off + len) as one place takes. */
+static gboolean
+write_place(KhoImage *image, guint64 off, const guint8 *from, guint64 len, guint64 *done, GError **error)
+{
+    BlkStore *file = image->format->file;
+    Place place;
+
+    if (!format_prepare(image->format, guest_off(off), len, &place, error))
+        return FALSE;
+    guint64 head = off - place.at.bytes;
+    guint64 written = MIN(len, place.bytes - head);
+    guint64 end = head + written;
+    HostOff tail_host = host_off(place.host.bytes + end);
+
+    gboolean filled = place.in_place
+                      || (fill_place(image, place.at.bytes, head, place.host, error)
+                          && fill_place(image, off + written, place.bytes - end, tail_host, error));
+    if (!filled || !blk_pwrite(file, place.host.bytes + head, from, written, error)) {
+        if (!place.in_place)
+            format_abandon(image->format, &place);
+        return FALSE;
+    }
+    *done = written;
+    return place.in_place || format_commit(image->format, &place, error);
+}
+
+static gboolean
+write_held(KhoImage *image, guint64 off, const guint8 *from, guint64 len, GError **error)
+{
+    while (len > 0) {
+        guint64 done;
+
+        if (!write_place(image, off, from, len, &done, error))
+            return FALSE;
+        off += done;
+        from += done;
+        len -= done;
+    }
+    return TRUE;
+}
+
+gboolean
+kho_image_write(KhoImage *image, guint64 off, const void *buf, gsize len, GError **error)
+{
+    RangeHold hold;
+
+    if (!check_range(image, off, len, error) || !check_writable(image, error))
+        return FALSE;
+    if (len == 0)
+        return TRUE;
+    hold_clusters(image, &hold, off, len, FALSE);
+    gboolean done = write_held(image, off, buf, len, error);
+    range_lock_drop(&image->ranges, &hold);
+    return done;
+}
+
+/* Makes a part of one cluster, or of one that the format cannot mark as zero, read as zeros. */
+static gboolean
+write_zeros(KhoImage *image, guint64 off, guint64 len, guint64 *done, GError **error)
+{
+    static const guint8 zeros[64 * 1024];
+    guint64 to_cluster_end = image->cluster_bytes - off % image->cluster_bytes;
+    Located at;
+
+    if (!image_locate(image, off, MIN(len, to_cluster_end), &at, error))
+        return FALSE;
+    *done = at.run.bytes;
+    if (at.run.kind == RUN_HOLE || at.run.kind == RUN_ZERO)
+        return TRUE;
+    *done = MIN(at.run.bytes, sizeof zeros);
+    return write_held(image, off, zeros, *done, error);
+}
+
+static gboolean
+zero_held(KhoImage *image, guint64 off, guint64 len, GError **error)
+{
+    while (len > 0) {
+        guint64 done = 0;
+
+        if (!format_zero(image->format, guest_off(off), len, &done, error)
+            || (done == 0 && !write_zeros(image, off, len, &done, error)))
+            return FALSE;
+        off += done;
+        len -= done;
+    }
+    return TRUE;
+}
+
+gboolean
+kho_image_zero(KhoImage *image, guint64 off, guint64 len, GError **error)
+{
+    RangeHold hold;
+
+    if (!check_range(image, off, len, error) || !check_writable(image, error))
+        return FALSE;
+    if (len == 0)
+        return TRUE;
+    hold_clusters(image, &hold, off, len, FALSE);
+    gboolean done = zero_held(image, off, len, error);
+    range_lock_drop(&image->ranges, &hold);
+    return done;
+}
+
+gboolean
+kho_image_flush(KhoImage *image, GError **error)
+{
+    return format_flush(image->format, error);
+}
+
+static KhoMapEntry
+entry_of(const Located *at, guint64 off)
+{
+    static const KhoMapKind kinds[] = {
+        [RUN_HOLE] = KHO_MAP_HOLE,
+        [RUN_ZERO] = KHO_MAP_ZERO,
+        [RUN_DATA] = KHO_MAP_DATA,
+        [RUN_COMPRESSED] = KHO_MAP_COMPRESSED,
+    };
+    gboolean has_offset = at->run.kind == RUN_DATA || (at->run.kind == RUN_ZERO && at->run.allocated);
+
+    return (KhoMapEntry){ .start_bytes = off,
+                          .length_bytes = at->run.bytes,
+                          .host_offset_bytes = has_offset ? at->run.host.bytes : 0,
+                          .depth = at->owner->depth,
+                          .kind = kinds[at->run.kind],
+                          .has_offset = has_offset,
+                          .path = at->owner->path };
+}
+
+static gboolean
+continues(const KhoMapEntry *entry, const KhoMapEntry *next)
+{
+    return next->kind == entry->kind && next->depth == entry->depth && next->has_offset == entry->has_offset
+           && (!entry->has_offset
+               || next->host_offset_bytes == entry->host_offset_bytes + entry->length_bytes);
+}
+
+gboolean
+kho_image_map(KhoImage *image, guint64 off, guint64 max_bytes, KhoMapEntry *entry, GError **error)
+{
+    KhoMapEntry whole = { 0 };
+
+    if (max_bytes == 0 || !check_range(image, off, max_bytes, error))
+        return max_bytes > 0 ? FALSE : fail(error, KHO_ERROR_INVALID, "%s: a map of no bytes", image->path);
+    while (whole.length_bytes < max_bytes) {
+        guint64 at = off + whole.length_bytes;
+        Located found;
+
+        if (!image_locate(image, at, max_bytes - whole.length_bytes, &found, error))
+            return FALSE;
+        KhoMapEntry next = entry_of(&found, at);
+        if (whole.length_bytes == 0)
+            whole = next;
+        else if (continues(&whole, &next))
+            whole.length_bytes += next.length_bytes;
+        else
+            break;
+    }
+    *entry = whole;
+    return TRUE;
+}

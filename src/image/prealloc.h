@@ -1,0 +1,17 @@
+/* Thick images: space made ready before the guest asks for it. */
+#ifndef KHO_IMAGE_PREALLOC_H
+#define KHO_IMAGE_PREALLOC_H
+
+#include "image/image.h"
+
+/* KHO_ERROR_INVALID where images of format @ops cannot be allocated that way. */
+gboolean prealloc_check(const FormatOps *ops, KhoPrealloc prealloc, gboolean has_backing, GError **error);
+
+/* How much free space @bytes more of the virtual disk need at most; 0 where nothing is reserved. */
+guint64 prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes);
+
+/* Allocates [from, to) of @image, which reads as zeros there and holds no data. */
+gboolean prealloc_range(KhoImage *image, guint64 from, guint64 to, KhoPrealloc prealloc, const KhoJob *job,
+                        GError **error);
+
+#endif

@@ -1,0 +1,186 @@
+#include "image/publish.h"
+
+#include "base/entry.h"
+#include "base/error.h"
+#include "base/fd.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+
+/* The byte that a named temporary file is locked at while its writer lives; QEMU's bytes begin at 100. */
+#define OWNER_BYTE 0
+
+#define DEFAULT_MODE 0644
+
+struct Publish {
+    char *path, *name, *temp;
+    int dirfd, fd;
+    gboolean replace, has_temp_name;
+    BlkStore *replaced; /* locked; NULL where nothing stands at the path */
+    struct stat replaced_stat;
+};
+
+/* Removes what a killed writer left. KHO_ERROR_BUSY where its writer lives. */
+static gboolean
+remove_stale(Publish *p, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    fd_auto int fd = fd_open_at(p->dirfd, p->temp, O_RDWR | O_NOFOLLOW | O_NONBLOCK, 0, &cause);
+
+    if (fd < 0 && cause->code == KHO_ERROR_NOT_FOUND)
+        return TRUE;
+    if (fd < 0)
+        return fail(error, KHO_ERROR_BUSY, "%s stands in the way of writing %s: %s", p->temp, p->path,
+                    cause->message);
+    if (!fd_lock_range(fd, OWNER_BYTE, 1, TRUE, p->temp, NULL))
+        return fail(error, KHO_ERROR_BUSY, "another kho is writing %s just now", p->path);
+    /* It may have been published, or removed, between the open and the lock. */
+    return !entry_is_file(p->dirfd, p->temp, fd) || entry_unlink(p->dirfd, p->temp, p->path, error);
+}
+
+static gboolean
+make_named(Publish *p, mode_t mode, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+
+    p->fd = fd_open_at(p->dirfd, p->temp, O_RDWR | O_CREAT | O_EXCL, mode, &cause);
+    if (p->fd < 0)
+        return fail(error, (KhoErrorCode) cause->code, "cannot create %s: %s", p->path, cause->message);
+    p->has_temp_name = TRUE;
+    /* Another writer may have taken it for a leftover before the lock. */
+    if (!fd_lock_range(p->fd, OWNER_BYTE, 1, TRUE, p->temp, NULL)
+        || !entry_is_file(p->dirfd, p->temp, p->fd)) {
+        p->has_temp_name = FALSE;
+        return fail(error, KHO_ERROR_BUSY, "another kho is writing %s just now", p->path);
+    }
+    return TRUE;
+}
+
+static gboolean
+make_file(Publish *p, mode_t mode, PublishFlags flags, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+
+    if (!remove_stale(p, error))
+        return FALSE;
+    if (!(flags & PUBLISH_NAMED))
+        p->fd = entry_make_nameless(p->dirfd, mode, p->path, &cause);
+    if (p->fd >= 0)
+        return fd_lock_range(p->fd, OWNER_BYTE, 1, TRUE, p->path, error);
+    if (cause && cause->code != KHO_ERROR_UNSUPPORTED) {
+        g_propagate_error(error, g_steal_pointer(&cause));
+        return FALSE;
+    }
+    return make_named(p, mode, error);
+}
+
+/* Looks at what stands at the path, and locks it. */
+static gboolean
+look_at_old(Publish *p, GError **error)
+{
+    if (!entry_exists(p->dirfd, p->name))
+        return TRUE;
+    if (!p->replace)
+        return fail(error, KHO_ERROR_EXISTS, "%s exists already", p->path);
+    p->replaced = blk_file_open(p->path, FALSE, error);
+    if (!p->replaced || !fd_stat(blk_fd(p->replaced), &p->replaced_stat, p->path, error))
+        return FALSE;
+    if (!S_ISREG(p->replaced_stat.st_mode))
+        return fail(error, KHO_ERROR_INVALID, "%s is not a regular file and cannot be replaced", p->path);
+    return image_lock(p->replaced, IMAGE_LOCK_WRITE, error);
+}
+
+/* The replaced file's mode and owner go over to the new one. */
+static gboolean
+dress(Publish *p, mode_t mode, GError **error)
+{
+    if (p->replaced)
+        entry_try_owner(p->fd, p->replaced_stat.st_uid, p->replaced_stat.st_gid);
+    if (!mode && !p->replaced)
+        return TRUE;
+    return fd_chmod(p->fd, mode ? mode : p->replaced_stat.st_mode & 07777, p->path, error);
+}
+
+Publish *
+publish_begin(const char *path, mode_t mode, PublishFlags flags, GError **error)
+{
+    g_autoptr(Publish) p = g_new0(Publish, 1);
+    char *real = flags & PUBLISH_REPLACE ? realpath(path, NULL) : NULL;
+
+    p->dirfd = p->fd = -1;
+    p->path = g_strdup(real ? real : path);
+    free(real);
+    p->name = g_path_get_basename(p->path);
+    p->temp = g_strdup_printf(".%s.kho-tmp", p->name);
+    p->replace = (flags & PUBLISH_REPLACE) != 0;
+
+    g_autofree char *folder = g_path_get_dirname(p->path);
+    p->dirfd = fd_open(folder, O_RDONLY | O_DIRECTORY, 0, error);
+    if (p->dirfd < 0 || !look_at_old(p, error) || !make_file(p, mode ? mode : DEFAULT_MODE, flags, error)
+        || !dress(p, mode, error))
+        return NULL;
+    return g_steal_pointer(&p);
+}
+
+BlkStore *
+publish_store(Publish *p, GError **error)
+{
+    int fd = fd_dup(p->fd, p->path, error);
+
+    return fd < 0 ? NULL : blk_file_new(fd, p->path, TRUE);
+}
+
+const struct stat *
+publish_replaced(const Publish *p)
+{
+    return p->replaced ? &p->replaced_stat : NULL;
+}
+
+gboolean
+publish_check_space(Publish *p, guint64 bytes, GError **error)
+{
+    return entry_check_space(p->fd, bytes, p->path, error);
+}
+
+/* A link cannot replace a name, so the nameless file takes the temporary one first. */
+static gboolean
+name_file(Publish *p, GError **error)
+{
+    if (!p->has_temp_name && !p->replaced)
+        return entry_link(p->fd, p->dirfd, p->name, p->path, error);
+    if (!p->has_temp_name) {
+        if (!remove_stale(p, error) || !entry_link(p->fd, p->dirfd, p->temp, p->path, error))
+            return FALSE;
+        p->has_temp_name = TRUE;
+    }
+    if (!entry_rename(p->dirfd, p->temp, p->name, p->replaced != NULL, p->path, error))
+        return FALSE;
+    p->has_temp_name = FALSE;
+    return TRUE;
+}
+
+gboolean
+publish_finish(Publish *p, const KhoJob *job, GError **error)
+{
+    if (!fd_sync(p->fd, p->path, error))
+        return FALSE;
+    if (kho_job_is_cancelled(job))
+        return fail(error, KHO_ERROR_CANCELLED, "cancelled: nothing was written to %s", p->path);
+    return name_file(p, error) && fd_sync(p->dirfd, p->path, error);
+}
+
+void
+publish_free(Publish *p)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (p->has_temp_name && !entry_unlink(p->dirfd, p->temp, p->path, &error))
+        g_warning("%s", error->message);
+    fd_clear(&p->fd);
+    fd_clear(&p->dirfd);
+    g_clear_pointer(&p->replaced, blk_free);
+    g_free(p->path);
+    g_free(p->name);
+    g_free(p->temp);
+    g_free(p);
+}

@@ -1,0 +1,62 @@
+#include "base/entry.h"
+#include "base/error.h"
+#include "base/num.h"
+#include "image/prealloc.h"
+#include "image/target.h"
+
+static gboolean
+check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, GError **error)
+{
+    int fd = blk_fd(image->format->file);
+
+    return fd < 0 || entry_check_space(fd, prealloc_space_bytes(prealloc, more_bytes), image->path, error);
+}
+
+/* What is new must read as zeros, also where the backing file is longer than the image was. */
+static gboolean
+hide_backing(KhoImage *image, guint64 from, guint64 to, GError **error)
+{
+    guint64 backing_bytes = image->backing ? kho_image_size_bytes(image->backing) : 0;
+
+    return from >= MIN(to, backing_bytes)
+           || kho_image_zero(image, from, MIN(to, backing_bytes) - from, error);
+}
+
+static gboolean
+grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
+{
+    guint64 from = kho_image_size_bytes(image);
+    g_autoptr(GError) undone = NULL;
+
+    if (!check_space(image, to - from, prealloc, error) || !format_resize(image->format, to, FALSE, error))
+        return FALSE;
+    if (hide_backing(image, from, to, error) && prealloc_range(image, from, to, prealloc, job, error)
+        && kho_image_flush(image, error))
+        return TRUE;
+    if (!format_resize(image->format, from, TRUE, &undone))
+        g_warning("%s keeps its new size: %s", image->path, undone->message);
+    return FALSE;
+}
+
+gboolean
+kho_image_resize(const char *path, const char *format, guint64 size_bytes, gboolean may_shrink,
+                 KhoPrealloc prealloc, const KhoImageGate *gate, const KhoJob *job, GError **error)
+{
+    if (size_bytes > NUM_OFFSET_MAX - IMAGE_SECTOR_BYTES)
+        return fail(error, KHO_ERROR_INVALID, "%s: a size of %" G_GUINT64_FORMAT " bytes is too large", path,
+                    size_bytes);
+    guint64 to = num_align_up(size_bytes, IMAGE_SECTOR_BYTES);
+
+    g_autoptr(KhoImage) image = kho_image_open(path, format, KHO_IMAGE_WRITE, gate, error);
+    if (!image || !prealloc_check(image->format->ops, prealloc, FALSE, error))
+        return FALSE;
+    guint64 from = kho_image_size_bytes(image);
+    if (to < from && prealloc != KHO_PREALLOC_OFF)
+        return fail(error, KHO_ERROR_INVALID, "%s: preallocation is for growing, not for shrinking", path);
+    if (kho_job_is_cancelled(job))
+        return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", path);
+
+    gboolean done = to > from ? grow(image, to, prealloc, job, error)
+                              : to == from || format_resize(image->format, to, may_shrink, error);
+    return done && kho_image_close(g_steal_pointer(&image), error);
+}

@@ -1,0 +1,90 @@
+#include "image/target.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/num.h"
+#include "image/prealloc.h"
+#include "raw/raw.h"
+
+gboolean
+target_check(const KhoImageCreate *options, GError **error)
+{
+    const FormatOps *ops = format_by_name(options->format, error);
+
+    if (!ops)
+        return FALSE;
+    if (options->backing_file && ops == &raw_format)
+        return fail(error, KHO_ERROR_INVALID, "a raw image cannot have a backing file: use qcow2");
+    if (options->backing_file && !options->backing_format)
+        return fail(error, KHO_ERROR_INVALID, "the backing file %s needs its format stated",
+                    options->backing_file);
+    if (options->backing_format && !options->backing_file)
+        return fail(error, KHO_ERROR_INVALID, "a backing format without a backing file");
+    if (options->size_bytes > NUM_OFFSET_MAX - IMAGE_SECTOR_BYTES)
+        return fail(error, KHO_ERROR_INVALID, "a size of %" G_GUINT64_FORMAT " bytes is too large",
+                    options->size_bytes);
+    return prealloc_check(ops, options->prealloc, options->backing_file != NULL, error);
+}
+
+/* Sees that the backing chain can be opened, has not the file in it that is about to be replaced, and how
+ * large it is. Headers only: the backing file may well be in use. */
+static gboolean
+look_at_backing(Publish *publish, const char *path, const KhoImageCreate *options, const KhoImageGate *gate,
+                guint64 *size_bytes, GError **error)
+{
+    g_autofree char *where = image_backing_path(path, options->backing_file, error);
+    const struct stat *replaced = publish_replaced(publish);
+
+    if (!where || !image_pass_gate(gate, where, path, error))
+        return FALSE;
+    g_autoptr(KhoImage) backing =
+        kho_image_open(where, options->backing_format, KHO_IMAGE_IDLE_LOCK, gate, error);
+    if (!backing) {
+        g_prefix_error(error, "backing file: ");
+        return FALSE;
+    }
+    for (const KhoImage *b = backing; b && replaced; b = b->backing)
+        if (image_same_file(&b->identity, replaced))
+            return fail(error, KHO_ERROR_INVALID, "the backing chain of %s would loop: %s is a part of it",
+                        path, b->path);
+    if (*size_bytes == 0)
+        *size_bytes = kho_image_size_bytes(backing);
+    return TRUE;
+}
+
+static gboolean
+write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, GError **error)
+{
+    if (g_str_equal(options->format, raw_format.name))
+        return blk_truncate(file, size_bytes, error);
+
+    return fail(error, KHO_ERROR_UNSUPPORTED, "qcow2 cannot be created yet");
+}
+
+KhoImage *
+target_open(Publish *publish, const char *path, const KhoImageCreate *options, guint64 size_bytes,
+            const KhoImageGate *gate, const KhoJob *job, GError **error)
+{
+    g_autoptr(BlkStore) file = publish_store(publish, error);
+    guint64 size = size_bytes;
+
+    if (!file || (options->backing_file && !look_at_backing(publish, path, options, gate, &size, error)))
+        return NULL;
+    size = num_align_up(size, IMAGE_SECTOR_BYTES);
+    if (!publish_check_space(publish, prealloc_space_bytes(options->prealloc, size), error)
+        || !write_format(file, options, size, error))
+        return NULL;
+
+    const FormatOps *ops = format_by_name(options->format, error);
+    g_autoptr(KhoImage) image =
+        image_over_store(g_steal_pointer(&file), ops, FORMAT_WRITABLE | FORMAT_UNPUBLISHED, path, error);
+    if (!image || !prealloc_range(image, 0, size, options->prealloc, job, error))
+        return NULL;
+    return g_steal_pointer(&image);
+}
+
+gboolean
+target_finish(Publish *publish, KhoImage *image, const KhoJob *job, GError **error)
+{
+    return kho_image_close(image, error) && publish_finish(publish, job, error);
+}
