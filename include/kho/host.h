@@ -14,8 +14,8 @@ KHO_PUBLIC KhoHost *kho_host_open(const char *root, GError **error);
 KHO_PUBLIC void kho_host_free(KhoHost *host);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KhoHost, kho_host_free)
 
-/* How long verbs wait for an object that another process changes (30 s unless set; 0: not at all), and a flag that
- * ends the wait when set from any thread or signal handler; NULL for none. */
+/* How long verbs wait for an object that another process changes (30 s unless set; 0: not at all), and a flag
+ * that ends the wait when set from any thread or signal handler; NULL for none. */
 KHO_PUBLIC void kho_host_set_wait(KhoHost *host, guint timeout_ms, const volatile gint *cancelled);
 
 #endif

@@ -15,7 +15,8 @@ typedef struct KhoImageGate {
     gpointer data;
 } KhoImageGate;
 
-/* The gate for images that the person at the keyboard named and vouches for. A NULL gate refuses every path. */
+/* The gate for images that the person at the keyboard named and vouches for. A NULL gate refuses every path.
+ */
 KHO_PUBLIC extern const KhoImageGate kho_image_gate_open;
 
 typedef enum {
@@ -23,7 +24,8 @@ typedef enum {
     KHO_IMAGE_WRITE = 1 << 0,
     KHO_IMAGE_NO_BACKING = 1 << 1, /* this file alone; holes read as zeros */
     KHO_IMAGE_NO_LOCK = 1 << 2,    /* read although another process writes: what is read may be torn */
-    KHO_IMAGE_IDLE_LOCK = 1 << 3,  /* only headers will be read: any holder is fine (info of a running machine) */
+    KHO_IMAGE_IDLE_LOCK =
+        1 << 3, /* only headers will be read: any holder is fine (info of a running machine) */
 } KhoImageFlags;
 
 typedef enum { KHO_MAP_HOLE, KHO_MAP_ZERO, KHO_MAP_DATA, KHO_MAP_COMPRESSED } KhoMapKind;
@@ -35,7 +37,7 @@ typedef struct KhoMapEntry {
     guint depth;               /* 0: the image itself, 1: its backing file, ... */
     KhoMapKind kind;           /* HOLE: in no file of the chain */
     gboolean has_offset;
-    const char *path;          /* the file at that depth; valid while the image is open */
+    const char *path; /* the file at that depth; valid while the image is open */
 } KhoMapEntry;
 
 /**
@@ -47,11 +49,11 @@ typedef struct KhoMapEntry {
  * Opens the image and its whole chain, taking QEMU's byte-range locks on each file (exclusive intent on the
  * image itself with KHO_IMAGE_WRITE, shared on backing files). Reads headers only.
  *
- * Returns: NULL with KHO_ERROR_NOT_FOUND, _BUSY (names machine, pid and command of the holder where they can be
- * known), _DENIED, _INVALID (another format; the chain loops), _CORRUPT, _UNSUPPORTED, _IO.
+ * Returns: NULL with KHO_ERROR_NOT_FOUND, _BUSY (names machine, pid and command of the holder where they can
+ * be known), _DENIED, _INVALID (another format; the chain loops), _CORRUPT, _UNSUPPORTED, _IO.
  */
-KHO_PUBLIC KhoImage *kho_image_open(const char *path, const char *format, KhoImageFlags flags, const KhoImageGate *gate,
-                                    GError **error);
+KHO_PUBLIC KhoImage *kho_image_open(const char *path, const char *format, KhoImageFlags flags,
+                                    const KhoImageGate *gate, GError **error);
 /* Flushes when writable, releases the locks, frees in every case; FALSE when the flush failed. */
 KHO_PUBLIC gboolean kho_image_close(KhoImage *image, GError **error);
 /* The same, with a warning instead of an error: for cleanup on failing paths. */
@@ -72,7 +74,8 @@ KHO_PUBLIC gboolean kho_image_zero(KhoImage *image, guint64 off, guint64 len, GE
 KHO_PUBLIC gboolean kho_image_flush(KhoImage *image, GError **error);
 
 /* What lies at @off in the whole chain; adjoining stretches of one kind, depth and place are joined. */
-KHO_PUBLIC gboolean kho_image_map(KhoImage *image, guint64 off, guint64 max_bytes, KhoMapEntry *entry, GError **error);
+KHO_PUBLIC gboolean kho_image_map(KhoImage *image, guint64 off, guint64 max_bytes, KhoMapEntry *entry,
+                                  GError **error);
 
 typedef struct KhoImageSnapshot {
     char *id, *name;
@@ -84,7 +87,8 @@ typedef struct KhoImageInfo {
     char *path, *format;
     guint64 virtual_bytes, actual_bytes /* disk space in use */, file_bytes /* apparent size */;
     guint32 cluster_bytes;
-    char *backing_file, *full_backing_path, *backing_format; /* NULL where there is none or it is not stated */
+    char *backing_file, *full_backing_path,
+        *backing_format; /* NULL where there is none or it is not stated */
     guint qcow2_version, refcount_bits;
     const char *compression;
     gboolean lazy_refcounts, dirty, corrupt, encrypted, extended_l2;
@@ -103,8 +107,8 @@ typedef enum {
 } KhoPrealloc;
 
 typedef struct KhoImageCreate {
-    const char *format;         /* "raw" or "qcow2" */
-    guint64 size_bytes;         /* 0 with a backing file: its size */
+    const char *format; /* "raw" or "qcow2" */
+    guint64 size_bytes; /* 0 with a backing file: its size */
     KhoPrealloc prealloc;
     const char *backing_file;   /* as it shall stand in the header; relative to the image's folder */
     const char *backing_format; /* required with backing_file */
@@ -112,42 +116,46 @@ typedef struct KhoImageCreate {
     guint qcow2_version;        /* 0: 3 */
     guint refcount_bits;        /* 0: 16 */
     gboolean lazy_refcounts;
-    const char *compression;    /* NULL: zlib */
-    mode_t mode;                /* 0: 0644 less the umask */
-    gboolean overwrite;         /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */
+    const char *compression; /* NULL: zlib */
+    mode_t mode;             /* 0: 0644 less the umask */
+    gboolean overwrite;      /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */
 } KhoImageCreate;
 
-/* Makes an image beside its place and renames it in when it is whole and durable; a failure or a cancel leaves
- * nothing. KHO_ERROR_NO_SPACE where the space reserved does not fit, before anything is written. */
-KHO_PUBLIC gboolean kho_image_create(const char *path, const KhoImageCreate *options, const KhoImageGate *gate,
-                                     const KhoJob *job, GError **error);
+/* Makes an image beside its place and renames it in when it is whole and durable; a failure or a cancel
+ * leaves nothing. KHO_ERROR_NO_SPACE where the space reserved does not fit, before anything is written. */
+KHO_PUBLIC gboolean kho_image_create(const char *path, const KhoImageCreate *options,
+                                     const KhoImageGate *gate, const KhoJob *job, GError **error);
 
 typedef struct KhoImageConvert {
-    const char *source_format;   /* NULL: probe */
-    KhoImageFlags source_flags;  /* KHO_IMAGE_NO_LOCK where wanted */
-    KhoImageCreate target;       /* size_bytes 0: the source's; with backing_file only what differs is copied */
-    guint workers;               /* 0: as many as processors, at most 8 */
-    gboolean keep_zeros;         /* do not look for zeros in data */
+    const char *source_format;  /* NULL: probe */
+    KhoImageFlags source_flags; /* KHO_IMAGE_NO_LOCK where wanted */
+    KhoImageCreate target; /* size_bytes 0: the source's; with backing_file only what differs is copied */
+    guint workers;         /* 0: as many as processors, at most 8 */
+    gboolean keep_zeros;   /* do not look for zeros in data */
 } KhoImageConvert;
 
 KHO_PUBLIC gboolean kho_image_convert(const char *source, const char *target, const KhoImageConvert *options,
                                       const KhoImageGate *gate, const KhoJob *job, GError **error);
 
-/* Grows, or shrinks where @may_shrink says that the data past the end may go (KHO_ERROR_INVALID otherwise). */
-KHO_PUBLIC gboolean kho_image_resize(const char *path, const char *format, guint64 size_bytes, gboolean may_shrink,
-                                     KhoPrealloc prealloc, const KhoImageGate *gate, const KhoJob *job, GError **error);
+/* Grows, or shrinks where @may_shrink says that the data past the end may go (KHO_ERROR_INVALID otherwise).
+ */
+KHO_PUBLIC gboolean kho_image_resize(const char *path, const char *format, guint64 size_bytes,
+                                     gboolean may_shrink, KhoPrealloc prealloc, const KhoImageGate *gate,
+                                     const KhoJob *job, GError **error);
 
 typedef struct KhoImageCheck {
     guint64 corruptions, leaks, check_errors, corruptions_fixed, leaks_fixed;
-    guint64 total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters, image_end_offset_bytes;
+    guint64 total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters,
+        image_end_offset_bytes;
     GPtrArray *messages; /* of char *: one line a finding */
 } KhoImageCheck;
 
 typedef enum { KHO_REPAIR_NONE, KHO_REPAIR_LEAKS, KHO_REPAIR_ALL } KhoRepair;
 
 /* TRUE when the check ran, whatever it found; raw images have nothing to check (KHO_ERROR_UNSUPPORTED). */
-KHO_PUBLIC gboolean kho_image_check(const char *path, const char *format, KhoRepair repair, KhoImageFlags flags,
-                                    KhoImageCheck *result, const KhoJob *job, GError **error);
+KHO_PUBLIC gboolean kho_image_check(const char *path, const char *format, KhoRepair repair,
+                                    KhoImageFlags flags, KhoImageCheck *result, const KhoJob *job,
+                                    GError **error);
 KHO_PUBLIC void kho_image_check_clear(KhoImageCheck *result);
 
 #endif

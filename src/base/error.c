@@ -4,7 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-G_DEFINE_QUARK(kho-error-quark, kho_error)
+G_DEFINE_QUARK(kho - error - quark, kho_error)
 
 static const char *const code_names[KHO_ERROR_N_CODES] = {
     [KHO_ERROR_NOT_FOUND] = "not-found",

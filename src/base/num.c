@@ -11,13 +11,38 @@ static const struct {
     const char *word;
     guint64 bytes;
 } units[] = {
-    { "b", 1 },          { "byte", 1 },       { "bytes", 1 },      { "B", 1 },          { "KB", 1000 },
-    { "k", KIB },        { "K", KIB },        { "KiB", KIB },      { "kib", KIB },      { "MB", 1000 * 1000 },
-    { "M", MIB },        { "m", MIB },        { "MiB", MIB },      { "mib", MIB },      { "GB", 1000 * 1000 * 1000 },
-    { "G", GIB },        { "g", GIB },        { "GiB", GIB },      { "gib", GIB },      { "TB", 1000000000000 },
-    { "T", TIB },        { "t", TIB },        { "TiB", TIB },      { "tib", TIB },      { "PB", 1000000000000000 },
-    { "P", TIB << 10 },  { "p", TIB << 10 },  { "PiB", TIB << 10 }, { "EB", 1000000000000000000 },
-    { "E", TIB << 20 },  { "e", TIB << 20 },  { "EiB", TIB << 20 },
+    { "b", 1 },
+    { "byte", 1 },
+    { "bytes", 1 },
+    { "B", 1 },
+    { "KB", 1000 },
+    { "k", KIB },
+    { "K", KIB },
+    { "KiB", KIB },
+    { "kib", KIB },
+    { "MB", 1000 * 1000 },
+    { "M", MIB },
+    { "m", MIB },
+    { "MiB", MIB },
+    { "mib", MIB },
+    { "GB", 1000 * 1000 * 1000 },
+    { "G", GIB },
+    { "g", GIB },
+    { "GiB", GIB },
+    { "gib", GIB },
+    { "TB", 1000000000000 },
+    { "T", TIB },
+    { "t", TIB },
+    { "TiB", TIB },
+    { "tib", TIB },
+    { "PB", 1000000000000000 },
+    { "P", TIB << 10 },
+    { "p", TIB << 10 },
+    { "PiB", TIB << 10 },
+    { "EB", 1000000000000000000 },
+    { "E", TIB << 20 },
+    { "e", TIB << 20 },
+    { "EiB", TIB << 20 },
 };
 
 guint64
@@ -36,11 +61,12 @@ num_parse_size(const char *text, guint64 default_unit_bytes, guint64 *bytes, GEr
     guint64 whole = 0;
 
     if (!g_ascii_isdigit(*rest))
-        return fail(error, KHO_ERROR_INVALID, "'%s' is not a size: write digits and a unit, as in 512M or 10G", text);
+        return fail(error, KHO_ERROR_INVALID,
+                    "'%s' is not a size: write digits and a unit, as in 512M or 10G", text);
     for (; g_ascii_isdigit(*rest); rest++)
         if (!num_mul(whole, 10, &whole) || !num_add(whole, (guint64) (*rest - '0'), &whole))
-            return fail(error, KHO_ERROR_INVALID, "size '%s' is too large: at most %" G_GUINT64_FORMAT " bytes", text,
-                        NUM_OFFSET_MAX);
+            return fail(error, KHO_ERROR_INVALID,
+                        "size '%s' is too large: at most %" G_GUINT64_FORMAT " bytes", text, NUM_OFFSET_MAX);
 
     gdouble fraction = 0;
     if (*rest == '.') {
@@ -53,13 +79,14 @@ num_parse_size(const char *text, guint64 default_unit_bytes, guint64 *bytes, GEr
 
     guint64 unit = *rest ? num_unit_bytes(rest) : default_unit_bytes;
     if (unit == 0)
-        return fail(error, KHO_ERROR_INVALID, "'%s' is not a size: unknown unit '%s', use K, M, G or T", text, rest);
+        return fail(error, KHO_ERROR_INVALID, "'%s' is not a size: unknown unit '%s', use K, M, G or T", text,
+                    rest);
 
     guint64 total;
     if (!num_mul(whole, unit, &total) || !num_add(total, (guint64) (fraction * (gdouble) unit), &total)
         || total > NUM_OFFSET_MAX)
-        return fail(error, KHO_ERROR_INVALID, "size '%s' is too large: at most %" G_GUINT64_FORMAT " bytes", text,
-                    NUM_OFFSET_MAX);
+        return fail(error, KHO_ERROR_INVALID, "size '%s' is too large: at most %" G_GUINT64_FORMAT " bytes",
+                    text, NUM_OFFSET_MAX);
     *bytes = total;
     return TRUE;
 }
@@ -83,8 +110,8 @@ num_parse_uint(const char *text, guint64 max, const char *what, guint64 *value, 
     guint64 parsed;
 
     if (!g_ascii_string_to_unsigned(text, 10, 0, max, &parsed, NULL))
-        return fail(error, KHO_ERROR_INVALID, "%s '%s' is not a whole number from 0 to %" G_GUINT64_FORMAT, what, text,
-                    max);
+        return fail(error, KHO_ERROR_INVALID, "%s '%s' is not a whole number from 0 to %" G_GUINT64_FORMAT,
+                    what, text, max);
     *value = parsed;
     return TRUE;
 }

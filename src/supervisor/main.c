@@ -1,6 +1,6 @@
 #include "base/error.h"
-#include "base/num.h"
 #include "base/fd.h"
+#include "base/num.h"
 
 int
 main(void)
