@@ -37,7 +37,8 @@ typedef struct KhoMapEntry {
     guint depth;               /* 0: the image itself, 1: its backing file, ... */
     KhoMapKind kind;           /* HOLE: in no file of the chain */
     gboolean has_offset;
-    const char *path; /* the file at that depth; valid while the image is open */
+    gboolean reads_zero; /* HOLE and ZERO; also DATA where the file itself has a hole (preallocated tables) */
+    const char *path;    /* the file at that depth; valid while the image is open */
 } KhoMapEntry;
 
 /**
@@ -81,6 +82,7 @@ typedef struct KhoImageSnapshot {
     char *id, *name;
     guint64 vm_state_bytes, size_bytes, vm_clock_ns;
     gint64 date_s, date_ns;
+    gint64 icount; /* -1: not recorded */
 } KhoImageSnapshot;
 
 typedef struct KhoImageInfo {

@@ -87,7 +87,9 @@ map_source(const CopyPlan *plan, guint64 start, guint64 max_bytes, KhoMapEntry *
 
     if (off < size)
         return kho_image_map(plan->source, off, MIN(max_bytes, size - off), entry, error);
-    *entry = (KhoMapEntry){ .start_bytes = off, .length_bytes = max_bytes, .kind = KHO_MAP_HOLE };
+    *entry = (KhoMapEntry){
+        .start_bytes = off, .length_bytes = max_bytes, .kind = KHO_MAP_HOLE, .reads_zero = TRUE
+    };
     return TRUE;
 }
 
@@ -102,36 +104,13 @@ owner_of(const CopyPlan *plan, const KhoMapEntry *entry)
     return owner;
 }
 
-/* A qcow2 image may map what its file has no blocks for (metadata preallocated): that reads as zeros. Only
- * asked about runs that are worth a system call. */
-static gboolean
-is_file_hole(const CopyPlan *plan, KhoMapEntry *entry, GError **error)
-{
-    guint64 file_bytes;
-    BlkExtent extent;
-
-    if (entry->kind != KHO_MAP_DATA || entry->length_bytes < COPY_CHUNK_BYTES)
-        return TRUE;
-    BlkStore *file = owner_of(plan, entry)->format->file;
-    if (!blk_size(file, &file_bytes, error))
-        return FALSE;
-    if (entry->host_offset_bytes >= file_bytes)
-        return TRUE;
-    if (!blk_extent(file, entry->host_offset_bytes,
-                    MIN(entry->length_bytes, file_bytes - entry->host_offset_bytes), &extent, error))
-        return FALSE;
-    if (extent.kind == BLK_EXTENT_HOLE)
-        entry->kind = KHO_MAP_ZERO;
-    entry->length_bytes = extent.bytes;
-    return TRUE;
-}
-
 static gboolean
 is_shareable(Copy *copy, const KhoMapEntry *entry)
 {
-    return entry->kind == KHO_MAP_DATA && entry->host_offset_bytes % SHARE_UNIT_BYTES == 0
-           && entry->length_bytes >= copy->unit_bytes && entry->length_bytes >= SHARE_UNIT_BYTES
-           && copy->plan->source && !copy->plan->only_changes && g_atomic_int_get(&copy->can_share);
+    return entry->kind == KHO_MAP_DATA && !entry->reads_zero
+           && entry->host_offset_bytes % SHARE_UNIT_BYTES == 0 && entry->length_bytes >= copy->unit_bytes
+           && entry->length_bytes >= SHARE_UNIT_BYTES && copy->plan->source && !copy->plan->only_changes
+           && g_atomic_int_get(&copy->can_share);
 }
 
 /* What there is to copy from copy->next on, as one run. Runs are remembered, since one is many chunks long.
@@ -150,8 +129,7 @@ next_run_locked(Copy *copy, KhoMapEntry *entry, GError **error)
     }
     if (off < copy->run.start_bytes || passed >= copy->run.length_bytes) {
         passed = 0;
-        if (!map_source(plan, copy->next, MIN(rest, MAP_MAX_BYTES), &copy->run, error)
-            || !is_file_hole(plan, &copy->run, error))
+        if (!map_source(plan, copy->next, MIN(rest, MAP_MAX_BYTES), &copy->run, error))
             return FALSE;
     }
     *entry = copy->run;
@@ -174,12 +152,11 @@ take_chunk_locked(Copy *copy, Chunk *chunk, GError **error)
 
         if (!next_run_locked(copy, &entry, error))
             return FALSE;
-        gboolean is_zero = entry.kind == KHO_MAP_HOLE || entry.kind == KHO_MAP_ZERO;
         gboolean share = is_shareable(copy, &entry);
         guint64 whole =
             entry.length_bytes == rest ? rest : num_align_down(entry.length_bytes, copy->unit_bytes);
 
-        if (is_zero && plan->target_is_zero && whole > 0) {
+        if (entry.reads_zero && plan->target_is_zero && whole > 0) {
             copy->next += whole;
             copy->done += whole;
             continue;

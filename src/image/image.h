@@ -20,8 +20,9 @@ struct KhoImage {
     guint depth;           /* 0 for the image that the caller opened */
     guint32 cluster_bytes; /* 1 where the format has no clusters */
     gboolean writable;
-    struct stat identity; /* of the file when it was opened: tells one file by its device and inode */
-    RangeLock ranges;     /* guest ranges being read or written, where writable */
+    gboolean has_file_holes; /* the file had holes when it was opened: what is mapped may be one */
+    struct stat identity;    /* of the file when it was opened: tells one file by its device and inode */
+    RangeLock ranges;        /* guest ranges being read or written, where writable */
 };
 
 /* Wraps @file (taken over in every case), without any lock or backing file. */

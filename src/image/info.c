@@ -30,6 +30,7 @@ snapshots_of(const FormatInfo *found)
         to->vm_clock_ns = from->vm_clock_ns;
         to->date_s = from->date_s;
         to->date_ns = from->date_ns;
+        to->icount = from->icount;
         g_ptr_array_add(snapshots, to);
     }
     return snapshots;

@@ -222,8 +222,32 @@ kho_image_flush(KhoImage *image, GError **error)
     return format_flush(image->format, error);
 }
 
-static KhoMapEntry
-entry_of(const Located *at, guint64 off)
+/* An image may map what its file has no blocks for (tables made beforehand, the data left sparse). Asked of
+ * the file system only where the file has holes at all. */
+static gboolean
+look_for_file_hole(KhoImage *owner, Run *run, gboolean *is_hole, GError **error)
+{
+    BlkStore *file = owner->format->file;
+    guint64 file_bytes;
+    BlkExtent extent;
+
+    if (run->kind != RUN_DATA || !owner->has_file_holes || owner->cluster_bytes == 1)
+        return TRUE;
+    if (!blk_size(file, &file_bytes, error))
+        return FALSE;
+    if (run->host.bytes >= file_bytes) {
+        *is_hole = TRUE;
+        return TRUE;
+    }
+    if (!blk_extent(file, run->host.bytes, MIN(run->bytes, file_bytes - run->host.bytes), &extent, error))
+        return FALSE;
+    run->bytes = extent.bytes;
+    *is_hole = extent.kind == BLK_EXTENT_HOLE;
+    return TRUE;
+}
+
+static gboolean
+look_up(KhoImage *image, guint64 off, guint64 max_bytes, KhoMapEntry *entry, GError **error)
 {
     static const KhoMapKind kinds[] = {
         [RUN_HOLE] = KHO_MAP_HOLE,
@@ -231,21 +255,33 @@ entry_of(const Located *at, guint64 off)
         [RUN_DATA] = KHO_MAP_DATA,
         [RUN_COMPRESSED] = KHO_MAP_COMPRESSED,
     };
-    gboolean has_offset = at->run.kind == RUN_DATA || (at->run.kind == RUN_ZERO && at->run.allocated);
+    gboolean is_hole = FALSE;
+    Located at;
 
-    return (KhoMapEntry){ .start_bytes = off,
-                          .length_bytes = at->run.bytes,
-                          .host_offset_bytes = has_offset ? at->run.host.bytes : 0,
-                          .depth = at->owner->depth,
-                          .kind = kinds[at->run.kind],
-                          .has_offset = has_offset,
-                          .path = at->owner->path };
+    if (!image_locate(image, off, max_bytes, &at, error)
+        || !look_for_file_hole(at.owner, &at.run, &is_hole, error))
+        return FALSE;
+    RunKind kind = at.run.kind;
+    gboolean is_raw = at.owner->cluster_bytes == 1; /* a hole of the file has its place all the same */
+    gboolean has_offset = kind == RUN_DATA || (kind == RUN_ZERO && (at.run.allocated || is_raw));
+    guint64 host = is_raw ? off : at.run.host.bytes;
+
+    *entry = (KhoMapEntry){ .start_bytes = off,
+                            .length_bytes = at.run.bytes,
+                            .host_offset_bytes = has_offset ? host : 0,
+                            .depth = at.owner->depth,
+                            .kind = kinds[kind],
+                            .has_offset = has_offset,
+                            .reads_zero = kind == RUN_HOLE || kind == RUN_ZERO || is_hole,
+                            .path = at.owner->path };
+    return TRUE;
 }
 
 static gboolean
 continues(const KhoMapEntry *entry, const KhoMapEntry *next)
 {
     return next->kind == entry->kind && next->depth == entry->depth && next->has_offset == entry->has_offset
+           && next->reads_zero == entry->reads_zero
            && (!entry->has_offset
                || next->host_offset_bytes == entry->host_offset_bytes + entry->length_bytes);
 }
@@ -259,11 +295,10 @@ kho_image_map(KhoImage *image, guint64 off, guint64 max_bytes, KhoMapEntry *entr
         return max_bytes > 0 ? FALSE : fail(error, KHO_ERROR_INVALID, "%s: a map of no bytes", image->path);
     while (whole.length_bytes < max_bytes) {
         guint64 at = off + whole.length_bytes;
-        Located found;
+        KhoMapEntry next;
 
-        if (!image_locate(image, at, max_bytes - whole.length_bytes, &found, error))
+        if (!look_up(image, at, max_bytes - whole.length_bytes, &next, error))
             return FALSE;
-        KhoMapEntry next = entry_of(&found, at);
         if (whole.length_bytes == 0)
             whole = next;
         else if (continues(&whole, &next))

@@ -1,0 +1,83 @@
+/* kho img convert. */
+#include "cli/img_options.h"
+#include "cli/output.h"
+
+#include "base/error.h"
+
+typedef struct {
+    const char *source, *target, *source_format, *format, *backing_file, *backing_format;
+    char **options;
+    guint64 workers, sparse_bytes;
+    gboolean progress, out_of_order, share, force;
+} ConvertArgs;
+
+static const CliArg convert_args[] = {
+    { CLI_STR, "SOURCE", offsetof(ConvertArgs, source), NULL, "image to read", .object = CLI_FILE },
+    { CLI_STR, "TARGET", offsetof(ConvertArgs, target), NULL, "image to make", .object = CLI_FILE },
+    { CLI_CHOICE, "--format", offsetof(ConvertArgs, source_format), CLI_OPTIONAL,
+      "the source's format; otherwise it is probed", 'f', .choices = "qcow2|raw" },
+    { CLI_CHOICE, "--output-format", offsetof(ConvertArgs, format), "raw", "the target's: qcow2 or raw", 'O',
+      .choices = "qcow2|raw" },
+    { CLI_STRV, "--options", offsetof(ConvertArgs, options), CLI_OPTIONAL, "the target's, as for img-create",
+      'o' },
+    { CLI_STR, "--target-backing", offsetof(ConvertArgs, backing_file), CLI_OPTIONAL,
+      "backing file of the target: only what differs from it is copied", 'B', .object = CLI_FILE },
+    { CLI_CHOICE, "--backing-format", offsetof(ConvertArgs, backing_format), CLI_OPTIONAL, "its format", 'F',
+      .choices = "qcow2|raw" },
+    { CLI_UINT, "--workers", offsetof(ConvertArgs, workers), CLI_OPTIONAL,
+      "how many copy at the same time; as many as processors, at most 8", 'm', .max = 16 },
+    { CLI_SIZE, "--sparse", offsetof(ConvertArgs, sparse_bytes), "4k", "0: do not look for zeros in data",
+      'S' },
+    { CLI_FLAG, "--force-share", offsetof(ConvertArgs, share), "no",
+      "read although another process writes: the copy may be torn", 'U' },
+    { CLI_FLAG, "--force", offsetof(ConvertArgs, force), "no", "replace the file that stands at TARGET" },
+    { CLI_FLAG, "--progress", offsetof(ConvertArgs, progress), "no",
+      "as qemu-img; it is shown on a terminal anyway", 'p' },
+    { CLI_FLAG, "--out-of-order", offsetof(ConvertArgs, out_of_order), "no",
+      "as qemu-img; order is never kept, since no reader sees the target before its end", 'W' },
+    { 0 },
+};
+
+static gboolean
+run_convert(CliRun *cli, const void *p, GError **error)
+{
+    const ConvertArgs *a = p;
+    ImgOptions options;
+
+    img_options_init(&options, a->format);
+    if (a->backing_file)
+        options.create.backing_file = a->backing_file;
+    if (a->backing_format)
+        options.create.backing_format = a->backing_format;
+    gboolean done = img_options_read(&options, a->options, error);
+    if (done) {
+        options.create.overwrite = a->force;
+        KhoImageConvert convert = {
+            .source_format = a->source_format,
+            .source_flags = a->share ? KHO_IMAGE_NO_LOCK : 0,
+            .target = options.create,
+            .workers = (guint) a->workers,
+            .keep_zeros = a->sparse_bytes == 0,
+        };
+        done = kho_image_convert(a->source, a->target, &convert, &kho_image_gate_open, cli->job, error);
+    }
+    if (done)
+        out_done(cli, "Converted %s to %s, format %s", a->source, a->target, a->format);
+    img_options_clear(&options);
+    return done;
+}
+
+const CliVerb verb_img_convert = {
+    .name = "img-convert",
+    .noun = "img",
+    .summary = "copy an image, its whole chain, into a new one",
+    .description =
+        "The target appears when it is whole and durable: a failure, a cancel or a kill leaves what stood "
+        "there before. Zeros are not written; where the file system shares blocks, data is shared.",
+    .examples = "kho img convert -O qcow2 disk.raw disk.qcow2\n"
+                "kho img convert -f qcow2 -O raw disk.qcow2 disk.raw\n"
+                "kho img convert -O qcow2 -B base.qcow2 -F qcow2 whole.qcow2 overlay.qcow2",
+    .args = convert_args,
+    .args_bytes = sizeof(ConvertArgs),
+    .run = run_convert,
+};

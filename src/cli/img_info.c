@@ -1,0 +1,216 @@
+/* kho img info. */
+#include "cli/img_options.h"
+#include "cli/output.h"
+
+#include "base/num.h"
+
+#include <jansson.h>
+#include <time.h>
+
+typedef struct {
+    const char *path, *format, *output;
+    gboolean chain, share;
+} InfoArgs;
+
+static const CliArg info_args[] = {
+    { CLI_STR, "FILE", offsetof(InfoArgs, path), NULL, "image to look at", .object = CLI_FILE },
+    { CLI_CHOICE, "--format", offsetof(InfoArgs, format), CLI_OPTIONAL, "its format; otherwise it is probed",
+      'f', .choices = "qcow2|raw" },
+    IMG_OUTPUT_ARG(InfoArgs),
+    { CLI_FLAG, "--backing-chain", offsetof(InfoArgs, chain), "no", "its backing files too" },
+    { CLI_FLAG, "--force-share", offsetof(InfoArgs, share), "no", "as qemu-img; info never needs the lock",
+      'U' },
+    { 0 },
+};
+
+static json_t *
+snapshots_to_json(const GPtrArray *snapshots)
+{
+    json_t *list = json_array();
+
+    for (guint i = 0; i < snapshots->len; i++) {
+        const KhoImageSnapshot *s = g_ptr_array_index(snapshots, i);
+        json_t *one = json_object();
+
+        json_object_set_new(one, "id", json_string(s->id));
+        json_object_set_new(one, "name", json_string(s->name));
+        json_object_set_new(one, "vm-state-size", json_integer((json_int_t) s->vm_state_bytes));
+        json_object_set_new(one, "date-sec", json_integer(s->date_s));
+        json_object_set_new(one, "date-nsec", json_integer(s->date_ns));
+        json_object_set_new(one, "vm-clock-sec", json_integer((json_int_t) (s->vm_clock_ns / 1000000000)));
+        json_object_set_new(one, "vm-clock-nsec", json_integer((json_int_t) (s->vm_clock_ns % 1000000000)));
+        if (s->icount >= 0)
+            json_object_set_new(one, "icount", json_integer(s->icount));
+        json_array_append_new(list, one);
+    }
+    return list;
+}
+
+static json_t *
+qcow2_to_json(const KhoImageInfo *info)
+{
+    json_t *data = json_object();
+
+    json_object_set_new(data, "compat", json_string(info->qcow2_version == 2 ? "0.10" : "1.1"));
+    if (info->compression)
+        json_object_set_new(data, "compression-type", json_string(info->compression));
+    if (info->qcow2_version >= 3)
+        json_object_set_new(data, "lazy-refcounts", json_boolean(info->lazy_refcounts));
+    json_object_set_new(data, "refcount-bits", json_integer(info->refcount_bits));
+    if (info->qcow2_version >= 3) {
+        json_object_set_new(data, "corrupt", json_boolean(info->corrupt));
+        json_object_set_new(data, "extended-l2", json_boolean(info->extended_l2));
+    }
+    return json_pack("{s:s,s:o}", "type", "qcow2", "data", data);
+}
+
+static json_t *
+to_json(const KhoImageInfo *info)
+{
+    json_t *root = json_object();
+
+    json_object_set_new(root, "filename", json_string(info->path));
+    json_object_set_new(root, "format", json_string(info->format));
+    json_object_set_new(root, "virtual-size", json_integer((json_int_t) info->virtual_bytes));
+    json_object_set_new(root, "actual-size", json_integer((json_int_t) info->actual_bytes));
+    if (info->cluster_bytes)
+        json_object_set_new(root, "cluster-size", json_integer(info->cluster_bytes));
+    if (info->encrypted)
+        json_object_set_new(root, "encrypted", json_true());
+    if (info->backing_file)
+        json_object_set_new(root, "backing-filename", json_string(info->backing_file));
+    if (info->full_backing_path)
+        json_object_set_new(root, "full-backing-filename", json_string(info->full_backing_path));
+    if (info->backing_format)
+        json_object_set_new(root, "backing-filename-format", json_string(info->backing_format));
+    if (info->snapshots->len > 0)
+        json_object_set_new(root, "snapshots", snapshots_to_json(info->snapshots));
+    if (info->qcow2_version)
+        json_object_set_new(root, "format-specific", qcow2_to_json(info));
+    json_object_set_new(root, "dirty-flag", json_boolean(info->dirty));
+    return root;
+}
+
+static void
+print_snapshots(const GPtrArray *snapshots)
+{
+    out_print("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK",
+              "ICOUNT");
+    for (guint i = 0; i < snapshots->len; i++) {
+        const KhoImageSnapshot *s = g_ptr_array_index(snapshots, i);
+        g_autofree char *state = num_format_size(s->vm_state_bytes);
+        g_autoptr(GDateTime) date = g_date_time_new_from_unix_local(s->date_s);
+        g_autofree char *when = date ? g_date_time_format(date, "%Y-%m-%d %H:%M:%S") : g_strdup("-");
+        guint64 ms = s->vm_clock_ns / 1000000;
+        g_autofree char *clock =
+            g_strdup_printf("%02d:%02d:%02d.%03d", (int) (ms / 3600000), (int) (ms / 60000 % 60),
+                            (int) (ms / 1000 % 60), (int) (ms % 1000));
+        g_autofree char *icount =
+            s->icount >= 0 ? g_strdup_printf("%" G_GINT64_FORMAT, s->icount) : g_strdup("");
+
+        out_print("%-9s %-16s %8s%20s%13s%11s\n", s->id, s->name, state, when, clock, icount);
+    }
+}
+
+static void
+print_qcow2(const KhoImageInfo *info)
+{
+    out_print("Format specific information:\n    compat: %s\n", info->qcow2_version == 2 ? "0.10" : "1.1");
+    if (info->compression)
+        out_print("    compression type: %s\n", info->compression);
+    if (info->qcow2_version >= 3)
+        out_print("    lazy refcounts: %s\n", info->lazy_refcounts ? "true" : "false");
+    out_print("    refcount bits: %u\n", info->refcount_bits);
+    if (info->qcow2_version >= 3)
+        out_print("    corrupt: %s\n    extended l2: %s\n", info->corrupt ? "true" : "false",
+                  info->extended_l2 ? "true" : "false");
+}
+
+static void
+print_human(const KhoImageInfo *info)
+{
+    g_autofree char *virtual_size = num_format_size(info->virtual_bytes);
+    g_autofree char *disk_size = num_format_size(info->actual_bytes);
+
+    out_print("image: %s\nfile format: %s\nvirtual size: %s (%" G_GUINT64_FORMAT " bytes)\ndisk size: %s\n",
+              info->path, info->format, virtual_size, info->virtual_bytes, disk_size);
+    if (info->encrypted)
+        out_print("encrypted: yes\n");
+    if (info->cluster_bytes)
+        out_print("cluster_size: %u\n", info->cluster_bytes);
+    if (info->dirty)
+        out_print("cleanly shut down: no\n");
+    if (info->backing_file && info->full_backing_path
+        && !g_str_equal(info->backing_file, info->full_backing_path))
+        out_print("backing file: %s (actual path: %s)\n", info->backing_file, info->full_backing_path);
+    else if (info->backing_file)
+        out_print("backing file: %s\n", info->backing_file);
+    if (info->backing_format)
+        out_print("backing file format: %s\n", info->backing_format);
+    if (info->snapshots->len > 0)
+        print_snapshots(info->snapshots);
+    if (info->qcow2_version)
+        print_qcow2(info);
+}
+
+/* The images to tell about: opening the chain first finds loops and missing files. */
+static gboolean
+tell_chain(const InfoArgs *a, json_t *list, GError **error)
+{
+    g_autoptr(KhoImage) chain =
+        kho_image_open(a->path, a->format, KHO_IMAGE_IDLE_LOCK, &kho_image_gate_open, error);
+
+    if (!chain)
+        return FALSE;
+    for (KhoImage *image = chain; image; image = kho_image_backing(image)) {
+        KhoImageInfo info;
+
+        if (!kho_image_info(kho_image_path(image), kho_image_format(image), &info, error))
+            return FALSE;
+        if (list)
+            json_array_append_new(list, to_json(&info));
+        else {
+            out_print("%s", image == chain ? "" : "\n");
+            print_human(&info);
+        }
+        kho_image_info_clear(&info);
+    }
+    return TRUE;
+}
+
+static gboolean
+run_info(CliRun *cli, const void *p, GError **error)
+{
+    const InfoArgs *a = p;
+    KhoImageInfo info;
+
+    if (a->chain) {
+        json_t *list = img_wants_json(cli, a->output) ? json_array() : NULL;
+        gboolean done = tell_chain(a, list, error);
+        if (list && done)
+            out_json(list);
+        else
+            json_decref(list);
+        return done;
+    }
+    if (!kho_image_info(a->path, a->format, &info, error))
+        return FALSE;
+    if (img_wants_json(cli, a->output))
+        out_json(to_json(&info));
+    else
+        print_human(&info);
+    kho_image_info_clear(&info);
+    return TRUE;
+}
+
+const CliVerb verb_img_info = {
+    .name = "img-info",
+    .noun = "img",
+    .summary = "what an image's headers say",
+    .description = "Reads headers only, so it works on an image in use. The JSON has qemu-img's keys.",
+    .examples = "kho img info disk.qcow2\nkho img info --backing-chain --json overlay.qcow2",
+    .args = info_args,
+    .args_bytes = sizeof(InfoArgs),
+    .json = TRUE,
+    .run = run_info,
+};

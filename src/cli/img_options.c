@@ -1,0 +1,165 @@
+#include "cli/img_options.h"
+
+#include "base/error.h"
+#include "base/num.h"
+
+#include <string.h>
+
+void
+img_options_init(ImgOptions *options, const char *format)
+{
+    *options = (ImgOptions){ .create.format = format, .texts = g_ptr_array_new_with_free_func(g_free) };
+}
+
+void
+img_options_clear(ImgOptions *options)
+{
+    g_clear_pointer(&options->texts, g_ptr_array_unref);
+}
+
+gboolean
+img_prealloc_parse(const char *text, KhoPrealloc *prealloc, GError **error)
+{
+    static const char *const names[] = {
+        [KHO_PREALLOC_OFF] = "off",
+        [KHO_PREALLOC_METADATA] = "metadata",
+        [KHO_PREALLOC_FALLOC] = "falloc",
+        [KHO_PREALLOC_FULL] = "full",
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++)
+        if (g_str_equal(names[i], text)) {
+            *prealloc = (KhoPrealloc) i;
+            return TRUE;
+        }
+    return fail(error, KHO_ERROR_INVALID, "preallocation '%s' is not one of off, metadata, falloc, full",
+                text);
+}
+
+static gboolean
+read_bool(const char *name, const char *value, gboolean *flag, GError **error)
+{
+    if (!g_str_equal(value, "on") && !g_str_equal(value, "off"))
+        return fail(error, KHO_ERROR_INVALID, "%s=%s: on or off is wanted", name, value);
+    *flag = g_str_equal(value, "on");
+    return TRUE;
+}
+
+static gboolean
+read_compat(const char *value, guint *version, GError **error)
+{
+    gboolean is_2 = g_str_equal(value, "0.10") || g_str_equal(value, "v2");
+
+    if (!is_2 && !g_str_equal(value, "1.1") && !g_str_equal(value, "v3"))
+        return fail(error, KHO_ERROR_INVALID, "compat=%s: 0.10 (version 2) or 1.1 (version 3) is wanted",
+                    value);
+    *version = is_2 ? 2 : 3;
+    return TRUE;
+}
+
+static gboolean
+read_cluster_size(const char *value, guint32 *bytes, GError **error)
+{
+    guint64 size;
+
+    if (!num_parse_size(value, 1, &size, error))
+        return FALSE;
+    /* The format says which sizes there are; here it only has to fit, and 0 would mean the default. */
+    if (size == 0 || size > G_MAXUINT32)
+        return fail(error, KHO_ERROR_INVALID, "cluster_size=%s: 512 to 2M, a power of two, is wanted", value);
+    *bytes = (guint32) size;
+    return TRUE;
+}
+
+static gboolean
+read_refcount_bits(const char *value, guint *bits, GError **error)
+{
+    guint64 number;
+
+    if (!num_parse_uint(value, 64, "refcount_bits", &number, error))
+        return FALSE;
+    if (number == 0)
+        return fail(error, KHO_ERROR_INVALID, "refcount_bits=0: 1 to 64, a power of two, is wanted");
+    *bits = (guint) number;
+    return TRUE;
+}
+
+static gboolean
+read_one(KhoImageCreate *create, const char *name, const char *value, GError **error)
+{
+    if (g_str_equal(name, "size"))
+        return num_parse_size(value, 1, &create->size_bytes, error);
+    if (g_str_equal(name, "cluster_size"))
+        return read_cluster_size(value, &create->cluster_bytes, error);
+    if (g_str_equal(name, "refcount_bits"))
+        return read_refcount_bits(value, &create->refcount_bits, error);
+    if (g_str_equal(name, "compat"))
+        return read_compat(value, &create->qcow2_version, error);
+    if (g_str_equal(name, "lazy_refcounts"))
+        return read_bool(name, value, &create->lazy_refcounts, error);
+    if (g_str_equal(name, "preallocation"))
+        return img_prealloc_parse(value, &create->prealloc, error);
+    if (g_str_equal(name, "compression_type"))
+        create->compression = value;
+    else if (g_str_equal(name, "backing_file"))
+        create->backing_file = value;
+    else if (g_str_equal(name, "backing_fmt"))
+        create->backing_format = value;
+    else
+        return fail(error, KHO_ERROR_INVALID,
+                    "unknown option '%s': there are backing_file, backing_fmt, cluster_size, compat, "
+                    "compression_type, lazy_refcounts, preallocation, refcount_bits, size",
+                    name);
+    return TRUE;
+}
+
+/* Takes "name=value" off the front of *rest, with doubled commas made single. */
+static char *
+next_item(const char **rest)
+{
+    GString *item = g_string_new(NULL);
+    const char *c = *rest;
+
+    for (; *c; c++) {
+        if (*c == ',' && *++c != ',')
+            break;
+        g_string_append_c(item, *c);
+    }
+    *rest = c;
+    return g_string_free(item, FALSE);
+}
+
+gboolean
+img_options_read(ImgOptions *options, char *const *lists, GError **error)
+{
+    for (; lists && *lists; lists++)
+        for (const char *rest = *lists; *rest;) {
+            char *item = next_item(&rest);
+            char *equals = strchr(item, '=');
+
+            g_ptr_array_add(options->texts, item);
+            if (!equals)
+                return fail(error, KHO_ERROR_INVALID, "option '%s' has no value: NAME=VALUE is wanted", item);
+            *equals = '\0';
+            if (!read_one(&options->create, item, equals + 1, error))
+                return FALSE;
+        }
+    return TRUE;
+}
+
+gboolean
+img_size_parse(const char *text, guint64 now_bytes, guint64 *bytes, GError **error)
+{
+    char sign = *text == '+' || *text == '-' ? *text++ : '\0';
+    guint64 size;
+
+    if (!num_parse_size(text, 1, &size, error))
+        return FALSE;
+    if (sign == '-' && size > now_bytes)
+        return fail(error, KHO_ERROR_INVALID, "-%s is more than the image's %" G_GUINT64_FORMAT " bytes",
+                    text, now_bytes);
+    if (sign == '+' && !num_add(now_bytes, size, &size))
+        return fail(error, KHO_ERROR_INVALID, "+%s is too large", text);
+    *bytes = sign == '-' ? now_bytes - size : size;
+    return TRUE;
+}

@@ -1,0 +1,39 @@
+/* What the verbs on images share: qemu-img's -o lists, sizes with a sign, and its choice of output. */
+#ifndef KHO_CLI_IMG_OPTIONS_H
+#define KHO_CLI_IMG_OPTIONS_H
+
+#include "cli/verb.h"
+
+#include <kho/image.h>
+
+/* Holds the strings that a KhoImageCreate points to. */
+typedef struct {
+    KhoImageCreate create;
+    GPtrArray *texts; /* owned */
+} ImgOptions;
+
+void img_options_init(ImgOptions *options, const char *format);
+void img_options_clear(ImgOptions *options);
+
+/* Reads -o lists ("cluster_size=64k,compat=1.1"; a comma within a value is doubled) into options->create.
+ * KHO_ERROR_INVALID names the option or value that is wrong. */
+gboolean img_options_read(ImgOptions *options, char *const *lists, GError **error);
+
+/* "off", "metadata", "falloc", "full". */
+gboolean img_prealloc_parse(const char *text, KhoPrealloc *prealloc, GError **error);
+
+/* "10G", "+1G", "-1G" over @now_bytes. */
+gboolean img_size_parse(const char *text, guint64 now_bytes, guint64 *bytes, GError **error);
+
+#define IMG_OUTPUT_ARG(type)                                                                                 \
+    {                                                                                                        \
+        CLI_CHOICE, "--output", offsetof(type, output), "human", "human or json", .choices = "human|json"    \
+    }
+
+static inline gboolean
+img_wants_json(const CliRun *cli, const char *output)
+{
+    return cli->json || g_str_equal(output, "json");
+}
+
+#endif

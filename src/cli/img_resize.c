@@ -1,0 +1,60 @@
+/* kho img resize. */
+#include "cli/img_options.h"
+#include "cli/output.h"
+
+#include "base/error.h"
+
+typedef struct {
+    const char *path, *size, *format, *prealloc;
+    gboolean shrink;
+} ResizeArgs;
+
+static const CliArg resize_args[] = {
+    { CLI_STR, "FILE", offsetof(ResizeArgs, path), NULL, "image to resize", .object = CLI_FILE },
+    { CLI_STR, "SIZE", offsetof(ResizeArgs, size), NULL,
+      "new virtual size: 10G, or by how much it changes: +1G, -1G" },
+    { CLI_CHOICE, "--format", offsetof(ResizeArgs, format), CLI_OPTIONAL,
+      "its format; otherwise it is probed", 'f', .choices = "qcow2|raw" },
+    { CLI_CHOICE, "--preallocation", offsetof(ResizeArgs, prealloc), "off", "of what is added",
+      .choices = "off|metadata|falloc|full" },
+    { CLI_FLAG, "--shrink", offsetof(ResizeArgs, shrink), "no", "the data past the new end may go" },
+    { 0 },
+};
+
+static gboolean
+new_size(const ResizeArgs *a, guint64 *bytes, GError **error)
+{
+    KhoImageInfo info;
+
+    if (!kho_image_info(a->path, a->format, &info, error))
+        return FALSE;
+    gboolean good = img_size_parse(a->size, info.virtual_bytes, bytes, error);
+    kho_image_info_clear(&info);
+    return good;
+}
+
+static gboolean
+run_resize(CliRun *cli, const void *p, GError **error)
+{
+    const ResizeArgs *a = p;
+    KhoPrealloc prealloc;
+    guint64 bytes;
+
+    if (!img_prealloc_parse(a->prealloc, &prealloc, error) || !new_size(a, &bytes, error))
+        return FALSE;
+    if (!kho_image_resize(a->path, a->format, bytes, a->shrink, prealloc, &kho_image_gate_open, cli->job,
+                          error))
+        return FALSE;
+    out_done(cli, "Image resized.");
+    return TRUE;
+}
+
+const CliVerb verb_img_resize = {
+    .name = "img-resize",
+    .noun = "img",
+    .summary = "grow an image, or shrink it",
+    .examples = "kho img resize disk.qcow2 +10G\nkho img resize --shrink disk.raw 5G",
+    .args = resize_args,
+    .args_bytes = sizeof(ResizeArgs),
+    .run = run_resize,
+};
