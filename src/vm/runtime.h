@@ -1,0 +1,61 @@
+/* A machine at run time, seen from outside kho-vm: is it there, start it, adopt it, end what is stuck, clear
+ * up what died. Talking to one that is there: vm/client.h. The caller of what changes something (start,
+ * adopt, clear) need not hold the machine's change lock for the sake of these functions: the locks in the run
+ * folder decide. */
+#ifndef KHO_VM_RUNTIME_H
+#define KHO_VM_RUNTIME_H
+
+#include "vm/client.h"
+#include "vm/plan.h"
+
+/* By the locks of `alive` and `supervisor` in the run folder. */
+typedef enum {
+    VM_ABSENT,     /* no folder, or an empty one: no machine */
+    VM_SUPERVISED, /* both locked: all is well */
+    VM_ORPHANED,   /* alive locked, supervisor free: kho-vm died, QEMU lives: vm_runtime_adopt */
+    VM_DEAD,       /* both free: both died: vm_runtime_clear */
+    VM_PASSING,    /* alive free, supervisor locked: a kho-vm that is just starting or just clearing up */
+} VmPresence;
+
+/* Looks without taking a lock; about 10 us. */
+gboolean vm_runtime_probe(const char *run_path, VmPresence *presence, GError **error);
+
+/**
+ * vm_runtime_start:
+ * @plan: run_path's parent folder exists
+ * @cancelled: non-zero ends the attempt with KHO_ERROR_CANCELLED, and QEMU with it; may be NULL
+ *
+ * Starts kho-vm with @plan and waits until the guest runs (or is ready to, with @plan->paused). kho-vm is
+ * detached: it is no child of the caller afterwards, and lives in a systemd scope of its own where systemd
+ * runs.
+ *
+ * Returns: FALSE with kho-vm's own error, nothing then being left behind: KHO_ERROR_BUSY (the machine runs),
+ * _NOT_FOUND (a file, the emulator), _INVALID (QEMU refused: its last line of stderr), _TIMEOUT, ...
+ */
+gboolean vm_runtime_start(const VmPlan *plan, const volatile gint *cancelled, GError **error);
+
+/* Starts a kho-vm that takes over the QEMU of a dead one, and waits until it answers. TRUE as well when
+ * another process adopted it meanwhile, or QEMU ended and nothing is left. */
+gboolean vm_runtime_adopt(const char *run_path, guint timeout_ms, GError **error);
+
+/* Removes what a machine left that died together with its kho-vm, and says so in its log. TRUE as well when
+ * there is nothing to remove. KHO_ERROR_BUSY when it lives. */
+gboolean vm_runtime_clear(const char *run_path, GError **error);
+
+/* What kho-vm wrote last; unanswered_ms is 0. KHO_ERROR_NOT_FOUND where there is no status. */
+VmStatus *vm_runtime_status(const char *run_path, GError **error);
+
+/* live.xml. KHO_ERROR_NOT_FOUND. */
+char *vm_runtime_live_xml(const char *run_path, gsize *len, GError **error);
+
+/* Ends QEMU (SIGTERM, after half of @timeout_ms SIGKILL) although its kho-vm is dead or does not answer:
+ * verifies pid, start time and boot id first, so that no other process is ever hit; ends a kho-vm that does
+ * not answer; clears up. */
+gboolean vm_runtime_kill(const char *run_path, guint timeout_ms, GError **error);
+
+/* How a machine that is shut off ended, from its log: "shutdown", "destroyed", "crashed", "failed", ... ;
+ * "unknown" where the log does not say. @since_ms (out) (optional): when; 0 when not known. Freed with
+ * g_free. */
+char *vm_runtime_last_end(const char *log_path, gint64 *since_ms);
+
+#endif

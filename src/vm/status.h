@@ -1,0 +1,42 @@
+/* What kho-vm knows of its machine: written to status.json, answered to kho-status, read back on adoption.
+ * A hint for others: pids are verified against the process (vm/runtime.h). */
+#ifndef KHO_VM_STATUS_H
+#define KHO_VM_STATUS_H
+
+#include "base/json.h"
+#include "vm/plan.h"
+
+#define VM_STATUS_VERSION 1
+
+typedef struct VmStatus {
+    char *name, *uuid;
+    gint id;
+    char
+        *state; /* libvirt's word: "running", "paused", "in shutdown", "shut off", "crashed", "pmsuspended" */
+    char *reason; /* libvirt's word: "booted", "user", "unpaused", "ioerror", "panicked", "destroyed", ... */
+    gboolean paused;
+    gint64 since_ms;   /* wall clock of the last change of state */
+    gint64 started_ms; /* wall clock of QEMU's start */
+    gint64 pid;        /* QEMU's */
+    guint64
+        pid_start; /* its start, in clock ticks since the boot: with pid and boot_id it names one process */
+    char *boot_id;
+    gint64 supervisor_pid;
+    guint64 unanswered_ms; /* 0: QEMU answers; else for how long its oldest question has been open. Not in the
+                              file */
+    char *version;         /* of kho-vm */
+    char *log_path;
+    VmAction on_poweroff, on_reboot, on_crash;
+} VmStatus;
+
+VmStatus *vm_status_new(void);
+void vm_status_free(VmStatus *status);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmStatus, vm_status_free)
+
+/* A new reference. */
+json_t *vm_status_to_json(const VmStatus *status);
+
+/* NULL with KHO_ERROR_INVALID, or KHO_ERROR_UNSUPPORTED for a newer version. @label names the source. */
+VmStatus *vm_status_from_json(const json_t *json, const char *label, GError **error);
+
+#endif
