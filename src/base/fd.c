@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 void
@@ -277,6 +278,18 @@ fd_size(int fd, guint64 *bytes, const char *label, GError **error)
     if (ioctl(fd, BLKGETSIZE64, &device_bytes) != 0)
         return fail_errno(error, errno, "cannot find the size of %s", label);
     *bytes = device_bytes;
+    return TRUE;
+}
+
+gboolean
+fd_usage(const char *path, FdUsage *usage, GError **error)
+{
+    struct statvfs st;
+
+    if (statvfs(path, &st) != 0)
+        return fail_errno(error, errno, "cannot look at the file system of %s", path);
+    usage->total_bytes = (guint64) st.f_blocks * st.f_frsize;
+    usage->available_bytes = (guint64) st.f_bavail * st.f_frsize;
     return TRUE;
 }
 

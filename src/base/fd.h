@@ -77,6 +77,12 @@ gboolean fd_seek_extent(int fd, gboolean data, guint64 off, guint64 size, guint6
 /* The size of a regular file or block device in bytes; KHO_ERROR_INVALID for anything else. */
 gboolean fd_size(int fd, guint64 *bytes, const char *label, GError **error);
 
+/* How full the file system that holds @path is (statvfs), in bytes; available: to those who are not root. */
+typedef struct FdUsage {
+    guint64 total_bytes, available_bytes;
+} FdUsage;
+gboolean fd_usage(const char *path, FdUsage *usage, GError **error);
+
 /* OFD byte-range locks (F_OFD_SETLK): exclusive or shared over [off, off + len). Never blocks: FALSE with
  * KHO_ERROR_BUSY when another open file description holds a conflicting one. */
 gboolean

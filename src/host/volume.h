@@ -1,0 +1,39 @@
+/* A volume found by name or path: what host/'s volume files share. */
+#ifndef KHO_HOST_VOLUME_H
+#define KHO_HOST_VOLUME_H
+
+#include "host/pool.h"
+#include "pool/volume.h"
+
+typedef struct HostVolume {
+    HostPool *pool; /* active */
+    char *name;
+    StoreLock *lock; /* of the volume; NULL unless by host_volume_claim */
+} HostVolume;
+
+void host_volume_free(HostVolume *volume);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(HostVolume, host_volume_free)
+
+/* All active pools, of HostPool, by name; what cannot be read is passed over. */
+GPtrArray *host_pools_active(KhoHost *host, GError **error);
+
+/* With @pool, a name in it or its path; otherwise a path in any active pool. KHO_ERROR_NOT_FOUND. */
+HostVolume *host_volume_find(KhoHost *host, const char *pool, const char *volume, GError **error);
+
+/* The change lock of one volume. Two are taken in byte order of their names; the volume need not exist. */
+StoreLock *host_volume_claim(KhoHost *host, const HostPool *pool, const char *name, GError **error);
+
+/* Fails with KHO_ERROR_BUSY naming the first volume of an active pool whose backing file @path is; @doing: "delete it", ... */
+gboolean host_volume_check_unused(KhoHost *host, const char *path, const char *doing, GError **error);
+
+/* Admits backing files that lie in an active pool, or in @extra's folder (a path that the user named; NULL). */
+typedef struct HostGate {
+    KhoImageGate gate; /* pass &gate */
+    GPtrArray *folders;
+} HostGate;
+
+gboolean host_gate_init(HostGate *gate, KhoHost *host, const char *extra, GError **error);
+void host_gate_clear(HostGate *gate);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HostGate, host_gate_clear)
+
+#endif
