@@ -58,9 +58,9 @@ KHO_PUBLIC char *kho_pool_xml(KhoHost *host, const char *pool, gboolean inactive
 
 typedef struct KhoVolume {
     char *name, *pool;
-    char *path, *key;   /* equal, for files */
-    const char *type;   /* "file" */
-    char *format; /* "raw", "qcow2", "iso"; "unknown" where there is a problem */
+    char *path, *key; /* equal, for files */
+    const char *type; /* "file" */
+    char *format;     /* "raw", "qcow2", "iso"; "unknown" where there is a problem */
     guint64 capacity_bytes, allocation_bytes, physical_bytes;
     char *backing_path, *backing_format; /* NULL: none */
     char *problem;                       /* one line: what is wrong with the file; NULL normally */

@@ -1,4 +1,5 @@
-/* A pool found by name or uuid: its definition, its live definition, its lock. What host/'s pool and volume files share. */
+/* A pool found by name or uuid: its definition, its live definition, its lock. What host/'s pool and volume
+ * files share. */
 #ifndef KHO_HOST_POOL_H
 #define KHO_HOST_POOL_H
 

@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-/* Whether no other pool has the uuid or the target of @wanted, and no pool of its name has another uuid. The caller holds
- * the claims on all three. */
+/* Whether no other pool has the uuid or the target of @wanted, and no pool of its name has another uuid. The
+ * caller holds the claims on all three. */
 static gboolean
 check_duplicates(KhoHost *host, const ModelPool *wanted, GError **error)
 {
@@ -30,14 +30,15 @@ check_duplicates(KhoHost *host, const ModelPool *wanted, GError **error)
         g_autofree char *other = model->target_path ? g_canonicalize_filename(model->target_path, "/") : NULL;
 
         if (same_name && !same_uuid)
-            return fail(error, KHO_ERROR_EXISTS, "pool %s exists already, with uuid %s: undefine it first", wanted->name,
-                        model->uuid);
+            return fail(error, KHO_ERROR_EXISTS, "pool %s exists already, with uuid %s: undefine it first",
+                        wanted->name, model->uuid);
         if (!same_name && same_uuid)
-            return fail(error, KHO_ERROR_EXISTS, "uuid %s belongs to pool %s already: leave it out for a new one",
-                        wanted->uuid, pool->name);
-        if (!same_name && g_strcmp0(other, target) == 0)
-            return fail(error, KHO_ERROR_EXISTS, "folder %s belongs to pool %s already: choose another", target,
+            return fail(error, KHO_ERROR_EXISTS,
+                        "uuid %s belongs to pool %s already: leave it out for a new one", wanted->uuid,
                         pool->name);
+        if (!same_name && g_strcmp0(other, target) == 0)
+            return fail(error, KHO_ERROR_EXISTS, "folder %s belongs to pool %s already: choose another",
+                        target, pool->name);
     }
     return TRUE;
 }
@@ -59,10 +60,13 @@ define(KhoHost *host, ModelPool *wanted, GError **error)
     g_autofree char *object = g_strdup_printf("pool %s", wanted->name);
     g_autofree char *key = target_key(wanted);
     /* Name, then target, then uuid: the same order in every process. */
-    g_autoptr(StoreLock) name = store_lock_name(host->tree, STORE_LOCK_POOL, wanted->name, &host->wait, error);
-    g_autoptr(StoreLock) target = name ? store_lock_name(host->tree, "target", key, &host->wait, error) : NULL;
+    g_autoptr(StoreLock) name =
+        store_lock_name(host->tree, STORE_LOCK_POOL, wanted->name, &host->wait, error);
+    g_autoptr(StoreLock) target =
+        name ? store_lock_name(host->tree, "target", key, &host->wait, error) : NULL;
     g_autoptr(StoreLock) change =
-        target ? store_lock_take(host->tree, STORE_LOCK_POOL, wanted->uuid, object, &host->wait, error) : NULL;
+        target ? store_lock_take(host->tree, STORE_LOCK_POOL, wanted->uuid, object, &host->wait, error)
+               : NULL;
 
     if (!change || !check_duplicates(host, wanted, error))
         return FALSE;
@@ -100,7 +104,8 @@ kho_pool_define_as(KhoHost *host, const char *name, const char *uuid, const char
     if (!store_name_check(name, "pool", error))
         return FALSE;
     if (known == MODEL_POOL_UNSET)
-        return fail(error, KHO_ERROR_INVALID, "pool %s: '%s' is no type of pool: this kho has type 'dir'", name, type);
+        return fail(error, KHO_ERROR_INVALID, "pool %s: '%s' is no type of pool: this kho has type 'dir'",
+                    name, type);
     if (!target && known == MODEL_POOL_DIR)
         return fail(error, KHO_ERROR_INVALID, "pool %s: a target is needed: --target /its/folder", name);
     if (uuid && !g_uuid_string_is_valid(uuid))
@@ -119,8 +124,8 @@ kho_pool_undefine(KhoHost *host, const char *name_or_uuid, GError **error)
     if (!pool)
         return FALSE;
     if (pool->live)
-        return fail(error, KHO_ERROR_INVALID, "pool %s is active: `kho pool-destroy %s` stops it first", pool->name,
-                    pool->name);
+        return fail(error, KHO_ERROR_INVALID, "pool %s is active: `kho pool-destroy %s` stops it first",
+                    pool->name, pool->name);
     g_autofree char *path = store_path_pool(host->tree, pool->name);
     g_autofree char *autostart = store_path_pool_autostart(host->tree, pool->name);
     return store_autostart_set(autostart, FALSE, error) && store_unlink(path, error);

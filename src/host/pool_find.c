@@ -80,8 +80,8 @@ host_pool_names(KhoHost *host, GError **error)
     return g_steal_pointer(&names);
 }
 
-/* The pool whose uuid is @uuid; NULL without error where there is none. Definitions that cannot be read are passed over:
- * they would make every pool unreachable otherwise. */
+/* The pool whose uuid is @uuid; NULL without error where there is none. Definitions that cannot be read are
+ * passed over: they would make every pool unreachable otherwise. */
 static HostPool *
 find_by_uuid(KhoHost *host, const char *uuid, GError **error)
 {
@@ -136,7 +136,8 @@ host_pool_lock(KhoHost *host, const char *name_or_uuid, GError **error)
         fail(error, KHO_ERROR_CORRUPT, "the definition of %s has no uuid: define it again", object);
         return NULL;
     }
-    g_autoptr(StoreLock) lock = store_lock_take(host->tree, STORE_LOCK_POOL, uuid, object, &host->wait, error);
+    g_autoptr(StoreLock) lock =
+        store_lock_take(host->tree, STORE_LOCK_POOL, uuid, object, &host->wait, error);
     if (!lock)
         return NULL;
     /* Now that nobody changes it: what was read before the wait may be gone, or be another pool. */
@@ -144,7 +145,8 @@ host_pool_lock(KhoHost *host, const char *name_or_uuid, GError **error)
     if (!pool)
         return NULL;
     if (!host_pool_model(pool) || g_strcmp0(host_pool_model(pool)->uuid, uuid) != 0) {
-        fail(error, KHO_ERROR_NOT_FOUND, "there is no pool \"%s\" any more: another process removed it", seen->name);
+        fail(error, KHO_ERROR_NOT_FOUND, "there is no pool \"%s\" any more: another process removed it",
+             seen->name);
         return NULL;
     }
     pool->lock = g_steal_pointer(&lock);
@@ -157,7 +159,8 @@ host_pool_find_active(KhoHost *host, const char *name_or_uuid, GError **error)
     g_autoptr(HostPool) pool = host_pool_find(host, name_or_uuid, error);
 
     if (pool && !pool->live) {
-        fail(error, KHO_ERROR_INVALID, "pool %s is not active: `kho pool-start %s` starts it", pool->name, pool->name);
+        fail(error, KHO_ERROR_INVALID, "pool %s is not active: `kho pool-start %s` starts it", pool->name,
+             pool->name);
         return NULL;
     }
     return g_steal_pointer(&pool);

@@ -10,8 +10,8 @@ static gboolean
 needs_definition(const HostPool *pool, GError **error)
 {
     return pool->defined
-           || fail(error, KHO_ERROR_INVALID, "pool %s is not defined, only active: it has no definition to work with",
-                   pool->name);
+           || fail(error, KHO_ERROR_INVALID,
+                   "pool %s is not defined, only active: it has no definition to work with", pool->name);
 }
 
 gboolean

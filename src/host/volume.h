@@ -20,13 +20,16 @@ GPtrArray *host_pools_active(KhoHost *host, GError **error);
 /* With @pool, a name in it or its path; otherwise a path in any active pool. KHO_ERROR_NOT_FOUND. */
 HostVolume *host_volume_find(KhoHost *host, const char *pool, const char *volume, GError **error);
 
-/* The change lock of one volume. Two are taken in byte order of their names; the volume need not exist. */
+/* The change lock of one volume: only one is ever held. Bytes of images are guarded by QEMU's image locks
+ * besides. */
 StoreLock *host_volume_claim(KhoHost *host, const HostPool *pool, const char *name, GError **error);
 
-/* Fails with KHO_ERROR_BUSY naming the first volume of an active pool whose backing file @path is; @doing: "delete it", ... */
+/* Fails with KHO_ERROR_BUSY naming the first volume of an active pool whose backing file @path is; @doing:
+ * "delete it", ... */
 gboolean host_volume_check_unused(KhoHost *host, const char *path, const char *doing, GError **error);
 
-/* Admits backing files that lie in an active pool, or in @extra's folder (a path that the user named; NULL). */
+/* Admits backing files that lie in an active pool, or in @extra's folder (a path that the user named; NULL).
+ */
 typedef struct HostGate {
     KhoImageGate gate; /* pass &gate */
     GPtrArray *folders;

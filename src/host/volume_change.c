@@ -5,41 +5,31 @@
 
 #include <string.h>
 
-/* The path of the backing volume that the user named: a name in @pool, or a path anywhere. It must be there. */
+/* The path of the backing volume that the user named: a name in @pool, or a path anywhere. It must be there.
+ */
 static char *
 resolve_backing(const HostPool *pool, const char *backing, GError **error)
 {
-    g_autofree char *path =
-        g_path_is_absolute(backing) ? g_canonicalize_filename(backing, "/") : pool_volume_path(pool->live, backing);
+    g_autofree char *path = g_path_is_absolute(backing) ? g_canonicalize_filename(backing, "/")
+                                                        : pool_volume_path(pool->live, backing);
 
     if (!g_path_is_absolute(backing) && !store_name_check(backing, "volume", error))
         return NULL;
     if (!g_file_test(path, G_FILE_TEST_EXISTS)) {
-        fail(error, KHO_ERROR_NOT_FOUND, "backing volume \"%s\" does not exist: `kho vol-list %s` lists those of the pool",
-             backing, pool->name);
+        fail(error, KHO_ERROR_NOT_FOUND,
+             "backing volume \"%s\" does not exist: `kho vol-list %s` lists those of the pool", backing,
+             pool->name);
         return NULL;
     }
     return g_steal_pointer(&path);
 }
 
-/* The claim on the backing volume, so that nobody deletes it meanwhile; *claim stays NULL where it is in no pool. */
 static gboolean
-claim_backing(KhoHost *host, const char *path, StoreLock **claim, GError **error)
-{
-    g_autoptr(HostVolume) volume = host_volume_find(host, NULL, path, NULL);
-
-    if (!volume)
-        return TRUE;
-    *claim = host_volume_claim(host, volume->pool, volume->name, error);
-    return *claim && (g_file_test(path, G_FILE_TEST_EXISTS)
-                      || fail(error, KHO_ERROR_NOT_FOUND, "backing volume %s was deleted meanwhile", path));
-}
-
-static gboolean
-create(KhoHost *host, const HostPool *pool, ModelVolume *wanted, gboolean metadata, const KhoJob *job, GError **error)
+create(KhoHost *host, const HostPool *pool, ModelVolume *wanted, gboolean metadata, const KhoJob *job,
+       GError **error)
 {
     g_auto(HostGate) gate = { 0 };
-    g_autoptr(StoreLock) backing_claim = NULL;
+    g_autoptr(KhoImage) backing = NULL;
 
     if (!store_name_check(wanted->name, "volume", error))
         return FALSE;
@@ -49,20 +39,22 @@ create(KhoHost *host, const HostPool *pool, ModelVolume *wanted, gboolean metada
             return FALSE;
         g_free(wanted->backing_path);
         wanted->backing_path = path;
-        /* The new volume needs no claim of its own: its name is taken when the file appears under it. */
-        if (!claim_backing(host, path, &backing_claim, error))
+        /* Held until the new volume can be seen, so that nobody deletes the backing file before. */
+        backing = pool_volume_hold(path, FALSE, error);
+        if (!backing)
             return FALSE;
     }
     g_autofree char *place = pool_volume_path(pool->live, wanted->name);
     if (g_file_test(place, G_FILE_TEST_EXISTS))
-        return fail(error, KHO_ERROR_EXISTS, "pool %s has a volume \"%s\" already: choose another name", pool->name,
-                    wanted->name);
+        return fail(error, KHO_ERROR_EXISTS, "pool %s has a volume \"%s\" already: choose another name",
+                    pool->name, wanted->name);
     return host_gate_init(&gate, host, wanted->backing_path, error)
            && pool_volume_create(pool->live, wanted, metadata, &gate.gate, job, error);
 }
 
 gboolean
-kho_volume_create(KhoHost *host, const char *pool_name, const KhoVolumeCreate *options, const KhoJob *job, GError **error)
+kho_volume_create(KhoHost *host, const char *pool_name, const KhoVolumeCreate *options, const KhoJob *job,
+                  GError **error)
 {
     g_autoptr(HostPool) pool = host_pool_find_active(host, pool_name, error);
 
@@ -78,8 +70,8 @@ kho_volume_create(KhoHost *host, const char *pool_name, const KhoVolumeCreate *o
 }
 
 gboolean
-kho_volume_create_xml(KhoHost *host, const char *pool_name, const char *xml, gsize len, const KhoJob *job, char **name,
-                      GError **error)
+kho_volume_create_xml(KhoHost *host, const char *pool_name, const char *xml, gsize len, const KhoJob *job,
+                      char **name, GError **error)
 {
     g_autoptr(ModelVolume) wanted = model_volume_parse(xml, len, error);
     g_autoptr(HostPool) pool = wanted ? host_pool_find_active(host, pool_name, error) : NULL;
@@ -107,12 +99,13 @@ new_capacity(const ModelVolume *model, guint64 bytes, KhoResizeFlags flags, guin
     if (flags & KHO_RESIZE_DELTA) {
         if (shrink && bytes >= model->capacity_bytes)
             return fail(error, KHO_ERROR_INVALID,
-                        "volume %s has %" G_GUINT64_FORMAT " bytes: it cannot shrink by %" G_GUINT64_FORMAT, model->name,
-                        model->capacity_bytes, bytes);
+                        "volume %s has %" G_GUINT64_FORMAT " bytes: it cannot shrink by %" G_GUINT64_FORMAT,
+                        model->name, model->capacity_bytes, bytes);
         if (shrink)
             wanted = model->capacity_bytes - bytes;
         else if (!num_add(model->capacity_bytes, bytes, &wanted) || wanted > NUM_OFFSET_MAX)
-            return fail(error, KHO_ERROR_INVALID, "volume %s cannot grow by %" G_GUINT64_FORMAT " bytes: that is too large",
+            return fail(error, KHO_ERROR_INVALID,
+                        "volume %s cannot grow by %" G_GUINT64_FORMAT " bytes: that is too large",
                         model->name, bytes);
     }
     if (wanted == 0)
@@ -152,12 +145,12 @@ kho_volume_resize(KhoHost *host, const char *pool_name, const char *name, guint6
 }
 
 gboolean
-kho_volume_clone(KhoHost *host, const char *pool_name, const char *name, const char *new_name, gboolean metadata,
-                 const KhoJob *job, GError **error)
+kho_volume_clone(KhoHost *host, const char *pool_name, const char *name, const char *new_name,
+                 gboolean metadata, const KhoJob *job, GError **error)
 {
     g_autoptr(HostVolume) volume = host_volume_find(host, pool_name, name, error);
     g_autoptr(PoolVolume) found = volume ? pool_volume_read(volume->pool->live, volume->name, error) : NULL;
-    g_autoptr(StoreLock) backing_claim = NULL;
+    g_autoptr(KhoImage) held = NULL;
     g_auto(HostGate) gate = { 0 };
 
     if (!found || !store_name_check(new_name, "volume", error))
@@ -166,9 +159,15 @@ kho_volume_clone(KhoHost *host, const char *pool_name, const char *name, const c
     if (g_file_test(place, G_FILE_TEST_EXISTS))
         return fail(error, KHO_ERROR_EXISTS, "pool %s has a volume \"%s\" already: choose another name",
                     volume->pool->name, new_name);
-    /* The source is kept by the image locks while it is copied. */
+    /* The source is kept by its image locks while it is copied; the backing file until the copy can be seen,
+     * too. */
     const char *backing = found->model->backing_path;
-    return (!backing || claim_backing(host, backing, &backing_claim, error)) && host_gate_init(&gate, host, NULL, error)
+    if (backing) {
+        held = pool_volume_hold(backing, FALSE, error);
+        if (!held)
+            return FALSE;
+    }
+    return host_gate_init(&gate, host, NULL, error)
            && pool_volume_clone(volume->pool->live, found, new_name, metadata, &gate.gate, job, error);
 }
 
@@ -178,6 +177,11 @@ kho_volume_delete(KhoHost *host, const char *pool_name, const char *name, GError
     g_autoptr(HostVolume) volume = host_volume_find(host, pool_name, name, error);
     g_autoptr(PoolVolume) found = volume ? claim_and_read(host, volume, error) : NULL;
 
-    return found && host_volume_check_unused(host, found->model->target_path, "deleting it", error)
+    if (!found)
+        return FALSE;
+    /* Held before the check: who makes an overlay holds its backing file until the overlay can be seen. */
+    const char *path = found->model->target_path;
+    g_autoptr(KhoImage) held = pool_volume_hold(path, TRUE, error);
+    return held && host_volume_check_unused(host, path, "deleting it", error)
            && pool_volume_delete(volume->pool->live, volume->name, error);
 }

@@ -40,7 +40,8 @@ same_file(const char *a, const char *b)
     GStatBuf sa, sb;
 
     return strcmp(a, b) == 0
-           || (g_stat(a, &sa) == 0 && g_stat(b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino);
+           || (g_stat(a, &sa) == 0 && g_stat(b, &sb) == 0 && sa.st_dev == sb.st_dev
+               && sa.st_ino == sb.st_ino);
 }
 
 /* The name that the volume at @path has in @pool, or NULL where it lies elsewhere. */
@@ -72,7 +73,8 @@ find_by_path(KhoHost *host, const char *path, GError **error)
             return volume_new(g_ptr_array_steal_index(pools, i), name);
     }
     if (pools)
-        fail(error, KHO_ERROR_NOT_FOUND, "no active pool has a volume %s: `kho pool-list` lists the pools", path);
+        fail(error, KHO_ERROR_NOT_FOUND, "no active pool has a volume %s: `kho pool-list` lists the pools",
+             path);
     return NULL;
 }
 
@@ -83,7 +85,8 @@ host_volume_find(KhoHost *host, const char *pool_name, const char *volume, GErro
 
     if (!pool_name && !path) {
         if (store_name_check(volume, "volume", error))
-            fail(error, KHO_ERROR_INVALID, "which pool is volume \"%s\" in? Give --pool, or the volume's path", volume);
+            fail(error, KHO_ERROR_INVALID,
+                 "which pool is volume \"%s\" in? Give --pool, or the volume's path", volume);
         return NULL;
     }
     if (!pool_name)
@@ -119,8 +122,9 @@ check_unused_in(const HostPool *pool, const char *path, const char *doing, GErro
         const char *backing = volume ? volume->model->backing_path : NULL;
 
         if (backing && same_file(backing, path))
-            return fail(error, KHO_ERROR_BUSY, "%s is the backing file of volume %s in pool %s: %s would destroy that one",
-                        path, volume->model->name, pool->name, doing);
+            return fail(error, KHO_ERROR_BUSY,
+                        "%s is the backing file of volume %s in pool %s: %s would destroy that one", path,
+                        volume->model->name, pool->name, doing);
     }
     return names != NULL;
 }
@@ -145,8 +149,8 @@ admit(const char *path, const char *referrer, gpointer data, GError **error)
     for (guint i = 0; i < gate->folders->len; i++)
         if (same_file(folder, gate->folders->pdata[i]))
             return TRUE;
-    return fail(error, KHO_ERROR_DENIED, "%s names the backing file %s, which lies in no active pool: start its pool", referrer,
-                path);
+    return fail(error, KHO_ERROR_DENIED,
+                "%s names the backing file %s, which lies in no active pool: start its pool", referrer, path);
 }
 
 gboolean

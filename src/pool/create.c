@@ -147,14 +147,17 @@ pool_volume_clone(const ModelPool *pool, const PoolVolume *source, const char *n
     return kho_image_convert(from->target_path, path, &options, gate, job, error);
 }
 
+KhoImage *
+pool_volume_hold(const char *path, gboolean alone, GError **error)
+{
+    return kho_image_open(path, "raw", KHO_IMAGE_NO_BACKING | (alone ? KHO_IMAGE_WRITE : KHO_IMAGE_READ),
+                          NULL, error);
+}
+
 gboolean
 pool_volume_delete(const ModelPool *pool, const char *name, GError **error)
 {
     g_autofree char *path = pool_volume_path(pool, name);
-    /* As raw, so that a damaged image can be deleted too: only the locks are wanted. They are held over the
-     * unlink. */
-    g_autoptr(KhoImage) held =
-        kho_image_open(path, "raw", KHO_IMAGE_WRITE | KHO_IMAGE_NO_BACKING, NULL, error);
 
-    return held && fd_unlink(path, error) && fd_sync_parent(path, error);
+    return fd_unlink(path, error) && fd_sync_parent(path, error);
 }

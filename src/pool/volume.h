@@ -46,7 +46,12 @@ gboolean pool_volume_create(const ModelPool *pool, const ModelVolume *wanted, gb
 gboolean pool_volume_clone(const ModelPool *pool, const PoolVolume *source, const char *name,
                            gboolean metadata, const KhoImageGate *gate, const KhoJob *job, GError **error);
 
-/* Removes a volume that no process uses: KHO_ERROR_BUSY names the one that does. */
+/* Takes the locks of an image file and nothing else, so that a damaged one can be held too: as a writer
+ * (@alone: nobody else may use it), or as a reader (nobody may write or delete it). KHO_ERROR_BUSY names who
+ * uses it. */
+KhoImage *pool_volume_hold(const char *path, gboolean alone, GError **error);
+
+/* Removes a volume; the caller holds it alone. */
 gboolean pool_volume_delete(const ModelPool *pool, const char *name, GError **error);
 
 #endif
