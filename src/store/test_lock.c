@@ -2,6 +2,7 @@
  * the refusal names the holder; a dead process holds nothing; ids never repeat. */
 #include "store/ids.h"
 #include "store/lock.h"
+#include "store/test_scratch.h"
 
 #include <signal.h>
 #include <string.h>
@@ -20,7 +21,7 @@ static const StoreWait no_wait = { .timeout_ms = 0 };
 static void
 set_up(Fixture *f, gconstpointer unused)
 {
-    f->root = g_dir_make_tmp("kho-lock-XXXXXX", NULL);
+    f->root = scratch_make();
     f->tree = store_tree_open(f->root, NULL);
     g_assert_nonnull(f->tree);
 }
@@ -28,11 +29,8 @@ set_up(Fixture *f, gconstpointer unused)
 static void
 tear_down(Fixture *f, gconstpointer unused)
 {
-    g_autofree char *command = g_strdup_printf("rm -rf '%s'", f->root);
-
-    g_assert_true(g_spawn_command_line_sync(command, NULL, NULL, NULL, NULL));
     store_tree_free(f->tree);
-    g_free(f->root);
+    scratch_remove(f->root);
 }
 
 static StoreLock *
@@ -105,25 +103,31 @@ test_holder_named(Fixture *f, gconstpointer unused)
     store_lock_release(lock);
 }
 
-static gpointer
-kill_soon(gpointer pid)
-{
-    g_usleep(20 * 1000);
-    kill(GPOINTER_TO_INT(pid), SIGKILL);
-    return NULL;
-}
-
+/* The holder ends at the very moment that the waiter comes. */
 static void
 test_wait_ends_with_holder(Fixture *f, gconstpointer unused)
 {
-    pid_t pid = spawn_holder(f);
-    GThread *killer = g_thread_new("killer", kill_soon, GINT_TO_POINTER(pid));
-    StoreLock *lock = take(f, NULL, NULL);
+    g_autofree char *path = g_build_filename(f->tree->run, "lock", STORE_LOCK_POOL, UUID, NULL);
+    int ready[2];
+    char byte;
 
+    g_assert_cmpint(pipe(ready), ==, 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        StoreLock *held = take(f, NULL, NULL);
+        int opened = held ? scratch_watch(path, IN_OPEN) : -1;
+        if (opened < 0 || write(ready[1], "x", 1) != 1)
+            _exit(1);
+        scratch_await(opened, 1);
+        _exit(0);
+    }
+    g_assert_cmpint(read(ready[0], &byte, 1), ==, 1);
+    StoreLock *lock = take(f, NULL, NULL);
     g_assert_nonnull(lock);
     store_lock_release(lock);
-    g_thread_join(killer);
-    waitpid(pid, NULL, 0);
+    g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
+    close(ready[0]);
+    close(ready[1]);
 }
 
 static void

@@ -3,6 +3,7 @@
  * tests/e2e/test_storage.py. */
 #include "base/fd.h"
 #include "store/publish.h"
+#include "store/test_scratch.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -20,7 +21,7 @@ typedef struct {
 static void
 set_up(Fixture *f, gconstpointer unused)
 {
-    f->folder = g_dir_make_tmp("kho-publish-XXXXXX", NULL);
+    f->folder = scratch_make();
     f->path = g_build_filename(f->folder, "x.xml", NULL);
     f->temporary = g_build_filename(f->folder, ".x.xml.kho-tmp", NULL);
 }
@@ -28,10 +29,7 @@ set_up(Fixture *f, gconstpointer unused)
 static void
 tear_down(Fixture *f, gconstpointer unused)
 {
-    g_autofree char *command = g_strdup_printf("rm -rf '%s'", f->folder);
-
-    g_assert_true(g_spawn_command_line_sync(command, NULL, NULL, NULL, NULL));
-    g_free(f->folder);
+    scratch_remove(f->folder);
     g_free(f->path);
     g_free(f->temporary);
 }
@@ -77,7 +75,7 @@ test_write_fails(Fixture *f, gconstpointer unused)
 
     memset(big, 'b', sizeof big);
     g_assert_true(store_publish(f->path, "old", 3, 0644, NULL));
-    signal(SIGXFSZ, SIG_IGN);
+    sigaction(SIGXFSZ, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
     getrlimit(RLIMIT_FSIZE, &before);
     limit = before;
     limit.rlim_cur = 4096;
@@ -106,7 +104,8 @@ test_rename_fails(Fixture *f, gconstpointer unused)
     g_assert_false(g_file_test(f->temporary, G_FILE_TEST_IS_SYMLINK));
 }
 
-/* A writer is killed at 20 moments: each time the file is whole. */
+/* A writer is killed after the n-th thing that it did to the folder, for 40 n: each time the file is whole.
+ */
 static void
 test_killed_writer(Fixture *f, gconstpointer unused)
 {
@@ -115,15 +114,17 @@ test_killed_writer(Fixture *f, gconstpointer unused)
     memset(texts[0], 'a', sizeof texts[0]);
     memset(texts[1], 'b', sizeof texts[1]);
     g_assert_true(store_publish(f->path, texts[0], sizeof texts[0], 0644, NULL));
-    for (guint round = 0; round < 20; round++) {
+    for (guint round = 0; round < 40; round++) {
         gsize len = 0;
+        int events = scratch_watch(f->folder, IN_ALL_EVENTS);
         pid_t pid = fork();
         if (pid == 0)
             for (guint i = 0;; i++)
                 store_publish(f->path, texts[i % 2], sizeof texts[0], 0644, NULL);
-        g_usleep(500 + 377 * round);
+        scratch_await(events, 1 + round);
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
+        close(events);
         g_autofree char *got = fd_read_file(f->path, 1 << 20, &len, NULL);
         g_assert_cmpuint(len, ==, sizeof texts[0]);
         g_assert_true(memcmp(got, texts[got[0] == 'b'], len) == 0);

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "store/list.h"
 #include "store/publish.h"
+#include "store/test_scratch.h"
 #include "store/tree.h"
 
 #include <glib/gstdio.h>
@@ -56,30 +57,10 @@ test_names(void)
     }
 }
 
-static char *
-make_root(void)
-{
-    g_autoptr(GError) error = NULL;
-    char *root = g_dir_make_tmp("kho-tree-XXXXXX", &error);
-
-    g_assert_no_error(error);
-    return root;
-}
-
-static void
-remove_root(char *root)
-{
-    g_autofree char *quoted = g_shell_quote(root);
-    g_autofree char *command = g_strconcat("rm -rf ", quoted, NULL);
-
-    g_assert_true(g_spawn_command_line_sync(command, NULL, NULL, NULL, NULL));
-    g_free(root);
-}
-
 static void
 test_open(void)
 {
-    char *root = make_root();
+    char *root = scratch_make();
     g_autofree char *deep = g_build_filename(root, "not", "there", NULL);
     g_autoptr(GError) error = NULL;
     struct stat st;
@@ -95,7 +76,7 @@ test_open(void)
     }
     g_assert_null(store_tree_open("", &error));
     g_assert_error(error, KHO_ERROR, KHO_ERROR_INVALID);
-    remove_root(root);
+    scratch_remove(root);
 }
 
 static void
@@ -105,7 +86,7 @@ test_version(void)
         const char *text;
         KhoErrorCode code;
     } rows[] = { { "2\n", KHO_ERROR_UNSUPPORTED }, { "", KHO_ERROR_CORRUPT }, { "one", KHO_ERROR_CORRUPT } };
-    char *root = make_root();
+    char *root = scratch_make();
     g_autofree char *version = g_build_filename(root, "lib", "version", NULL);
 
     store_tree_free(store_tree_open(root, NULL));
@@ -116,7 +97,7 @@ test_version(void)
         g_assert_error(error, KHO_ERROR, (gint) rows[i].code);
         g_assert_nonnull(strstr(error->message, version));
     }
-    remove_root(root);
+    scratch_remove(root);
 }
 
 /* Only NAME.xml counts, in byte order, and a thousand of them are listed at once. */
@@ -124,7 +105,7 @@ static void
 test_list(void)
 {
     static const char *const ignored[] = { ".web1.xml.kho-tmp", "web1.xml~", "README", ".xml" };
-    char *root = make_root();
+    char *root = scratch_make();
     g_autoptr(StoreTree) tree = store_tree_open(root, NULL);
 
     for (guint i = 0; i < 1000; i++) {
@@ -145,7 +126,7 @@ test_list(void)
 
     g_autoptr(GPtrArray) none = store_list_pools_active(tree, NULL);
     g_assert_cmpuint(none->len, ==, 0);
-    remove_root(root);
+    scratch_remove(root);
 }
 
 int
