@@ -42,7 +42,8 @@ typedef struct {
 } Run;
 
 /* A place made ready for guest bytes by prepare: the caller writes all of [at, at + bytes) to @host (filling
- * what the guest did not write from what the range reads as now), then calls commit or abandon. */
+ * what the guest did not write from what the range reads as now), then calls commit or
+ * abandon, once. Meanwhile whoever wants the same place waits. */
 typedef struct {
     GuestOff at;
     HostOff host;
@@ -116,7 +117,8 @@ typedef struct {
      * size rounded up to a cluster) unless in_place. The contents of a new place are undefined until written.
      */
     gboolean (*prepare)(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
-    /* Publishes the mapping of a place whose bytes have been written. */
+    /* Publishes the mapping of a place whose bytes have been written. On failure the place is still held, and
+     * the dispatcher abandons it. */
     gboolean (*commit)(FormatImage *image, const Place *place, GError **error);
     /* Gives an unpublished place back. */
     void (*abandon)(FormatImage *image, const Place *place);

@@ -266,12 +266,11 @@ share_place(Copy *copy, const KhoMapEntry *from, int source_fd, guint64 *done, G
             g_atomic_int_set(&copy->can_share, 0);
     }
     if (result != CLONE_DONE) {
-        if (!place.in_place)
-            format_abandon(target, &place);
+        format_abandon(target, &place);
         return result == CLONE_CANNOT;
     }
     *done = bytes;
-    return place.in_place || format_commit(target, &place, error);
+    return format_commit(target, &place, error);
 }
 
 /* Shares the front of the chunk and lowers it to what must be copied. */

@@ -167,7 +167,10 @@ format_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place,
 gboolean
 format_commit(FormatImage *image, const Place *place, GError **error)
 {
-    return image->ops->commit(image, place, error);
+    if (image->ops->commit(image, place, error))
+        return TRUE;
+    image->ops->abandon(image, place);
+    return FALSE;
 }
 
 void

@@ -131,12 +131,11 @@ write_place(KhoImage *image, guint64 off, const guint8 *from, guint64 len, guint
                       || (fill_place(image, place.at.bytes, head, place.host, error)
                           && fill_place(image, off + written, place.bytes - end, tail_host, error));
     if (!filled || !blk_pwrite(file, place.host.bytes + head, from, written, error)) {
-        if (!place.in_place)
-            format_abandon(image->format, &place);
+        format_abandon(image->format, &place);
         return FALSE;
     }
     *done = written;
-    return place.in_place || format_commit(image->format, &place, error);
+    return format_commit(image->format, &place, error);
 }
 
 static gboolean

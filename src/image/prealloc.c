@@ -46,11 +46,10 @@ allocate_place(KhoImage *image, guint64 at, guint64 to, KhoPrealloc prealloc, gu
     /* A new place is made zeros whole, since what it held before is undefined; in place there are zeros. */
     guint64 host = place.in_place ? place.host.bytes + head : place.host.bytes;
     if (!blk_zero(image->format->file, host, place.in_place ? bytes : place.bytes, mode, error)) {
-        if (!place.in_place)
-            format_abandon(image->format, &place);
+        format_abandon(image->format, &place);
         return FALSE;
     }
-    return place.in_place || format_commit(image->format, &place, error);
+    return format_commit(image->format, &place, error);
 }
 
 gboolean
