@@ -88,7 +88,8 @@ class Kho:
         self.children = []
 
     def env(self, **more):
-        env = dict(os.environ, KHO_ROOT=str(self.root), LC_ALL="C.UTF-8", **{k: str(v) for k, v in more.items()})
+        env = dict(os.environ, KHO_ROOT=str(self.root), LC_ALL="C.UTF-8", G_DEBUG="fatal-criticals",
+                   **{k: str(v) for k, v in more.items()})
         env["ASAN_OPTIONS"] = f"detect_leaks=1:exitcode=99:log_path={self.reports}/asan:" + os.environ.get("ASAN_OPTIONS", "")
         env["UBSAN_OPTIONS"] = (f"halt_on_error=1:exitcode=99:print_stacktrace=1:log_path={self.reports}/ubsan:"
                                 + os.environ.get("UBSAN_OPTIONS", ""))
