@@ -127,7 +127,7 @@ kho_volume_resize(KhoHost *host, const char *pool_name, const char *name, guint6
     g_autoptr(PoolVolume) found = volume ? claim_and_read(host, volume, error) : NULL;
     const char *format = found ? pool_volume_image_format(found, error) : NULL;
     g_auto(HostGate) gate = { 0 };
-    guint64 wanted;
+    guint64 wanted = 0;
 
     if (!format || !new_capacity(found->model, bytes, flags, &wanted, error))
         return FALSE;

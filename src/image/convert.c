@@ -40,7 +40,7 @@ kho_image_convert(const char *source_path, const char *target_path, const KhoIma
 {
     const KhoImageCreate *create = &options->target;
     KhoImageFlags read_flags = options->source_flags & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_NO_BACKING);
-    guint64 size_bytes;
+    guint64 size_bytes = 0;
 
     if (!target_check(create, error))
         return FALSE;
