@@ -5,8 +5,10 @@
 
 #include <glib.h>
 
-#define XML_TEXT_MAX  (16u << 20) /* bytes of one document; the tree takes at most some ten times as much */
-#define XML_DEPTH_MAX 64u         /* elements within elements */
+#define XML_TEXT_MAX                                                                                         \
+    (4u << 20)            /* bytes of one document; the tree takes at most some thirty times as much         \
+                           */
+#define XML_DEPTH_MAX 64u /* elements within elements */
 
 typedef struct XmlAttr XmlAttr;
 typedef struct XmlNode XmlNode;
@@ -27,7 +29,7 @@ struct XmlNode {
     const char *name;
     const char *prefix;
     const char *uri;
-    const char *text; /* text nodes: the text. Elements: all their own text joined and trimmed, never NULL */
+    const char *text; /* text nodes: the text. Elements: their own text, joined, as written; never NULL */
     guint line;
     XmlAttr *attrs;  /* in order; namespace declarations are in @spaces */
     XmlAttr *spaces; /* xmlns and xmlns:PREFIX declared here: name is the prefix ("" for the default) */
@@ -54,23 +56,39 @@ const char *xml_attr(const XmlNode *node, const char *name);
 /* The first child element without namespace of that name, or NULL. */
 const XmlNode *xml_child(const XmlNode *node, const char *name);
 
-/* Writing, libvirt's way: 2 spaces, single quotes, one element a line. An element that got neither
- * attributes, text nor children may be taken back with xml_writer_drop. */
+/* Writing, libvirt's way: 2 spaces, single quotes, one element a line, trailing newline. */
 typedef struct {
     GString *out;
     guint depth;
     gboolean open_tag; /* "<name" is written, ">" not yet */
 } XmlWriter;
 
+/* A place to come back to. */
+typedef struct {
+    gsize len;
+    gboolean open_tag;
+} XmlMark;
+
 void xml_writer_init(XmlWriter *w);
 /* Returns the text so far, which the caller owns; @w is empty afterwards. */
 char *xml_writer_finish(XmlWriter *w);
 
+/* @prefix may be NULL. */
 void xml_writer_open(XmlWriter *w, const char *prefix, const char *name);
 void xml_writer_attr(XmlWriter *w, const char *prefix, const char *name, const char *value);
-/* Closes the element as <a/>, <a>text</a> or with its end tag on a line of its own. @text may be NULL. */
+/* Closes the element as <a/>, as <a>text</a>, or with its end tag on a line of its own when it has children.
+ * @text may be NULL and is written only where there are no children. */
 void xml_writer_close(XmlWriter *w, const char *prefix, const char *name, const char *text);
-/* Copies a node as it was read, with the namespaces it needs declared. */
+/* Puts @text before the children written since @mark, which was taken when the element was open and had none.
+ */
+void xml_writer_text_before(XmlWriter *w, XmlMark mark, const char *text);
+/* The namespaces declared at @node, as attributes of the element that is open. */
+void xml_writer_spaces(XmlWriter *w, const XmlNode *node);
+/* Copies an element, or an attribute, as it was read. Prefixes must be declared around the place. */
 void xml_writer_node(XmlWriter *w, const XmlNode *node);
+
+/* Taking back an element that turned out empty: mark, open, ..., rewind. Not after its close. */
+XmlMark xml_writer_mark(const XmlWriter *w);
+void xml_writer_rewind(XmlWriter *w, XmlMark mark);
 
 #endif

@@ -5,8 +5,9 @@
 
 #include <kho/error.h>
 
-/* A number that the text did not give. */
-#define MODEL_UNSET G_MININT
+/* A number that the text did not give, and a size. */
+#define MODEL_UNSET      G_MININT
+#define MODEL_SIZE_UNSET G_MAXUINT64
 
 /* Attributes of yes/no and on/off kind, which may also be absent. */
 typedef enum {
@@ -15,8 +16,11 @@ typedef enum {
     MODEL_SWITCH_OFF /* no, off */
 } ModelSwitch;
 
+typedef struct ModelTable ModelTable;
+
 /* First member of every struct that stands for an XML element. */
 typedef struct {
+    const ModelTable *table;
     GPtrArray *kept; /* ModelKept: unknown content, in place; NULL for none */
     guint line;      /* of the element in the text; 0 when made by kho */
 } ModelNode;

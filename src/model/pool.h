@@ -25,7 +25,7 @@ typedef enum {
 /* <permissions>: numbers are MODEL_UNSET when not given; -1 for owner and group means "whoever makes it". */
 typedef struct {
     gint mode; /* 0 to 07777; octal in the text */
-    gint64 owner, group;
+    gint owner, group;
     char *label;
 } ModelPermissions;
 
@@ -36,6 +36,7 @@ typedef struct {
     char *uuid; /* NULL until model_pool_complete when the text has none */
     guint64 capacity_bytes, allocation_bytes,
         available_bytes; /* set by pool/ before formatting; read and ignored */
+    gboolean has_source; /* <source> was in the text; it is always written */
     char *target_path;
     ModelPermissions permissions;
 } ModelPool;

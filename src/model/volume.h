@@ -4,9 +4,6 @@
 
 #include "model/pool.h"
 
-/* A size that the text did not give. */
-#define MODEL_SIZE_UNSET G_MAXUINT64
-
 typedef enum {
     MODEL_VOLUME_UNSET,
     MODEL_VOLUME_FILE,
