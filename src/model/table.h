@@ -15,6 +15,7 @@ typedef enum {
     MODEL_WORD,   /* an enum: index into @words, 0 for absent */
     MODEL_NUMBER, /* gint in @min .. @max, or MODEL_UNSET */
     MODEL_OCTAL,  /* the same, octal with a leading 0 */
+    MODEL_OWNER,  /* gint64: a uid or gid, -1 for whoever makes it, or MODEL_UNSET */
     MODEL_YES,    /* ModelSwitch: yes, no */
     MODEL_ON,     /* ModelSwitch: on, off */
     MODEL_FLAG,   /* gboolean: the element is there */

@@ -25,6 +25,15 @@ format_number(const char *format, gint value, char *room, gsize bytes)
 }
 
 static const char *
+format_owner(gint64 value, char *room, gsize bytes)
+{
+    if (value == MODEL_UNSET)
+        return NULL;
+    g_snprintf(room, bytes, "%" G_GINT64_FORMAT, value);
+    return room;
+}
+
+static const char *
 format_size(guint64 value, guint64 absent, char *room, gsize bytes)
 {
     if (value == absent)
@@ -46,6 +55,7 @@ format_value(const ModelRow *r, const ModelNode *from, char *room, gsize bytes)
     case MODEL_WORD: return word_of(r->words, MODEL_MEMBER(from, r, gint));
     case MODEL_NUMBER: return format_number("%d", MODEL_MEMBER(from, r, gint), room, bytes);
     case MODEL_OCTAL: return format_number("%#o", MODEL_MEMBER(from, r, gint), room, bytes);
+    case MODEL_OWNER: return format_owner(MODEL_MEMBER(from, r, gint64), room, bytes);
     case MODEL_YES: return word_of(yes, (gint) MODEL_MEMBER(from, r, ModelSwitch));
     case MODEL_ON: return word_of(on, (gint) MODEL_MEMBER(from, r, ModelSwitch));
     case MODEL_FLAG: return MODEL_MEMBER(from, r, gboolean) ? "" : NULL;

@@ -69,6 +69,18 @@ parse_number(const ModelRow *r, Place at, const char *value, gint *out, GError *
     return TRUE;
 }
 
+static gboolean
+parse_owner(Place at, const char *value, gint64 *out, GError **error)
+{
+    char *end = NULL;
+    gint64 n = g_ascii_strtoll(value, &end, 10);
+
+    if (end == value || *end || n < -1 || n >= (gint64) G_MAXUINT32)
+        return refuse(error, at, value, "a numeric id, or -1 for that of whoever makes it");
+    *out = n;
+    return TRUE;
+}
+
 /* The number's unit is an attribute beside it. Bytes up to the largest offset, so that no sum of a few
  * overflows. */
 static gboolean
@@ -159,6 +171,7 @@ parse_value(const ModelRow *r, Place at, const char *raw, ModelNode *to, GError 
         return TRUE;
     case MODEL_NUMBER:
     case MODEL_OCTAL: return parse_number(r, at, value, &MODEL_MEMBER(to, r, gint), error);
+    case MODEL_OWNER: return parse_owner(at, value, &MODEL_MEMBER(to, r, gint64), error);
     case MODEL_YES:
     case MODEL_ON: return parse_switch(r, at, value, &MODEL_MEMBER(to, r, ModelSwitch), error);
     case MODEL_FLAG: MODEL_MEMBER(to, r, gboolean) = TRUE; return TRUE;
