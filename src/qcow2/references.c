@@ -1,0 +1,353 @@
+#include "qcow2/references.h"
+
+#include "base/error.h"
+#include "base/num.h"
+#include "qcow2/entry.h"
+
+#include <stdarg.h>
+
+#define HEX "0x%" G_GINT64_MODIFIER "x"
+#define U64 "%" G_GUINT64_FORMAT
+
+#define MESSAGES_MAX 1000
+
+#define SNAPSHOT_HEAD_BYTES      40
+#define SNAPSHOT_EXTRA_V3_BYTES  16 /* version 3: the 64-bit VM state size and disk size are there */
+#define BITMAP_HEAD_BYTES        24
+#define BITMAP_ENTRY_RESERVED    G_GUINT64_CONSTANT(0xff000000000001fe)
+#define BITMAP_DIRECTORY_MAX     (64 * MIB) /* 65535 bitmaps of 1 KiB on average */
+#define BITMAP_TABLE_ENTRIES_MAX (8 * MIB)  /* 64 MiB of table: QEMU's own limit */
+#define SUBCLUSTERS_ALLOC        G_GUINT64_CONSTANT(0xffffffff)
+
+void
+qcow2_check_note(Qcow2Check *check, guint64 *counter, const char *format, ...)
+{
+    GPtrArray *messages = check->result->messages;
+    va_list args;
+
+    ++*counter;
+    if (!messages || messages->len >= MESSAGES_MAX)
+        return;
+    va_start(args, format);
+    g_ptr_array_add(messages, g_strdup_vprintf(format, args));
+    va_end(args);
+}
+
+#define corrupt(check, ...) qcow2_check_note((check), &(check)->result->corruptions, __VA_ARGS__)
+
+gboolean
+qcow2_check_going_on(const Qcow2Check *check, GError **error)
+{
+    return !kho_job_is_cancelled(check->job)
+           || fail(error, KHO_ERROR_CANCELLED, "the check of %s was cancelled", check->file->label);
+}
+
+guint64
+qcow2_check_end_cluster(const Qcow2Check *check)
+{
+    return MAX(num_div_up(check->file_bytes, check->geo.cluster_bytes), qcow2_refmap_end(check->map));
+}
+
+/* Counts a reference to all clusters of [off, off + len). The last cluster of a file may be cut short, so a
+ * range may end past it by less than a cluster. */
+static void
+count_range(Qcow2Check *check, guint64 off, guint64 len, Qcow2RefKind kind, const char *what)
+{
+    guint64 cluster_bytes = check->geo.cluster_bytes, end;
+
+    if (len == 0)
+        return;
+    if (!num_add(off, len, &end) || (end > check->file_bytes && end - check->file_bytes >= cluster_bytes)) {
+        corrupt(check, "%s at byte " U64 " reaches past the end of the file (" U64 " bytes)", what, off,
+                check->file_bytes);
+        return;
+    }
+    for (guint64 c = off / cluster_bytes; c <= (end - 1) / cluster_bytes; c++)
+        if (!qcow2_refmap_add(check->map, c, kind, check->geo.refcount_max))
+            corrupt(check, "%s at byte " U64 ": one reference more than a refcount of %u bits can hold", what,
+                    c * cluster_bytes, check->geo.refcount_bits);
+}
+
+/* Reads @n big-endian words; what lies past the end of the file reads as zeros. NULL where it cannot be read,
+ * which is counted. */
+static guint64 *
+read_words(Qcow2Check *check, guint64 off, guint64 n, const char *what)
+{
+    g_autofree guint64 *words = g_try_new(guint64, n + 1);
+    g_autoptr(GError) error = NULL;
+
+    if (!words || !blk_pread_padded(check->file, off, words, n * 8, &error)) {
+        qcow2_check_note(check, &check->result->check_errors, "cannot read the %s at byte " U64 ": %s", what,
+                         off, error ? error->message : "out of memory");
+        return NULL;
+    }
+    for (guint64 i = 0; i < n; i++)
+        words[i] = GUINT64_FROM_BE(words[i]);
+    return g_steal_pointer(&words);
+}
+
+/* Where in the tables an entry stands, for messages and for counting fragments. */
+typedef struct {
+    guint64 l1_index, l2_index;
+    gboolean active;        /* not a snapshot's: fragments are counted */
+    guint64 next_host_byte; /* where the next cluster would lie without a gap; 0 at first */
+} EntryPlace;
+
+static void
+count_compressed(Qcow2Check *check, guint64 entry, guint64 bitmap, const EntryPlace *at)
+{
+    guint shift = 62 - (check->header.cluster_bits - 8);
+    guint64 off = entry & ((G_GUINT64_CONSTANT(1) << shift) - 1);
+    guint64 sectors = ((entry & (QCOW2_ENTRY_COMPRESSED - 1)) >> shift) + 1;
+
+    if (entry & QCOW2_ENTRY_COPIED)
+        corrupt(check, "compressed cluster at byte " U64 " is marked COPIED", off);
+    if (check->header.incompat & QCOW2_INCOMPAT_DATA_FILE) {
+        corrupt(check, "compressed cluster in an image with a data file (L2 entry " HEX ")", entry);
+        return;
+    }
+    if (bitmap != 0) {
+        corrupt(check, "compressed cluster with subclusters (L2 entry " HEX ")", entry);
+        return;
+    }
+    count_range(check, off, sectors * QCOW2_SECTOR_BYTES - off % QCOW2_SECTOR_BYTES, QCOW2_REF_COMPRESSED,
+                "compressed cluster");
+    if (at->active) {
+        check->result->allocated_clusters++;
+        check->result->compressed_clusters++;
+        check->result->fragmented_clusters++; /* never whole sectors: reading one re-reads a neighbour's */
+    }
+}
+
+static void
+count_allocated(Qcow2Check *check, guint64 entry, guint64 bitmap, EntryPlace *at)
+{
+    guint64 off = entry & QCOW2_ENTRY_OFFSET;
+
+    if ((bitmap >> 32) & bitmap)
+        corrupt(check, "cluster at byte " U64 ": a subcluster is both allocated and zero (" HEX ")", off,
+                bitmap);
+    if (off % check->geo.cluster_bytes != 0)
+        corrupt(check, "data cluster at byte " U64 " is not aligned (L1 index " U64 ", L2 index " U64 ")",
+                off, at->l1_index, at->l2_index);
+    if (at->active) {
+        check->result->allocated_clusters++;
+        if (at->next_host_byte && off != at->next_host_byte)
+            check->result->fragmented_clusters++;
+        at->next_host_byte = off + check->geo.cluster_bytes;
+    }
+    if (!(check->header.incompat & QCOW2_INCOMPAT_DATA_FILE))
+        count_range(check, off, check->geo.cluster_bytes, QCOW2_REF_DATA, "data cluster");
+}
+
+static void
+count_l2_entry(Qcow2Check *check, guint64 entry, guint64 bitmap, EntryPlace *at)
+{
+    gboolean extended = check->geo.l2_entry_bytes == 16;
+    guint64 known = QCOW2_ENTRY_OFFSET | QCOW2_ENTRY_COPIED;
+
+    if (entry & QCOW2_ENTRY_COMPRESSED) {
+        count_compressed(check, entry, bitmap, at);
+        return;
+    }
+    if (!extended && check->header.version >= 3)
+        known |= QCOW2_ENTRY_ZERO;
+    if (entry & ~known)
+        corrupt(check, "L2 entry " HEX " (L1 index " U64 ", L2 index " U64 ") has reserved bits set", entry,
+                at->l1_index, at->l2_index);
+    gboolean in_data_file =
+        (check->header.incompat & QCOW2_INCOMPAT_DATA_FILE) && (entry & QCOW2_ENTRY_COPIED);
+    if ((entry & QCOW2_ENTRY_OFFSET) || (in_data_file && !(entry & QCOW2_ENTRY_ZERO)))
+        count_allocated(check, entry, bitmap, at);
+    else if (extended && (bitmap & SUBCLUSTERS_ALLOC))
+        corrupt(check, "L1 index " U64 ", L2 index " U64 ": subclusters of a cluster that is not there",
+                at->l1_index, at->l2_index);
+}
+
+static void
+count_l2(Qcow2Check *check, guint64 off, guint64 l1_index, gboolean active)
+{
+    EntryPlace at = { .l1_index = l1_index, .active = active };
+    guint64 stride = check->geo.l2_entry_bytes / 8;
+    g_autofree guint64 *words = read_words(check, off, check->geo.cluster_bytes / 8, "L2 table");
+
+    if (!words)
+        return;
+    for (; at.l2_index < check->geo.l2_entries; at.l2_index++) {
+        const guint64 *word = &words[at.l2_index * stride];
+        if (word[0] != 0 || (stride == 2 && word[1] != 0))
+            count_l2_entry(check, word[0], stride == 2 ? word[1] : 0, &at);
+    }
+}
+
+static gboolean
+count_l1(Qcow2Check *check, guint64 off, guint64 entries, gboolean active, GError **error)
+{
+    if (entries == 0)
+        return TRUE;
+    count_range(check, off, entries * 8, QCOW2_REF_L1, active ? "L1 table" : "snapshot's L1 table");
+    if (off >= check->file_bytes)
+        return TRUE; /* it is corrupt, and all there is to read is zeros */
+    g_autofree guint64 *words = read_words(check, off, entries, "L1 table");
+    for (guint64 i = 0; words && i < entries; i++) {
+        guint64 l2_off = words[i] & QCOW2_ENTRY_OFFSET;
+        if (words[i] == 0)
+            continue;
+        if (!qcow2_check_going_on(check, error))
+            return FALSE;
+        if (words[i] & ~(QCOW2_ENTRY_OFFSET | QCOW2_ENTRY_COPIED))
+            corrupt(check, "L1 entry " HEX " (index " U64 ") has reserved bits set", words[i], i);
+        if (l2_off % check->geo.cluster_bytes != 0)
+            corrupt(check, "L2 table at byte " U64 " (L1 index " U64 ") is not aligned", l2_off, i);
+        count_range(check, l2_off, check->geo.cluster_bytes, QCOW2_REF_L2, "L2 table");
+        if (l2_off < check->file_bytes)
+            count_l2(check, l2_off, i, active);
+    }
+    return TRUE;
+}
+
+/* One entry of the snapshot table at @at; *bytes is its length without the padding after it. FALSE in *more
+ * ends the walk: where the next entry begins is not known then. */
+static gboolean
+count_snapshot(Qcow2Check *check, guint64 at, guint index, guint64 *bytes, gboolean *more, GError **error)
+{
+    guint8 head[SNAPSHOT_HEAD_BYTES];
+
+    if (!blk_pread_padded(check->file, at, head, sizeof head, error))
+        return FALSE;
+    guint64 l1_off = be64_load(head), l1_entries = be32_load(head + 8), extra = be32_load(head + 36);
+    *bytes = sizeof head + extra + be16_load(head + 12) + be16_load(head + 14);
+    *more = extra <= QCOW2_SNAPSHOT_EXTRA_BYTES_MAX;
+    if (!*more) {
+        corrupt(check, "snapshot %u has " U64 " bytes of extra data, more than %u", index, extra,
+                (guint) QCOW2_SNAPSHOT_EXTRA_BYTES_MAX);
+        *bytes = 0;
+        return TRUE;
+    }
+    if (check->header.version >= 3 && extra < SNAPSHOT_EXTRA_V3_BYTES)
+        corrupt(check, "snapshot %u lacks its size fields, which version 3 requires", index);
+    if (check->header.incompat & QCOW2_INCOMPAT_DATA_FILE)
+        corrupt(check, "snapshot %u in an image with a data file", index);
+    if (l1_off % check->geo.cluster_bytes != 0) {
+        corrupt(check, "the L1 table of snapshot %u at byte " U64 " is not aligned", index, l1_off);
+        return TRUE;
+    }
+    if (l1_entries > QCOW2_L1_BYTES_MAX / 8) {
+        corrupt(check, "the L1 table of snapshot %u is too large: " U64 " entries", index, l1_entries);
+        return TRUE;
+    }
+    return count_l1(check, l1_off, l1_entries, FALSE, error);
+}
+
+static gboolean
+count_snapshots(Qcow2Check *check, GError **error)
+{
+    guint64 start = check->header.snapshots_off, at = start, bytes = 0;
+    gboolean more = TRUE;
+
+    for (guint i = 0; i < check->header.snapshots && more; i++) {
+        at = num_align_up(at + bytes, 8);
+        if (at - start > QCOW2_SNAPSHOT_TABLE_BYTES_MAX) {
+            corrupt(check, "the snapshot table is longer than " U64 " bytes", QCOW2_SNAPSHOT_TABLE_BYTES_MAX);
+            break;
+        }
+        if (!count_snapshot(check, at, i, &bytes, &more, error))
+            return FALSE;
+    }
+    count_range(check, start, at + bytes - start, QCOW2_REF_TABLE, "snapshot table");
+    return TRUE;
+}
+
+static gboolean
+count_bitmap(Qcow2Check *check, guint64 table_off, guint64 entries, GError **error)
+{
+    if (entries > BITMAP_TABLE_ENTRIES_MAX || table_off % check->geo.cluster_bytes != 0) {
+        corrupt(check, "bitmap table at byte " U64 " with " U64 " entries is out of range", table_off,
+                entries);
+        return TRUE;
+    }
+    count_range(check, table_off, entries * 8, QCOW2_REF_TABLE, "bitmap table");
+    if (table_off >= check->file_bytes || !qcow2_check_going_on(check, error))
+        return table_off >= check->file_bytes;
+    g_autofree guint64 *words = read_words(check, table_off, entries, "bitmap table");
+    for (guint64 i = 0; words && i < entries; i++) {
+        guint64 off = words[i] & QCOW2_ENTRY_OFFSET;
+        if ((words[i] & BITMAP_ENTRY_RESERVED) || (off && (words[i] & 1))
+            || off % check->geo.cluster_bytes != 0)
+            corrupt(check, "bitmap table entry " HEX " (index " U64 ") is malformed", words[i], i);
+        else if (off)
+            count_range(check, off, check->geo.cluster_bytes, QCOW2_REF_TABLE, "bitmap");
+    }
+    return TRUE;
+}
+
+static gboolean
+count_bitmaps(Qcow2Check *check, GError **error)
+{
+    guint64 start = check->extensions.bitmap_directory_off, len = check->extensions.bitmap_directory_bytes,
+            at = 0;
+
+    /* Without its autoclear bit the directory is stale, whoever wrote last did not know of it. */
+    if (check->extensions.bitmaps == 0 || !(check->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
+        return TRUE;
+    count_range(check, start, len, QCOW2_REF_TABLE, "bitmap directory");
+    if (len > BITMAP_DIRECTORY_MAX || start >= check->file_bytes)
+        return TRUE;
+    for (guint i = 0; i < check->extensions.bitmaps; i++) {
+        guint8 head[BITMAP_HEAD_BYTES];
+        if (at > len || len - at < sizeof head) {
+            corrupt(check, "the bitmap directory ends before bitmap %u", i);
+            return TRUE;
+        }
+        if (!blk_pread_padded(check->file, start + at, head, sizeof head, error)
+            || !count_bitmap(check, be64_load(head), be32_load(head + 8), error))
+            return FALSE;
+        /* Ahead of the name: flags, type, granularity, name length, extra data length. */
+        at = num_align_up(at + sizeof head + be16_load(head + 18) + be32_load(head + 20), 8);
+    }
+    return TRUE;
+}
+
+/* Last of all: a block's own count must be one, nothing else may name it. */
+static void
+count_refcount_blocks(Qcow2Check *check)
+{
+    guint64 cluster_bytes = check->geo.cluster_bytes;
+
+    for (guint64 i = 0; i < check->geo.reftable_entries; i++) {
+        guint64 entry = check->reftable[i], off = entry & QCOW2_REFTABLE_OFFSET;
+        if (entry == 0)
+            continue;
+        if (entry != off)
+            corrupt(check, "refcount table entry " HEX " (index " U64 ") has reserved bits set", entry, i);
+        else if (off % cluster_bytes != 0)
+            corrupt(check, "refcount block " U64 " at byte " U64 " is not aligned", i, off);
+        else if (off / cluster_bytes >= qcow2_check_end_cluster(check))
+            corrupt(check, "refcount block " U64 " at byte " U64 " lies outside the file", i, off);
+        else {
+            count_range(check, off, cluster_bytes, QCOW2_REF_BLOCK, "refcount block");
+            guint64 references = qcow2_refmap_count(check->map, off / cluster_bytes);
+            if (references != 1)
+                corrupt(check, "refcount block " U64 " at byte " U64 " has " U64 " references", i, off,
+                        references);
+        }
+    }
+}
+
+gboolean
+qcow2_references_count(Qcow2Check *check, GError **error)
+{
+    count_range(check, 0, check->geo.cluster_bytes, QCOW2_REF_HEADER, "header");
+    if (!count_l1(check, check->header.l1_off, check->header.l1_entries, TRUE, error)
+        || !count_snapshots(check, error))
+        return FALSE;
+    count_range(check, check->header.reftable_off, check->geo.reftable_entries * 8, QCOW2_REF_TABLE,
+                "refcount table");
+    if (check->header.crypt_method == QCOW2_CRYPT_LUKS)
+        count_range(check, check->extensions.luks_off, check->extensions.luks_bytes, QCOW2_REF_TABLE,
+                    "LUKS header");
+    if (!count_bitmaps(check, error))
+        return FALSE;
+    count_refcount_blocks(check);
+    return TRUE;
+}
