@@ -1,0 +1,237 @@
+#include "qcow2/flush.h"
+
+#include "base/error.h"
+#include "qcow2/refcount.h"
+
+/* Dirty metadata that start a cycle: 4 MiB, and at least 8 tables for the largest clusters. */
+#define DIRTY_BYTES      (4 * MIB)
+#define DIRTY_MIN_TABLES 8
+
+#ifdef KHO_MUTANTS
+guint qcow2_mutant;
+#endif
+
+static gboolean
+barrier_now(Qcow2Image *image, GError **error)
+{
+    if (blk_flush(image->base.file, error))
+        return TRUE;
+    image->broken = TRUE;
+    return FALSE;
+}
+
+gboolean
+qcow2_barrier(Qcow2Image *image, guint rules, GError **error)
+{
+    if (image->base.flags & FORMAT_UNPUBLISHED)
+        return TRUE;
+#ifdef KHO_MUTANTS
+    if (qcow2_mutated(rules)) {
+        image->owes_barrier = TRUE;
+        return TRUE;
+    }
+#endif
+    return barrier_now(image, error);
+}
+
+/* A mutant changes the order within the image, never what a caller was promised: a barrier skipped is made up
+ * for before the operation returns. */
+static gboolean
+pay_barrier(Qcow2Image *image, GError **error)
+{
+#ifdef KHO_MUTANTS
+    if (image->owes_barrier) {
+        image->owes_barrier = FALSE;
+        return barrier_now(image, error);
+    }
+#endif
+    return TRUE;
+}
+
+typedef enum { REFBLOCKS, FRESH_L2, USED_L2 } TableClass;
+
+static TableClass
+class_of(const Qcow2Table *table)
+{
+    if (table->kind == QCOW2_TABLE_REFBLOCK)
+        return REFBLOCKS;
+    return table->fresh ? FRESH_L2 : USED_L2;
+}
+
+static gboolean
+write_class(Qcow2Image *image, TableClass class, GError **error)
+{
+    if (image->cache.n_dirty == 0)
+        return TRUE;
+    g_autoptr(GPtrArray) dirty = qcow2_cache_dirty(&image->cache);
+    for (guint i = 0; i < dirty->len; i++) {
+        Qcow2Table *table = dirty->pdata[i];
+        if (class_of(table) == class && !qcow2_table_write(&image->cache, table, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean
+any_dirty(const Qcow2Image *image, TableClass class)
+{
+    if (image->cache.n_dirty == 0)
+        return FALSE;
+    for (GList *link = image->cache.ages.head; link; link = link->next) {
+        const Qcow2Table *table = link->data;
+        if (table->dirty_from < table->dirty_to && class_of(table) == class)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static gboolean
+too_dirty(const Qcow2Image *image)
+{
+    return image->cache.n_dirty > MAX(DIRTY_BYTES / image->geo.cluster_bytes, DIRTY_MIN_TABLES);
+}
+
+gboolean
+qcow2_write_refblocks_locked(Qcow2Image *image, GError **error)
+{
+    return write_class(image, REFBLOCKS, error);
+}
+
+/* New blocks are durable before the refcount table names them. Rule: TABLE_BEFORE_POINTER. */
+gboolean
+qcow2_write_refcounts_locked(Qcow2Image *image, GError **error)
+{
+    if (!qcow2_write_refblocks_locked(image, error))
+        return FALSE;
+    if (!qcow2_words_dirty(&image->reftable))
+        return TRUE;
+    return qcow2_barrier(image, QCOW2_RULE_TABLE_BEFORE_POINTER | QCOW2_RULE_DATA_BEFORE_L2, error)
+           && qcow2_words_write(&image->reftable, image->base.file, error);
+}
+
+static gboolean
+mark_dirty(Qcow2Image *image, GError **error)
+{
+    image->header.incompat |= QCOW2_INCOMPAT_DIRTY;
+    image->deferred = TRUE;
+    return qcow2_header_write_locked(image, error);
+}
+
+/* Phase 3: what names clusters. */
+static gboolean
+write_references(Qcow2Image *image, GError **error)
+{
+    /* Written in full and durable by now; from here on the L1 table on disk may name them, even if a write
+     * fails. */
+    for (GList *link = image->cache.ages.head; link; link = link->next)
+        ((Qcow2Table *) link->data)->fresh = FALSE;
+    return write_class(image, USED_L2, error) && qcow2_words_write(&image->l1, image->base.file, error);
+}
+
+/* Phase 4: what phase 3 let go. */
+static gboolean
+apply_lowers(Qcow2Image *image, GError **error)
+{
+    g_autoptr(GArray) lowers = g_steal_pointer(&image->lowers);
+
+    image->lowers = g_array_new(FALSE, FALSE, sizeof(Qcow2Lower));
+    for (guint i = 0; i < lowers->len; i++) {
+        const Qcow2Lower *lower = &g_array_index(lowers, Qcow2Lower, i);
+        if (!qcow2_refcount_lower(image, lower->first, lower->n, error))
+            return FALSE; /* the rest leaks */
+    }
+    return TRUE;
+}
+
+/* Phases 1 to 4. With lazy refcounts the blocks stay in memory, and a mark in the header stands for them. */
+static gboolean
+run_phases(Qcow2Image *image, gboolean lazy, GError **error)
+{
+    gboolean references = any_dirty(image, USED_L2) || qcow2_words_dirty(&image->l1);
+    gboolean deferring = lazy && (image->lowers->len > 0 || any_dirty(image, REFBLOCKS));
+    gboolean mark = deferring && !(image->header.incompat & QCOW2_INCOMPAT_DIRTY);
+
+    if (!lazy && !qcow2_mutated(QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE)
+        && !qcow2_write_refcounts_locked(image, error))
+        return FALSE;
+    if (mark && !qcow2_mutated(QCOW2_RULE_DIRTY_BEFORE_DEFERRED) && !mark_dirty(image, error))
+        return FALSE;
+    if (!write_class(image, FRESH_L2, error))
+        return FALSE;
+    if (references
+        && (!qcow2_barrier(image, QCOW2_RULE_DATA_BEFORE_L2, error) || !write_references(image, error)))
+        return FALSE;
+    if (qcow2_mutated(QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE) && !lazy
+        && !qcow2_write_refcounts_locked(image, error))
+        return FALSE;
+    if (qcow2_mutated(QCOW2_RULE_DIRTY_BEFORE_DEFERRED) && mark && !mark_dirty(image, error))
+        return FALSE;
+    if (image->lowers->len == 0)
+        return TRUE;
+    return qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error) && apply_lowers(image, error)
+           && (lazy || qcow2_write_refblocks_locked(image, error));
+}
+
+gboolean
+qcow2_flush_locked(Qcow2Image *image, gboolean durable, GError **error)
+{
+    if (image->broken)
+        return fail(error, KHO_ERROR_IO, "%s takes no more writes: an earlier flush failed",
+                    image->base.file->label);
+    gboolean lowered = image->lowers->len > 0;
+    if (!run_phases(image, qcow2_lazy(image) && !too_dirty(image), error))
+        return FALSE;
+    qcow2_cache_trim(&image->cache);
+    if (!pay_barrier(image, error))
+        return FALSE;
+    /* Where phase 4 ran, the barrier before it has made all references durable; lowered counts may be lost.
+     */
+    if (durable && (!lowered || (image->base.flags & FORMAT_UNPUBLISHED)))
+        return barrier_now(image, error);
+    return TRUE;
+}
+
+gboolean
+qcow2_settle_locked(Qcow2Image *image, GError **error)
+{
+    if (too_dirty(image))
+        return qcow2_flush_locked(image, FALSE, error);
+    qcow2_cache_trim(&image->cache);
+    return TRUE;
+}
+
+/* The deferred refcounts are durable before the mark that excuses them goes. */
+static gboolean
+clear_dirty_mark(Qcow2Image *image, GError **error)
+{
+    if (!image->deferred)
+        return TRUE;
+    if (!run_phases(image, FALSE, error) || !pay_barrier(image, error)
+        || !qcow2_barrier(image, QCOW2_RULE_NONE, error))
+        return FALSE;
+    image->header.incompat &= ~(guint64) QCOW2_INCOMPAT_DIRTY;
+    return qcow2_header_write_locked(image, error) && barrier_now(image, error);
+}
+
+gboolean
+qcow2_flush(FormatImage *image, GError **error)
+{
+    Qcow2Image *qcow2 = qcow2_image(image);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&qcow2->meta);
+
+    return !(image->flags & FORMAT_WRITABLE) || qcow2_flush_locked(qcow2, TRUE, error);
+}
+
+gboolean
+qcow2_close(FormatImage *image, GError **error)
+{
+    Qcow2Image *qcow2 = qcow2_image(image);
+    gboolean done = TRUE;
+
+    if (image->flags & FORMAT_WRITABLE) {
+        g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&qcow2->meta);
+        done = qcow2_flush_locked(qcow2, TRUE, error) && clear_dirty_mark(qcow2, error);
+    }
+    qcow2_image_free(qcow2);
+    return done;
+}

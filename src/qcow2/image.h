@@ -1,0 +1,102 @@
+/* An open qcow2 image: its state, and the formats' table of functions. What the parts of the engine say to
+ * each other lives in their own headers; only qcow2/ includes this one, others use qcow2.h. Locks: `meta`
+ * guards every field below it; functions that end in _locked want it held. */
+#ifndef KHO_QCOW2_IMAGE_H
+#define KHO_QCOW2_IMAGE_H
+
+#include "block/map.h"
+#include "qcow2/cache.h"
+#include "qcow2/extension.h"
+#include "qcow2/guard.h"
+#include "qcow2/header.h"
+#include "qcow2/rules.h"
+#include "qcow2/words.h"
+
+#define QCOW2_INFLATED 4 /* inflated clusters kept */
+
+typedef struct {
+    guint64 host_bytes; /* where the packed bytes start; 0: empty */
+    guint64 used;       /* tick of the last use */
+    guint8 *bytes;      /* one cluster */
+} Qcow2Inflated;
+
+/* Clusters whose count falls by one once nothing durable names them any more. */
+typedef struct {
+    guint64 first, n; /* cluster indices */
+} Qcow2Lower;
+
+typedef struct {
+    FormatImage base;
+    Qcow2Geometry geo; /* fixed but for l1_guest_entries and reftable_entries */
+
+    GMutex meta;
+    GCond place_gone;
+
+    Qcow2Header header;
+    Qcow2Extensions extensions;
+    guint8 *head;        /* the first cluster as it is on disk */
+    Qcow2Words l1;       /* words NULL until needed */
+    Qcow2Words reftable; /* the same; loaded for writing only */
+    Qcow2Cache cache;
+    guint64 file_bytes; /* at least; asked again when a place lies past it */
+
+    GArray *lowers;     /* of Qcow2Lower, waiting for the barrier after phase 3 */
+    GQueue places;      /* of Place *: prepared, not yet committed or abandoned */
+    guint64 free_hint;  /* no cluster below this index is free */
+    Qcow2Guard guard;   /* which clusters hold metadata; built by the first write */
+    gboolean writing;   /* qcow2_begin_write_locked has passed */
+    char *refusal;      /* why nothing may be changed any more, or NULL */
+    gboolean deferred;  /* this process set the dirty mark and holds refcounts back */
+    gboolean broken;    /* a barrier failed: nothing more may be written at all */
+    gboolean no_header; /* create: the header is written last */
+    gboolean borrowed;  /* a snapshot's view: the file belongs to the image it was made from */
+
+    Qcow2Inflated inflated[QCOW2_INFLATED];
+    guint64 tick;
+#ifdef KHO_MUTANTS
+    gboolean owes_barrier; /* a mutant skipped one */
+#endif
+} Qcow2Image;
+
+static inline Qcow2Image *
+qcow2_image(FormatImage *image)
+{
+    return (Qcow2Image *) image;
+}
+
+static inline gboolean
+qcow2_lazy(const Qcow2Image *image)
+{
+    return (image->header.compat & QCOW2_COMPAT_LAZY_REFCOUNTS) != 0;
+}
+
+/* FormatOps.open. The tables are read when they are needed, so that asking for the headers is quick. */
+FormatImage *qcow2_open(BlkStore *file, FormatFlags flags, GError **error);
+
+/* An image in memory over @file, which it owns on success; @head is taken over too. Reads nothing. */
+Qcow2Image *
+qcow2_image_new(BlkStore *file, const Qcow2Header *header, guint8 *head, FormatFlags flags, GError **error);
+/* Frees without writing. */
+void qcow2_image_free(Qcow2Image *image);
+
+/* Loads the L1 table. KHO_ERROR_UNSUPPORTED where the image's data cannot be reached by this version. */
+gboolean qcow2_load_l1_locked(Qcow2Image *image, GError **error);
+/* Loads the refcount table. */
+gboolean qcow2_load_reftable_locked(Qcow2Image *image, GError **error);
+
+/* Every operation that changes the image starts here. The first one builds the guard, rebuilds the refcounts
+ * of a dirty image, and clears the autoclear bits, durably, since kho does not maintain what they vouch for.
+ * KHO_ERROR_DENIED on a read-only image; otherwise the reason why this image takes no writes. */
+gboolean qcow2_begin_write_locked(Qcow2Image *image, GError **error);
+
+/* Writes the header's fields in one piece (112 bytes, within one sector). */
+gboolean qcow2_header_write_locked(Qcow2Image *image, GError **error);
+
+/* The metadata contradict themselves: raises KHO_ERROR_CORRUPT with the image's name before the message and
+ * refuses every later write. Returns FALSE. */
+gboolean qcow2_corrupt_locked(Qcow2Image *image, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+/* TRUE when [off, off + bytes) begins within the file as it is now. */
+gboolean qcow2_within_file_locked(Qcow2Image *image, guint64 off, gboolean *within, GError **error);
+
+#endif

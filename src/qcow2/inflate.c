@@ -1,0 +1,160 @@
+/* Compressed clusters: the only place that knows ISA-L and zstd. */
+#include "base/error.h"
+#include "qcow2/l2.h"
+#include "qcow2/map.h"
+
+#include <isa-l/igzip_lib.h>
+#include <string.h>
+#include <zstd.h>
+
+/* A frame's window may ask for gigabytes; no cluster needs more than its own 2 MiB, 8 MiB are generous. */
+#define ZSTD_WINDOW_LOG 23
+
+typedef struct {
+    const guint8 *bytes;
+    gsize len;
+} Slice;
+
+/* Raw deflate. What follows the stream (the rest of its last sector) is not ours. */
+static gboolean
+inflate_deflate(Slice packed, guint8 *out, gsize out_len)
+{
+    g_autofree struct inflate_state *state = g_new(struct inflate_state, 1);
+
+    isal_inflate_init(state);
+    state->crc_flag = ISAL_DEFLATE;
+    state->next_in = (guint8 *) packed.bytes;
+    state->avail_in = (guint32) packed.len;
+    state->next_out = out;
+    state->avail_out = (guint32) out_len;
+    gint result = isal_inflate_stateless(state);
+    return (result == ISAL_DECOMP_OK || result == ISAL_OUT_OVERFLOW) && state->avail_out == 0;
+}
+
+static gboolean
+inflate_zstd(Slice packed, guint8 *out, gsize out_len)
+{
+    ZSTD_DCtx *context = ZSTD_createDCtx();
+    ZSTD_inBuffer in = { packed.bytes, packed.len, 0 };
+    ZSTD_outBuffer to = { out, out_len, 0 };
+    gsize left = 1;
+
+    if (!context)
+        return FALSE;
+    ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
+    while (left != 0) {
+        gsize in_before = in.pos, out_before = to.pos;
+        left = ZSTD_decompressStream(context, &to, &in);
+        if (ZSTD_isError(left) || (in.pos == in_before && to.pos == out_before))
+            break;
+    }
+    ZSTD_freeDCtx(context);
+    return left == 0 && to.pos == out_len;
+}
+
+/* Copies from an inflated cluster that is kept; FALSE where it is not. */
+static gboolean
+copy_kept(Qcow2Image *image, guint64 host_bytes, guint64 inside, void *buf, gsize len)
+{
+    for (guint i = 0; i < QCOW2_INFLATED; i++) {
+        Qcow2Inflated *kept = &image->inflated[i];
+        if (!kept->bytes || kept->host_bytes != host_bytes)
+            continue;
+        kept->used = ++image->tick;
+        memcpy(buf, kept->bytes + inside, len);
+        return TRUE;
+    }
+    return FALSE;
+}
+
+/* Takes @bytes over, in place of the one longest unused. */
+static void
+keep(Qcow2Image *image, guint64 host_bytes, guint8 *bytes)
+{
+    Qcow2Inflated *oldest = &image->inflated[0];
+
+    for (guint i = 1; i < QCOW2_INFLATED; i++)
+        if (image->inflated[i].used < oldest->used)
+            oldest = &image->inflated[i];
+    g_free(oldest->bytes);
+    *oldest = (Qcow2Inflated){ .host_bytes = host_bytes, .used = ++image->tick, .bytes = bytes };
+}
+
+/* Looks the cluster up; it answers from what is kept, or from where a writer has put the bytes since the
+ * caller mapped them. *done says so; otherwise @cluster tells where the packed bytes are. */
+static gboolean
+find_locked(Qcow2Image *image, guint64 at, void *buf, gsize len, Qcow2Cluster *cluster, gboolean *done,
+            GError **error)
+{
+    guint64 inside = at & (image->geo.cluster_bytes - 1);
+    Qcow2Index index = qcow2_index(&image->geo, at);
+    Qcow2Table *table;
+
+    *cluster = (Qcow2Cluster){ .kind = QCOW2_CLUSTER_HOLE };
+    if (!qcow2_load_l1_locked(image, error) || !qcow2_l2_get_locked(image, index.l1_index, &table, error)
+        || (table && !qcow2_l2_cluster_locked(image, table, index, cluster, error)))
+        return FALSE;
+    *done = TRUE;
+    switch (cluster->kind) {
+    case QCOW2_CLUSTER_COMPRESSED:
+        *done = copy_kept(image, cluster->host_bytes, inside, buf, len);
+        return TRUE;
+    case QCOW2_CLUSTER_DATA:
+        return blk_pread_padded(image->base.file, cluster->host_bytes + inside, buf, len, error);
+    default: memset(buf, 0, len); return TRUE;
+    }
+}
+
+static gboolean
+unpack(const Qcow2Image *image, const Qcow2Cluster *cluster, guint8 *bytes, gboolean *good, GError **error)
+{
+    /* At most 2^(cluster_bits - 8) sectors: twice the cluster's size. */
+    g_autofree guint8 *packed = g_malloc(cluster->packed_bytes);
+    Slice slice = { packed, cluster->packed_bytes };
+
+    if (!blk_pread_padded(image->base.file, cluster->host_bytes, packed, cluster->packed_bytes, error))
+        return FALSE;
+    *good = image->header.compression == QCOW2_COMPRESSION_ZSTD
+                ? inflate_zstd(slice, bytes, image->geo.cluster_bytes)
+                : inflate_deflate(slice, bytes, image->geo.cluster_bytes);
+    return TRUE;
+}
+
+gboolean
+qcow2_inflate(FormatImage *format, GuestOff at, void *buf, gsize len, GError **error)
+{
+    Qcow2Image *image = qcow2_image(format);
+    guint64 inside = at.bytes & (image->geo.cluster_bytes - 1);
+    guint64 failed = 0; /* where the packed bytes lay that did not inflate */
+
+    g_assert(inside + len <= image->geo.cluster_bytes);
+    for (;;) {
+        g_autofree guint8 *bytes = g_malloc(image->geo.cluster_bytes);
+        Qcow2Cluster cluster;
+        gboolean done = FALSE, good = FALSE;
+
+        {
+            g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
+            if (!find_locked(image, at.bytes, buf, len, &cluster, &done, error))
+                return FALSE;
+            /* Twice at one place: not a writer that let the cluster go while it was being read. */
+            if (!done && cluster.host_bytes == failed)
+                return qcow2_corrupt_locked(image, error,
+                                            "guest offset %" G_GUINT64_FORMAT
+                                            ": the compressed cluster at byte %" G_GUINT64_FORMAT
+                                            " does not inflate to one cluster",
+                                            at.bytes - inside, failed);
+        }
+        if (done)
+            return TRUE;
+        if (!unpack(image, &cluster, bytes, &good, error))
+            return FALSE;
+        if (good) {
+            g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
+            memcpy(buf, bytes + inside, len);
+            keep(image, cluster.host_bytes, g_steal_pointer(&bytes));
+            return TRUE;
+        }
+        failed = cluster.host_bytes;
+    }
+}

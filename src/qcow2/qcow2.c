@@ -1,0 +1,32 @@
+/* The format's table of functions. */
+#include "qcow2/qcow2.h"
+
+#include "qcow2/flush.h"
+#include "qcow2/image.h"
+#include "qcow2/map.h"
+#include "qcow2/place.h"
+#include "qcow2/repair.h"
+#include "qcow2/resize.h"
+
+static gboolean
+probe(const guint8 *head, gsize len)
+{
+    return len >= 8 && be32_load(head) == QCOW2_MAGIC && be32_load(head + 4) >= 2;
+}
+
+const FormatOps qcow2_format = {
+    .name = "qcow2",
+    .probe = probe,
+    .open = qcow2_open,
+    .info = qcow2_info,
+    .map = qcow2_map,
+    .inflate = qcow2_inflate,
+    .prepare = qcow2_prepare,
+    .commit = qcow2_commit,
+    .abandon = qcow2_abandon,
+    .zero = qcow2_zero,
+    .flush = qcow2_flush,
+    .resize = qcow2_resize,
+    .check = qcow2_check,
+    .close = qcow2_close,
+};

@@ -1,0 +1,46 @@
+/* The qcow2 format as the floors above see it: its table of functions, making images, and the snapshots
+ * inside them. The engine's insides live in image.h and the headers of its parts. */
+#ifndef KHO_QCOW2_QCOW2_H
+#define KHO_QCOW2_QCOW2_H
+
+#include "block/map.h"
+#include "qcow2/header.h"
+
+extern const FormatOps qcow2_format;
+
+typedef struct {
+    guint64 guest_bytes;
+    guint32 cluster_bytes;                     /* a power of two, 512 to 2 MiB; 0: 64 KiB */
+    guint version;                             /* 2 or 3; 0: 3 */
+    guint refcount_bits;                       /* a power of two, 1 to 64; version 2: 16 only; 0: 16 */
+    const char *backing_file, *backing_format; /* at most 1023 bytes; NULL: none */
+    gboolean lazy_refcounts;                   /* version 3 only */
+    Qcow2Compression compression;              /* zstd: version 3 only */
+    gboolean unpublished;                      /* leave every barrier to the one before the file is renamed */
+} Qcow2CreateOptions;
+
+/**
+ * qcow2_create:
+ * @empty: a writable store without contents (a block device's old contents are not looked at)
+ *
+ * Makes an image; the layout is qemu-img's. The header is written last, after a barrier, so that what a crash
+ * leaves is no qcow2 image at all or the whole one. Durable when it returns TRUE, unless @unpublished.
+ *
+ * Returns: FALSE with KHO_ERROR_INVALID (options out of range or at odds; nothing was written) or a failed
+ * write's.
+ */
+gboolean qcow2_create(BlkStore *empty, const Qcow2CreateOptions *options, GError **error);
+
+/* A read-only image that shows the @index-th internal snapshot's disk: info, map and inflate work on it. It
+ * borrows
+ * @image's file: close it first, and change nothing in @image meanwhile. */
+FormatImage *qcow2_snapshot_open_view(FormatImage *image, guint index, GError **error);
+
+/* Changes to the internal snapshots of a writable image that nobody else uses meanwhile. The disk only: VM
+ * state is neither saved nor loaded. Durable when they return TRUE. */
+gboolean qcow2_snapshot_create(FormatImage *image, const char *name, gint64 date_s, GError **error);
+gboolean qcow2_snapshot_delete(FormatImage *image, guint index, GError **error);
+/* The active disk becomes what it was in the snapshot, which stays. */
+gboolean qcow2_snapshot_revert(FormatImage *image, guint index, GError **error);
+
+#endif

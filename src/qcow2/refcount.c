@@ -1,0 +1,221 @@
+#include "qcow2/refcount.h"
+
+#include "base/error.h"
+#include "qcow2/entry.h"
+
+gboolean
+qcow2_refblock_get(Qcow2Image *image, guint64 cluster, Qcow2Table **block, GError **error)
+{
+    guint64 index = cluster / image->geo.refblock_entries, off;
+    gboolean within;
+
+    *block = NULL;
+    if (index >= image->reftable.n || image->reftable.words[index] == 0)
+        return TRUE;
+    const char *wrong = qcow2_reftable_decode(image->reftable.words[index], &image->header, &off);
+    if (wrong)
+        return qcow2_corrupt_locked(image, error, "refcount table entry %" G_GUINT64_FORMAT " %s", index,
+                                    wrong);
+    *block = g_hash_table_lookup(image->cache.tables, &off);
+    if (!*block) {
+        if (!qcow2_within_file_locked(image, off, &within, error))
+            return FALSE;
+        if (!within)
+            return qcow2_corrupt_locked(
+                image, error, "refcount table entry %" G_GUINT64_FORMAT " points past the end of the file",
+                index);
+    }
+    *block = qcow2_cache_get(&image->cache, QCOW2_TABLE_REFBLOCK, off, error);
+    return *block != NULL;
+}
+
+void
+qcow2_refblock_set(Qcow2Image *image, Qcow2Table *block, guint64 cluster, guint64 count)
+{
+    guint64 index = cluster % image->geo.refblock_entries;
+    guint bits = image->geo.refcount_bits;
+    guint from = (guint) (index * bits / 8);
+
+    qcow2_refcount_store(block->bytes, index, bits, count);
+    qcow2_table_touch(&image->cache, block, from, from + MAX(bits / 8, 1));
+}
+
+gboolean
+qcow2_refcount_get(Qcow2Image *image, guint64 cluster, guint64 *count, GError **error)
+{
+    Qcow2Table *block;
+
+    if (!qcow2_refblock_get(image, cluster, &block, error))
+        return FALSE;
+    *count = block ? qcow2_refcount_load(block->bytes, cluster % image->geo.refblock_entries,
+                                         image->geo.refcount_bits)
+                   : 0;
+    return TRUE;
+}
+
+/* Every count is within [@min, @max]; *bad is the first that is not. */
+static gboolean
+all_between(Qcow2Image *image, const Qcow2Lower *range, guint64 min, guint64 max, guint64 *bad,
+            GError **error)
+{
+    for (guint64 c = range->first; c < range->first + range->n; c++) {
+        guint64 count;
+        if (!qcow2_refcount_get(image, c, &count, error))
+            return FALSE;
+        if (count < min || count > max) {
+            *bad = c;
+            return TRUE;
+        }
+    }
+    *bad = G_MAXUINT64;
+    return TRUE;
+}
+
+/* Adds @by (1 or -1) to counts known to allow it. */
+static gboolean
+add(Qcow2Image *image, guint64 first, guint64 n, gint by, GError **error)
+{
+    for (guint64 c = first; c < first + n; c++) {
+        Qcow2Table *block;
+        if (!qcow2_refblock_get(image, c, &block, error))
+            return FALSE;
+        guint64 count =
+            qcow2_refcount_load(block->bytes, c % image->geo.refblock_entries, image->geo.refcount_bits);
+        qcow2_refblock_set(image, block, c, count + (guint64) (gint64) by);
+    }
+    return TRUE;
+}
+
+gboolean
+qcow2_refcount_raise(Qcow2Image *image, guint64 first, guint64 n, GError **error)
+{
+    guint64 full;
+
+    if (!all_between(image, &(Qcow2Lower){ first, n }, 1, image->geo.refcount_max - 1, &full, error))
+        return FALSE;
+    if (full != G_MAXUINT64)
+        return fail(error, KHO_ERROR_NO_SPACE,
+                    "%s: the refcount of the cluster at byte %" G_GUINT64_FORMAT
+                    " cannot be raised: it is unused, or has reached the most that %u bits hold",
+                    image->base.file->label, full << image->geo.cluster_bits, image->geo.refcount_bits);
+    return add(image, first, n, 1, error);
+}
+
+gboolean
+qcow2_refcount_lower(Qcow2Image *image, guint64 first, guint64 n, GError **error)
+{
+    guint64 zero;
+
+    if (!all_between(image, &(Qcow2Lower){ first, n }, 1, G_MAXUINT64, &zero, error))
+        return FALSE;
+    if (zero != G_MAXUINT64)
+        return qcow2_corrupt_locked(image, error,
+                                    "the cluster at byte %" G_GUINT64_FORMAT " was in use with refcount 0",
+                                    zero << image->geo.cluster_bits);
+    image->free_hint = MIN(image->free_hint, first);
+    return add(image, first, n, -1, error);
+}
+
+void
+qcow2_refcount_lower_later(Qcow2Image *image, guint64 first, guint64 n)
+{
+    if (image->lowers->len > 0) {
+        Qcow2Lower *last = &g_array_index(image->lowers, Qcow2Lower, image->lowers->len - 1);
+        if (last->first + last->n == first) {
+            last->n += n;
+            return;
+        }
+    }
+    Qcow2Lower lower = { first, n };
+    g_array_append_val(image->lowers, lower);
+}
+
+void
+qcow2_refcount_release_later(Qcow2Image *image, const Qcow2Header *header, guint64 l2_entry)
+{
+    Qcow2Cluster c;
+
+    /* What could not be read was refused before it came here. */
+    g_assert(qcow2_l2_decode(l2_entry, header, &c) == NULL);
+    if (c.host_bytes == 0)
+        return;
+    for (guint i = 0; i < QCOW2_INFLATED; i++)
+        if (image->inflated[i].host_bytes == c.host_bytes) {
+            g_clear_pointer(&image->inflated[i].bytes, g_free);
+            image->inflated[i] = (Qcow2Inflated){ 0 };
+        }
+    guint64 last = c.kind == QCOW2_CLUSTER_COMPRESSED ? c.host_bytes + c.packed_bytes - 1 : c.host_bytes;
+    guint64 first = c.host_bytes >> header->cluster_bits;
+    qcow2_refcount_lower_later(image, first, (last >> header->cluster_bits) - first + 1);
+}
+
+/* The first free cluster from @from on that has a block to count it; where there is none, blocks are made for
+ * that cluster and @want more. */
+static gboolean
+find_free(Qcow2Image *image, guint64 from, guint64 want, guint64 *found, GError **error)
+{
+    guint64 entries = image->geo.refblock_entries;
+    guint64 c = from;
+
+    while (c < QCOW2_HOST_BYTES_MAX >> image->geo.cluster_bits) {
+        Qcow2Table *block;
+        if (!qcow2_refblock_get(image, c, &block, error))
+            return FALSE;
+        if (!block) {
+            if (!qcow2_reftable_cover(image, c, want, error))
+                return FALSE;
+            continue;
+        }
+        for (guint64 i = c % entries; i < entries; i++, c++)
+            if (qcow2_refcount_load(block->bytes, i, image->geo.refcount_bits) == 0) {
+                *found = c;
+                return TRUE;
+            }
+    }
+    return fail(error, KHO_ERROR_NO_SPACE, "%s is full: the format ends at 64 PiB", image->base.file->label);
+}
+
+/* How many clusters from @first (free) on are free in a row, up to @want. */
+static gboolean
+measure(Qcow2Image *image, guint64 first, guint64 want, guint64 *n, GError **error)
+{
+    for (*n = 1; *n < want; (*n)++) {
+        guint64 next;
+        if (!find_free(image, first + *n, want, &next, error))
+            return FALSE;
+        if (next != first + *n)
+            return TRUE;
+    }
+    return TRUE;
+}
+
+gboolean
+qcow2_alloc(Qcow2Image *image, guint64 want, gboolean exact, guint64 *first, guint64 *got, GError **error)
+{
+    guint64 at, n;
+
+    if (!find_free(image, image->free_hint, want, &at, error))
+        return FALSE;
+    image->free_hint = at;
+    for (;;) {
+        if (!measure(image, at, want, &n, error))
+            return FALSE;
+        if (n == want || !exact)
+            break;
+        /* Past the last block, cover makes room for all of @want in one stretch, so this ends. */
+        if (!find_free(image, at + n, want, &at, error))
+            return FALSE;
+    }
+    if (qcow2_guard_holds(&image->guard, at, n))
+        return qcow2_corrupt_locked(image, error,
+                                    "refcount 0 for a cluster at or after byte %" G_GUINT64_FORMAT
+                                    " that holds metadata",
+                                    at << image->geo.cluster_bits);
+    if (!add(image, at, n, 1, error))
+        return FALSE;
+    if (at == image->free_hint)
+        image->free_hint = at + n;
+    *first = at;
+    *got = n;
+    return TRUE;
+}

@@ -1,0 +1,205 @@
+#include "qcow2/resize.h"
+
+#include "base/error.h"
+#include "qcow2/flush.h"
+#include "qcow2/l2.h"
+#include "qcow2/refcount.h"
+
+#include <string.h>
+
+/* The L1 entry (not empty) goes, and with it all that its table names. */
+static gboolean
+unmap_table(Qcow2Image *image, guint64 l1_index, GError **error)
+{
+    Qcow2Table *table;
+
+    if (!qcow2_l2_get_locked(image, l1_index, &table, error))
+        return FALSE;
+    for (guint64 i = 0; i < image->geo.l2_entries; i++) {
+        Qcow2Cluster c;
+        if (!qcow2_l2_cluster_locked(image, table, (Qcow2Index){ l1_index, i }, &c, error))
+            return FALSE;
+    }
+    /* A table that a snapshot shares names its clusters for both: each reference counts. */
+    for (guint64 i = 0; i < image->geo.l2_entries; i++)
+        qcow2_refcount_release_later(image, &image->header, qcow2_l2_entry(table, i));
+    guint64 off = table->off;
+    qcow2_words_set(&image->l1, l1_index, 0);
+    qcow2_refcount_lower_later(image, off >> image->geo.cluster_bits, 1);
+    qcow2_guard_unmark(&image->guard, off >> image->geo.cluster_bits, 1);
+    qcow2_cache_drop(&image->cache, off);
+    return TRUE;
+}
+
+/* Entries [first, end) of one L2 table. */
+static gboolean
+unmap_entries(Qcow2Image *image, Qcow2Index index, guint64 end, GError **error)
+{
+    Qcow2Table *table;
+
+    if (!qcow2_l2_get_locked(image, index.l1_index, &table, error))
+        return FALSE;
+    for (; table && index.l2_index < end; index.l2_index++) {
+        Qcow2Cluster c;
+        guint64 entry = qcow2_l2_entry(table, index.l2_index);
+        if (entry == 0)
+            continue;
+        if (!qcow2_l2_cluster_locked(image, table, index, &c, error)
+            || !qcow2_l2_writable_locked(image, index.l1_index, &table, error))
+            return FALSE;
+        qcow2_refcount_release_later(image, &image->header, entry);
+        qcow2_l2_set(image, table, index.l2_index, 0);
+    }
+    return TRUE;
+}
+
+gboolean
+qcow2_unmap_locked(Qcow2Image *image, guint64 from, guint64 to, GError **error)
+{
+    guint64 cluster = image->geo.cluster_bytes, span = image->geo.l2_span_bytes;
+    guint64 at = num_align_up(from, cluster), end = num_align_up(to, cluster);
+
+    while (at < end) {
+        Qcow2Index index = qcow2_index(&image->geo, at);
+        if (index.l1_index >= image->l1.n)
+            return TRUE;
+        guint64 next = (index.l1_index + 1) * span;
+        gboolean whole = index.l2_index == 0 && next <= end;
+        guint64 l2_end =
+            next <= end ? image->geo.l2_entries : (end - index.l1_index * span) >> image->geo.cluster_bits;
+        if (image->l1.words[index.l1_index] != 0
+            && !(whole ? unmap_table(image, index.l1_index, error)
+                       : unmap_entries(image, index, l2_end, error)))
+            return FALSE;
+        if (!qcow2_settle_locked(image, error))
+            return FALSE;
+        at = next;
+    }
+    return TRUE;
+}
+
+/* The rest of the last cluster was past the end until now, and may hold anything. Shared or packed clusters
+ * hold what a writer filled them with, which is zeros there. */
+static gboolean
+clean_last_cluster(Qcow2Image *image, GError **error)
+{
+    guint64 end = image->base.guest_bytes, inside = end & (image->geo.cluster_bytes - 1);
+    Qcow2Index index = qcow2_index(&image->geo, end);
+    Qcow2Table *table;
+    Qcow2Cluster c;
+
+    if (inside == 0)
+        return TRUE;
+    if (!qcow2_l2_get_locked(image, index.l1_index, &table, error)
+        || (table && !qcow2_l2_cluster_locked(image, table, index, &c, error)))
+        return FALSE;
+    if (!table || c.kind != QCOW2_CLUSTER_DATA || !c.copied
+        || qcow2_guard_holds(&image->guard, c.host_bytes >> image->geo.cluster_bits, 1))
+        return TRUE;
+    g_autofree guint8 *zeros = g_malloc0(image->geo.cluster_bytes - inside);
+    return blk_pwrite(image->base.file, c.host_bytes + inside, zeros, image->geo.cluster_bytes - inside,
+                      error);
+}
+
+/* A longer L1 table, in a place of its own. Its clusters' counts and its contents are durable before the
+ * header names it, in one write with the size; the old one is let go. Rule: TABLE_BEFORE_POINTER. */
+static gboolean
+move_l1(Qcow2Image *image, guint64 entries, Qcow2Header *to, GError **error)
+{
+    guint64 clusters = num_div_up(entries * 8, image->geo.cluster_bytes), first, got;
+    Qcow2Words longer;
+
+    if (entries > QCOW2_L1_BYTES_MAX / 8)
+        return fail(error, KHO_ERROR_NO_SPACE,
+                    "%s cannot grow so far: its L1 table would pass 32 MiB; larger clusters reach further",
+                    image->base.file->label);
+    if (!qcow2_alloc(image, clusters, TRUE, &first, &got, error))
+        return FALSE;
+    qcow2_words_init(&longer, first << image->geo.cluster_bits, entries, &image->l1);
+    if (!qcow2_write_refcounts_locked(image, error) || !qcow2_words_write(&longer, image->base.file, error)) {
+        qcow2_words_clear(&longer);
+        qcow2_refcount_lower(image, first, clusters, NULL);
+        return FALSE;
+    }
+    guint64 old_clusters = num_div_up(image->l1.n * 8, image->geo.cluster_bytes);
+    if (old_clusters > 0) {
+        qcow2_refcount_lower_later(image, image->l1.off >> image->geo.cluster_bits, old_clusters);
+        qcow2_guard_unmark(&image->guard, image->l1.off >> image->geo.cluster_bits, old_clusters);
+    }
+    qcow2_guard_mark(&image->guard, first, clusters);
+    qcow2_words_clear(&image->l1);
+    image->l1 = longer;
+    to->l1_off = longer.off;
+    to->l1_entries = (guint32) entries;
+    return TRUE;
+}
+
+static gboolean
+publish(Qcow2Image *image, const Qcow2Header *to, GError **error)
+{
+    if (!qcow2_barrier(image, QCOW2_RULE_TABLE_BEFORE_POINTER, error))
+        return FALSE;
+    /* Growing the refcount table may have changed the header meanwhile. */
+    image->header.guest_bytes = to->guest_bytes;
+    image->header.l1_off = to->l1_off;
+    image->header.l1_entries = to->l1_entries;
+    if (!qcow2_header_write_locked(image, error)) {
+        image->broken = TRUE; /* nobody can say which size the file has now */
+        return FALSE;
+    }
+    image->base.guest_bytes = to->guest_bytes;
+    image->geo.l1_guest_entries = qcow2_l1_entries_for(&image->geo, to->guest_bytes);
+    return TRUE;
+}
+
+gboolean
+qcow2_grow_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
+{
+    guint64 entries = qcow2_l1_entries_for(&image->geo, guest_bytes);
+    Qcow2Header to = image->header;
+
+    /* Left over past the end: VM state, or what a crash while shrinking left. */
+    if (!qcow2_unmap_locked(image, image->base.guest_bytes, guest_bytes, error)
+        || !clean_last_cluster(image, error) || !qcow2_flush_locked(image, FALSE, error))
+        return FALSE;
+    to.guest_bytes = guest_bytes;
+    return (entries <= image->l1.n || move_l1(image, entries, &to, error)) && publish(image, &to, error);
+}
+
+static gboolean
+shrink_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
+{
+    Qcow2Header to = image->header;
+
+    to.guest_bytes = guest_bytes;
+    return qcow2_unmap_locked(image, guest_bytes, image->base.guest_bytes, error)
+           && qcow2_flush_locked(image, TRUE, error) && publish(image, &to, error);
+}
+
+gboolean
+qcow2_resize(FormatImage *format, guint64 guest_bytes, gboolean may_shrink, GError **error)
+{
+    Qcow2Image *image = qcow2_image(format);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
+    const char *label = format->file->label;
+
+    if (!qcow2_begin_write_locked(image, error))
+        return FALSE;
+    if (guest_bytes > NUM_OFFSET_MAX)
+        return fail(error, KHO_ERROR_INVALID, "%s: a size of %" G_GUINT64_FORMAT " bytes is too large", label,
+                    guest_bytes);
+    if (guest_bytes < format->guest_bytes && !may_shrink)
+        return fail(error, KHO_ERROR_INVALID,
+                    "%s: shrinking from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
+                    " bytes loses what lies past the end; say so to allow it",
+                    label, format->guest_bytes, guest_bytes);
+    if (image->header.snapshots > 0 && image->header.version < 3)
+        return fail(error, KHO_ERROR_UNSUPPORTED,
+                    "%s: a version 2 image with snapshots cannot change its size: they do not record theirs",
+                    label);
+    if (guest_bytes == format->guest_bytes)
+        return TRUE;
+    gboolean done = guest_bytes > format->guest_bytes ? qcow2_grow_locked(image, guest_bytes, error)
+                                                      : shrink_locked(image, guest_bytes, error);
+    return done && qcow2_flush_locked(image, TRUE, error);
+}

@@ -1,0 +1,373 @@
+/* Making, deleting and reverting to internal snapshots. Each is one sequence of durable steps; the image is
+ * used by nobody else meanwhile, and is flushed before it begins. A crash in between leaves clusters that
+ * nothing names, or COPIED flags that are cleared where they need not be: neither loses data. */
+#include "base/error.h"
+#include "qcow2/copied.h"
+#include "qcow2/flush.h"
+#include "qcow2/l2.h"
+#include "qcow2/qcow2.h"
+#include "qcow2/refcount.h"
+#include "qcow2/snapshot.h"
+
+typedef gboolean (*ReferenceFunc)(Qcow2Image *image, guint64 first, guint64 n, GError **error);
+
+/* An L1 table that need not be the active one. */
+static gboolean
+table_of(Qcow2Image *image, const Qcow2Words *l1, guint64 i, Qcow2Table **table, GError **error)
+{
+    guint64 off;
+    gboolean copied, within = TRUE;
+    const char *wrong = qcow2_l1_decode(l1->words[i], &image->header, &off, &copied);
+
+    *table = NULL;
+    if (!wrong && off != 0 && !qcow2_within_file_locked(image, off, &within, error))
+        return FALSE;
+    if (wrong || !within)
+        return qcow2_corrupt_locked(
+            image, error, "entry %" G_GUINT64_FORMAT " of the L1 table at byte %" G_GUINT64_FORMAT " %s", i,
+            l1->off, wrong ? wrong : "points past the end of the file");
+    if (off == 0)
+        return TRUE;
+    *table = qcow2_cache_get(&image->cache, QCOW2_TABLE_L2, off, error);
+    return *table != NULL;
+}
+
+/* The host clusters that an L2 entry names; n is 0 for none. */
+static gboolean
+clusters_of(Qcow2Image *image, guint64 entry, Qcow2Lower *range, GError **error)
+{
+    Qcow2Cluster c;
+    const char *wrong = qcow2_l2_decode(entry, &image->header, &c);
+
+    if (wrong)
+        return qcow2_corrupt_locked(image, error, "L2 entry 0x%016" G_GINT64_MODIFIER "x %s", entry, wrong);
+    guint64 last = c.kind == QCOW2_CLUSTER_COMPRESSED ? c.host_bytes + c.packed_bytes - 1 : c.host_bytes;
+    range->first = c.host_bytes >> image->geo.cluster_bits;
+    range->n = c.host_bytes == 0 ? 0 : (last >> image->geo.cluster_bits) - range->first + 1;
+    return TRUE;
+}
+
+/* Calls @func with the references that one L2 table makes, and with the one to itself, while *left lasts. */
+static gboolean
+each_in_table(Qcow2Image *image, const Qcow2Table *table, ReferenceFunc func, guint64 *left, GError **error)
+{
+    for (guint64 j = 0; j<image->geo.l2_entries && * left> 0; j++) {
+        Qcow2Lower range;
+        if (!clusters_of(image, qcow2_l2_entry(table, j), &range, error))
+            return FALSE;
+        if (range.n == 0)
+            continue;
+        if (!func(image, range.first, range.n, error))
+            return FALSE;
+        --*left;
+    }
+    if (*left == 0)
+        return TRUE;
+    if (!func(image, table->off >> image->geo.cluster_bits, 1, error))
+        return FALSE;
+    --*left;
+    return TRUE;
+}
+
+/* Calls @func with the first *left references that an L1 table makes: L2 tables, data, compressed bytes. */
+static gboolean
+each_reference(Qcow2Image *image, const Qcow2Words *l1, ReferenceFunc func, guint64 *left, GError **error)
+{
+    for (guint64 i = 0; i<l1->n && * left> 0; i++) {
+        Qcow2Table *table;
+        if (!table_of(image, l1, i, &table, error)
+            || (table && !each_in_table(image, table, func, left, error))
+            || !qcow2_settle_locked(image, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean
+lower_all(Qcow2Image *image, const Qcow2Words *l1, GError **error)
+{
+    guint64 left = G_MAXUINT64;
+
+    return each_reference(image, l1, qcow2_refcount_lower, &left, error);
+}
+
+/* All counts, or none: where one cannot rise, those that did are taken back. */
+static gboolean
+raise_all(Qcow2Image *image, const Qcow2Words *l1, GError **error)
+{
+    guint64 left = G_MAXUINT64;
+
+    if (each_reference(image, l1, qcow2_refcount_raise, &left, error))
+        return TRUE;
+    guint64 raised = G_MAXUINT64 - left;
+    each_reference(image, l1, qcow2_refcount_lower, &raised, NULL); /* a failure leaks */
+    return FALSE;
+}
+
+/* A snapshot's L1 table, or a new one at a place of its own. */
+static gboolean
+place_l1(Qcow2Image *image, const Qcow2Words *from, guint64 entries, Qcow2Words *l1, GError **error)
+{
+    guint64 clusters = num_div_up(entries * 8, image->geo.cluster_bytes), first = 0, got;
+
+    if (clusters > 0 && !qcow2_alloc(image, clusters, TRUE, &first, &got, error))
+        return FALSE;
+    qcow2_words_init(l1, first << image->geo.cluster_bits, entries, from);
+    for (guint64 i = 0; i < entries; i++)
+        l1->words[i] &= ~QCOW2_ENTRY_COPIED;
+    return qcow2_words_write(l1, image->base.file, error);
+}
+
+/* The list as a new table; the header will name it. *n_bytes is 0 for an empty list. */
+static gboolean
+place_table(Qcow2Image *image, GPtrArray *snapshots, guint64 *off, GError **error)
+{
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    guint64 first, got;
+
+    *off = 0;
+    for (guint i = 0; i < snapshots->len; i++)
+        qcow2_snapshot_encode(snapshots->pdata[i], bytes);
+    if (bytes->len == 0)
+        return TRUE;
+    if (bytes->len > QCOW2_SNAPSHOT_TABLE_BYTES_MAX)
+        return fail(error, KHO_ERROR_NO_SPACE, "%s: its snapshot table would pass 64 MiB",
+                    image->base.file->label);
+    if (!qcow2_alloc(image, num_div_up(bytes->len, image->geo.cluster_bytes), TRUE, &first, &got, error))
+        return FALSE;
+    *off = first << image->geo.cluster_bits;
+    return blk_pwrite(image->base.file, *off, bytes->data, bytes->len, error);
+}
+
+/* Points the header at what was written: one write. @rules: what must be durable before it. */
+static gboolean
+switch_header(Qcow2Image *image, const Qcow2Header *to, guint rules, GError **error)
+{
+    if (!qcow2_write_refcounts_locked(image, error) || !qcow2_barrier(image, rules, error))
+        return FALSE;
+    /* The refcount table's place may have changed since @to was begun. */
+    image->header.guest_bytes = to->guest_bytes;
+    image->header.l1_off = to->l1_off;
+    image->header.l1_entries = to->l1_entries;
+    image->header.snapshots = to->snapshots;
+    image->header.snapshots_off = to->snapshots_off;
+    image->writing = FALSE; /* the guard is built anew */
+    if (qcow2_header_write_locked(image, error))
+        return TRUE;
+    image->broken = TRUE;
+    return FALSE;
+}
+
+static gboolean
+lower_words(Qcow2Image *image, guint64 off, guint64 bytes, GError **error)
+{
+    guint64 n = num_div_up(bytes, image->geo.cluster_bytes);
+
+    return n == 0 || qcow2_refcount_lower(image, off >> image->geo.cluster_bits, n, error);
+}
+
+static gboolean
+begin(Qcow2Image *image, GPtrArray **snapshots, guint64 *table_bytes, GError **error)
+{
+    if (!qcow2_begin_write_locked(image, error) || !qcow2_flush_locked(image, TRUE, error))
+        return FALSE;
+    *snapshots = qcow2_snapshots_read(image->base.file, &image->header, table_bytes, error);
+    return *snapshots != NULL;
+}
+
+static const Qcow2Snapshot *
+find(Qcow2Image *image, GPtrArray *snapshots, guint index, GError **error)
+{
+    if (index < snapshots->len)
+        return snapshots->pdata[index];
+    fail(error, KHO_ERROR_NOT_FOUND, "%s has no snapshot number %u", image->base.file->label, index);
+    return NULL;
+}
+
+/* Ids are numbers that count up. */
+static char *
+next_id(GPtrArray *snapshots)
+{
+    guint64 highest = 0, id;
+
+    for (guint i = 0; i < snapshots->len; i++)
+        if (g_ascii_string_to_unsigned(((Qcow2Snapshot *) snapshots->pdata[i])->id, 10, 0, G_MAXUINT32, &id,
+                                       NULL))
+            highest = MAX(highest, id);
+    return g_strdup_printf("%" G_GUINT64_FORMAT, highest + 1);
+}
+
+static Qcow2Snapshot *
+new_snapshot(Qcow2Image *image, GPtrArray *snapshots, const char *name, gint64 date_s)
+{
+    Qcow2Snapshot *s = g_new0(Qcow2Snapshot, 1);
+    guint8 extra[24];
+
+    be64_store(extra, 0);
+    be64_store(extra + 8, image->header.guest_bytes);
+    be64_store(extra + 16, G_MAXUINT64); /* no instruction count */
+    s->id = next_id(snapshots);
+    s->name = g_strdup(name);
+    s->date_s = (guint32) date_s;
+    s->guest_bytes = image->header.guest_bytes;
+    s->icount = -1;
+    s->extra = g_bytes_new(extra, sizeof extra);
+    return s;
+}
+
+/* Counts have fallen, in memory: they are durable before COPIED is set. Rule: ONE_BEFORE_COPIED. */
+static gboolean
+restore_copied(Qcow2Image *image, GError **error)
+{
+    return qcow2_flush_locked(image, FALSE, error) && qcow2_write_refcounts_locked(image, error)
+           && qcow2_barrier(image, QCOW2_RULE_ONE_BEFORE_COPIED, error)
+           && qcow2_copied_restore_locked(image, error) && qcow2_flush_locked(image, TRUE, error);
+}
+
+/* Rules, in this order: COPIED_BEFORE_RAISE, SNAPSHOT_BEFORE_ENTRY (with TABLE_BEFORE_POINTER),
+ * L2_BEFORE_LOWER for the old snapshot table. */
+static gboolean
+create_locked(Qcow2Image *image, const char *name, gint64 date_s, GError **error)
+{
+    g_autoptr(GPtrArray) snapshots = NULL;
+    Qcow2Words copy = { 0 };
+    guint64 old_bytes = 0;
+
+    if (!begin(image, &snapshots, &old_bytes, error))
+        return FALSE;
+    if (snapshots->len >= QCOW2_SNAPSHOTS_MAX)
+        return fail(error, KHO_ERROR_NO_SPACE, "%s has %u snapshots, the most there may be",
+                    image->base.file->label, snapshots->len);
+    if (image->geo.refcount_max < 2)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s cannot have snapshots: its refcounts hold 1 bit",
+                    image->base.file->label);
+    if (!qcow2_copied_clear_locked(image, &image->l1, error) || !qcow2_flush_locked(image, FALSE, error)
+        || !qcow2_barrier(image, QCOW2_RULE_COPIED_BEFORE_RAISE, error))
+        return FALSE;
+    if (!raise_all(image, &image->l1, error)) {
+        restore_copied(image, NULL);
+        return FALSE;
+    }
+
+    Qcow2Header to = image->header;
+    Qcow2Snapshot *s = new_snapshot(image, snapshots, name, date_s);
+    g_ptr_array_add(snapshots, s);
+    gboolean placed = place_l1(image, &image->l1, image->l1.n, &copy, error);
+    s->l1_off = copy.off;
+    s->l1_entries = (guint32) image->l1.n;
+    qcow2_words_clear(&copy);
+    to.snapshots = snapshots->len;
+    if (!placed || !place_table(image, snapshots, &to.snapshots_off, error))
+        return FALSE;
+    guint64 old_off = image->header.snapshots_off;
+    return switch_header(image, &to, QCOW2_RULE_SNAPSHOT_BEFORE_ENTRY | QCOW2_RULE_TABLE_BEFORE_POINTER,
+                         error)
+           && qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error)
+           && lower_words(image, old_off, old_bytes, error) && qcow2_flush_locked(image, TRUE, error);
+}
+
+/* Rules, in this order: TABLE_BEFORE_POINTER, L2_BEFORE_LOWER, ONE_BEFORE_COPIED. */
+static gboolean
+delete_locked(Qcow2Image *image, guint index, GError **error)
+{
+    g_autoptr(GPtrArray) snapshots = NULL;
+    guint64 old_bytes = 0;
+    Qcow2Words gone = { 0 };
+
+    if (!begin(image, &snapshots, &old_bytes, error))
+        return FALSE;
+    const Qcow2Snapshot *s = find(image, snapshots, index, error);
+    if (!s || !qcow2_words_load(&gone, image->base.file, s->l1_off, s->l1_entries, error))
+        return FALSE;
+    g_ptr_array_remove_index(snapshots, index);
+
+    Qcow2Header to = image->header;
+    guint64 old_off = image->header.snapshots_off;
+    to.snapshots = snapshots->len;
+    gboolean done = place_table(image, snapshots, &to.snapshots_off, error)
+                    && switch_header(image, &to, QCOW2_RULE_TABLE_BEFORE_POINTER, error)
+                    && qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error)
+                    && lower_all(image, &gone, error) && lower_words(image, gone.off, gone.n * 8, error)
+                    && lower_words(image, old_off, old_bytes, error) && restore_copied(image, error);
+    qcow2_words_clear(&gone);
+    return done;
+}
+
+/* The active disk becomes a second user of the snapshot's clusters. */
+static gboolean
+switch_l1(Qcow2Image *image, const Qcow2Snapshot *s, Qcow2Words *new, GError **error)
+{
+    Qcow2Words theirs = { 0 };
+    Qcow2Header to = image->header;
+
+    if (!qcow2_words_load(&theirs, image->base.file, s->l1_off, s->l1_entries, error))
+        return FALSE;
+    guint64 entries = qcow2_l1_entries_for(&image->geo, s->guest_bytes);
+    gboolean done =
+        (s->l1_entries >= entries
+         || qcow2_corrupt_locked(image, error, "snapshot '%s' has too short an L1 table", s->name))
+        && qcow2_copied_clear_locked(image, &theirs, error) && qcow2_flush_locked(image, FALSE, error)
+        && qcow2_words_write(&theirs, image->base.file, error)
+        && qcow2_barrier(image, QCOW2_RULE_COPIED_BEFORE_RAISE, error);
+    theirs.n = MIN(theirs.n, entries); /* VM state stays the snapshot's */
+    done = done && raise_all(image, &theirs, error) && place_l1(image, &theirs, entries, new, error);
+    qcow2_words_clear(&theirs);
+    if (!done)
+        return FALSE;
+    to.l1_off = new->off;
+    to.l1_entries = (guint32) new->n;
+    to.guest_bytes = s->guest_bytes;
+    return switch_header(image, &to, QCOW2_RULE_SNAPSHOT_BEFORE_ENTRY | QCOW2_RULE_TABLE_BEFORE_POINTER,
+                         error);
+}
+
+/* Rules, in this order: COPIED_BEFORE_RAISE, SNAPSHOT_BEFORE_ENTRY, L2_BEFORE_LOWER, ONE_BEFORE_COPIED. */
+static gboolean
+revert_locked(Qcow2Image *image, guint index, GError **error)
+{
+    g_autoptr(GPtrArray) snapshots = NULL;
+    Qcow2Words new = { 0 };
+
+    if (!begin(image, &snapshots, NULL, error))
+        return FALSE;
+    const Qcow2Snapshot *s = find(image, snapshots, index, error);
+    if (!s || !switch_l1(image, s, &new, error)) {
+        qcow2_words_clear(&new);
+        return FALSE;
+    }
+    Qcow2Words old = image->l1;
+    image->l1 = new;
+    image->base.guest_bytes = image->header.guest_bytes;
+    qcow2_header_derive(&image->header, &image->geo);
+    gboolean done = qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error) && lower_all(image, &old, error)
+                    && lower_words(image, old.off, old.n * 8, error) && restore_copied(image, error);
+    qcow2_words_clear(&old);
+    return done;
+}
+
+gboolean
+qcow2_snapshot_create(FormatImage *format, const char *name, gint64 date_s, GError **error)
+{
+    Qcow2Image *image = qcow2_image(format);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
+
+    return create_locked(image, name, date_s, error);
+}
+
+gboolean
+qcow2_snapshot_delete(FormatImage *format, guint index, GError **error)
+{
+    Qcow2Image *image = qcow2_image(format);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
+
+    return delete_locked(image, index, error);
+}
+
+gboolean
+qcow2_snapshot_revert(FormatImage *format, guint index, GError **error)
+{
+    Qcow2Image *image = qcow2_image(format);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
+
+    return revert_locked(image, index, error);
+}
