@@ -112,6 +112,7 @@ typedef struct KhoImageCreate {
     const char *format; /* "raw" or "qcow2" */
     guint64 size_bytes; /* 0 with a backing file: its size */
     KhoPrealloc prealloc;
+    guint64 prealloc_bytes;     /* FALLOC, FULL: only this much from the start; 0: all */
     const char *backing_file;   /* as it shall stand in the header; relative to the image's folder */
     const char *backing_format; /* required with backing_file */
     guint32 cluster_bytes;      /* 0: 65536 */

@@ -37,7 +37,8 @@ const CliVerb verb_pool_define = {
     .name = "pool-define",
     .noun = "pool",
     .summary = "define a pool, or change it, from an XML file",
-    .description = "The pool is not started. A pool of the same name and uuid gets the new definition; when it is active, that "
+    .description = "The pool is not started. A pool of the same name and uuid gets the new definition; when "
+                   "it is active, that "
                    "holds from its next start.",
     .examples = "kho pool-define vmdisks.xml",
     .args = define_args,
@@ -46,20 +47,21 @@ const CliVerb verb_pool_define = {
 };
 
 typedef struct {
-    const char *name, *type, *source_host, *source_path, *source_dev, *source_name, *target, *source_format, *uuid;
+    const char *name, *type, *source_host, *source_path, *source_dev, *source_name, *target, *source_format,
+        *uuid;
 } DefineAsArgs;
 
 static const CliArg define_as_args[] = {
     { CLI_STR, "NAME", offsetof(DefineAsArgs, name), NULL, "the pool's name" },
     { CLI_STR, "TYPE", offsetof(DefineAsArgs, type), NULL, "dir: a folder" },
-    { CLI_STR, "SOURCE-HOST", offsetof(DefineAsArgs, source_host), CLI_OPTIONAL, "not for type dir; - for none",
-      .hidden = TRUE },
-    { CLI_STR, "SOURCE-PATH", offsetof(DefineAsArgs, source_path), CLI_OPTIONAL, "not for type dir; - for none",
-      .hidden = TRUE },
+    { CLI_STR, "SOURCE-HOST", offsetof(DefineAsArgs, source_host), CLI_OPTIONAL,
+      "not for type dir; - for none", .hidden = TRUE },
+    { CLI_STR, "SOURCE-PATH", offsetof(DefineAsArgs, source_path), CLI_OPTIONAL,
+      "not for type dir; - for none", .hidden = TRUE },
     { CLI_STR, "SOURCE-DEV", offsetof(DefineAsArgs, source_dev), CLI_OPTIONAL, "not for type dir; - for none",
       .hidden = TRUE },
-    { CLI_STR, "SOURCE-NAME", offsetof(DefineAsArgs, source_name), CLI_OPTIONAL, "not for type dir; - for none",
-      .hidden = TRUE },
+    { CLI_STR, "SOURCE-NAME", offsetof(DefineAsArgs, source_name), CLI_OPTIONAL,
+      "not for type dir; - for none", .hidden = TRUE },
     { CLI_STR, "TARGET", offsetof(DefineAsArgs, target), CLI_OPTIONAL, "the folder, as an absolute path",
       .object = CLI_FILE },
     { CLI_STR, "--source-format", offsetof(DefineAsArgs, source_format), CLI_OPTIONAL, "not for type dir",
@@ -86,8 +88,9 @@ run_define_as(CliRun *cli, const void *p, GError **error)
     source = source ? source : given(a->source_name);
     source = source ? source : given(a->source_format);
     if (source && strcmp(a->type, "dir") == 0)
-        return fail(error, KHO_ERROR_INVALID, "pool %s: a pool of type dir has no source, but '%s' is given: --target names "
-                                              "the folder",
+        return fail(error, KHO_ERROR_INVALID,
+                    "pool %s: a pool of type dir has no source, but '%s' is given: --target names "
+                    "the folder",
                     a->name, source);
     g_autoptr(KhoHost) host = storage_host(cli, error);
     if (!host || !kho_pool_define_as(host, a->name, a->uuid, a->type, given(a->target), error))
@@ -100,8 +103,9 @@ const CliVerb verb_pool_define_as = {
     .name = "pool-define-as",
     .noun = "pool",
     .summary = "define a pool from words",
-    .description = "The pool is not started, and its folder is not made: pool-start --build does both.\n\n"
-                   "As with virsh, the source arguments of other types stand between TYPE and TARGET: - leaves one out.",
+    .description =
+        "The pool is not started, and its folder is not made: pool-start --build does both.\n\n"
+        "As with virsh, the source arguments of other types stand between TYPE and TARGET: - leaves one out.",
     .examples = "kho pool-define-as --name vmdisks --type dir --target /vmdisks\n"
                 "kho pool-define-as vmdisks dir - - - - /vmdisks",
     .args = define_as_args,

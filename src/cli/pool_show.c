@@ -14,11 +14,12 @@ yes_no(gboolean value)
 static json_t *
 json_of(const KhoPool *pool)
 {
-    return json_pack("{s:s, s:s?, s:s?, s:s?, s:b, s:b, s:b, s:I, s:I, s:I, s:s?}", "name", pool->name, "uuid", pool->uuid,
-                     "type", pool->type, "target-path", pool->target_path, "active", pool->active, "autostart",
-                     pool->autostart, "persistent", pool->persistent, "capacity-bytes",
-                     (json_int_t) pool->capacity_bytes, "allocation-bytes", (json_int_t) pool->allocation_bytes,
-                     "available-bytes", (json_int_t) pool->available_bytes, "problem", pool->problem);
+    return json_pack("{s:s, s:s?, s:s?, s:s?, s:b, s:b, s:b, s:I, s:I, s:I, s:s?}", "name", pool->name,
+                     "uuid", pool->uuid, "type", pool->type, "target-path", pool->target_path, "active",
+                     pool->active, "autostart", pool->autostart, "persistent", pool->persistent,
+                     "capacity-bytes", (json_int_t) pool->capacity_bytes, "allocation-bytes",
+                     (json_int_t) pool->allocation_bytes, "available-bytes",
+                     (json_int_t) pool->available_bytes, "problem", pool->problem);
 }
 
 typedef struct {
@@ -55,8 +56,8 @@ add_row(OutTable *table, const ListArgs *a, const KhoPool *pool)
     const char *running = pool->active ? "running" : "inactive";
 
     if (a->details)
-        out_table_row(table, (const char *[]){ pool->name, running, yes_no(pool->autostart), yes_no(pool->persistent),
-                                               capacity, allocation, available });
+        out_table_row(table, (const char *[]){ pool->name, running, yes_no(pool->autostart),
+                                               yes_no(pool->persistent), capacity, allocation, available });
     else
         out_table_row(table, (const char *[]){ pool->name, active, yes_no(pool->autostart) });
 }
@@ -64,8 +65,8 @@ add_row(OutTable *table, const ListArgs *a, const KhoPool *pool)
 static void
 print_table(const ListArgs *a, const GPtrArray *pools)
 {
-    g_autoptr(OutTable) table = a->details ? out_table_new("Name", "State", "Autostart", "Persistent", "Capacity",
-                                                           "Allocation", "Available", NULL)
+    g_autoptr(OutTable) table = a->details ? out_table_new("Name", "State", "Autostart", "Persistent",
+                                                           "Capacity", "Allocation", "Available", NULL)
                                            : out_table_new("Name", "State", "Autostart", NULL);
 
     for (guint i = 0; i < pools->len; i++)
@@ -82,7 +83,8 @@ print_words(const ListArgs *a, const GPtrArray *pools)
         if (!is_wanted(a, pool))
             continue;
         if (a->uuid)
-            out_print("%s%s%s\n", pool->uuid ? pool->uuid : "-", a->name ? " " : "", a->name ? pool->name : "");
+            out_print("%s%s%s\n", pool->uuid ? pool->uuid : "-", a->name ? " " : "",
+                      a->name ? pool->name : "");
         else
             out_print("%s\n", pool->name);
     }

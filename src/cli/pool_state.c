@@ -8,13 +8,17 @@ typedef struct {
     gboolean disable; /* pool-autostart */
 } StateArgs;
 
-#define POOL_ARG { CLI_STR, "POOL", offsetof(StateArgs, pool), NULL, "name or uuid", .object = CLI_POOL }
+#define POOL_ARG                                                                                             \
+    {                                                                                                        \
+        CLI_STR, "POOL", offsetof(StateArgs, pool), NULL, "name or uuid", .object = CLI_POOL                 \
+    }
 
 static const CliArg pool_args[] = { POOL_ARG, { 0 } };
 
 static const CliArg start_args[] = {
     POOL_ARG,
-    { CLI_FLAG, "--build", offsetof(StateArgs, build), "no", "make its folder first, where it does not exist" },
+    { CLI_FLAG, "--build", offsetof(StateArgs, build), "no",
+      "make its folder first, where it does not exist" },
     { 0 },
 };
 
@@ -85,7 +89,8 @@ const CliVerb verb_pool_destroy = {
     .name = "pool-destroy",
     .noun = "pool",
     .summary = "make a pool inactive; nothing is deleted",
-    .description = "The word is virsh's. Folder, volumes and definition stay; machines that run go on using their disks.",
+    .description = "The word is virsh's. Folder, volumes and definition stay; machines that run go on using "
+                   "their disks.",
     .examples = "kho pool-destroy vmdisks",
     .args = pool_args,
     .args_bytes = sizeof(StateArgs),
@@ -130,7 +135,8 @@ const CliVerb verb_pool_refresh = {
     .name = "pool-refresh",
     .noun = "pool",
     .summary = "look at a pool's folder anew",
-    .description = "kho reads the folder whenever it is asked, so that nothing becomes stale: this only checks that it can be read.",
+    .description = "kho reads the folder whenever it is asked, so that nothing becomes stale: this only "
+                   "checks that it can be read.",
     .examples = "kho pool-refresh vmdisks",
     .args = pool_args,
     .args_bytes = sizeof(StateArgs),

@@ -15,7 +15,8 @@ static const CliArg resize_args[] = {
     { CLI_STR, "CAPACITY", offsetof(ResizeArgs, capacity), NULL, "its new size: bytes, or 20G" },
     { CLI_STR, "--pool", offsetof(ResizeArgs, pool), CLI_OPTIONAL, "the pool it is in", .object = CLI_POOL },
     { CLI_FLAG, "--allocate", offsetof(ResizeArgs, allocate), "no", "reserve the space that it grows by" },
-    { CLI_FLAG, "--delta", offsetof(ResizeArgs, delta), "no", "by CAPACITY, not to CAPACITY; with --shrink smaller" },
+    { CLI_FLAG, "--delta", offsetof(ResizeArgs, delta), "no",
+      "by CAPACITY, not to CAPACITY; with --shrink smaller" },
     { CLI_FLAG, "--shrink", offsetof(ResizeArgs, shrink), "no", "what lies past the new end may be lost" },
     { 0 },
 };
@@ -32,7 +33,8 @@ run_resize(CliRun *cli, const void *p, GError **error)
     /* virsh's other way to write a decrease. */
     if (*capacity == '-') {
         if (!a->delta || !a->shrink)
-            return fail(error, KHO_ERROR_INVALID, "volume %s: a negative size needs --delta and --shrink", a->vol);
+            return fail(error, KHO_ERROR_INVALID, "volume %s: a negative size needs --delta and --shrink",
+                        a->vol);
         capacity++;
     }
     if (!num_parse_size(capacity, 1, &bytes, error))
@@ -50,10 +52,12 @@ const CliVerb verb_vol_resize = {
     .name = "vol-resize",
     .noun = "vol",
     .summary = "change the capacity of a volume",
-    .description = "The volume must not be in use. Shrinking is refused without --shrink, and where the volume is another one's "
+    .description = "The volume must not be in use. Shrinking is refused without --shrink, and where the "
+                   "volume is another one's "
                    "backing file.",
-    .examples = "kho vol-resize --pool vmdisks disk.qcow2 20G\nkho vol-resize --pool vmdisks disk.qcow2 5G --delta\n"
-                "kho vol-resize /vmdisks/disk.img 1G --delta --shrink",
+    .examples =
+        "kho vol-resize --pool vmdisks disk.qcow2 20G\nkho vol-resize --pool vmdisks disk.qcow2 5G --delta\n"
+        "kho vol-resize /vmdisks/disk.img 1G --delta --shrink",
     .args = resize_args,
     .args_bytes = sizeof(ResizeArgs),
     .run = run_resize,
@@ -69,7 +73,8 @@ static const CliArg clone_args[] = {
       .object = CLI_VOLUME },
     { CLI_STR, "NEWNAME", offsetof(CloneArgs, new_name), NULL, "name of the copy" },
     { CLI_STR, "--pool", offsetof(CloneArgs, pool), CLI_OPTIONAL, "the pool it is in", .object = CLI_POOL },
-    { CLI_FLAG, "--prealloc-metadata", offsetof(CloneArgs, prealloc_metadata), "no", "qcow2: make all tables now" },
+    { CLI_FLAG, "--prealloc-metadata", offsetof(CloneArgs, prealloc_metadata), "no",
+      "qcow2: make all tables now" },
     { 0 },
 };
 
@@ -89,7 +94,8 @@ const CliVerb verb_vol_clone = {
     .name = "vol-clone",
     .noun = "vol",
     .summary = "copy a volume within its pool",
-    .description = "The copy has the same format, size and backing file, and is sparse where the volume reads as zeros. It appears "
+    .description = "The copy has the same format, size and backing file, and is sparse where the volume "
+                   "reads as zeros. It appears "
                    "under its name when it is whole; Ctrl-C leaves nothing.",
     .examples = "kho vol-clone --pool vmdisks disk.qcow2 copy.qcow2",
     .args = clone_args,

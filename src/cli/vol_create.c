@@ -11,12 +11,14 @@ typedef struct {
 } CreateAsArgs;
 
 static const CliArg create_as_args[] = {
-    { CLI_STR, "POOL", offsetof(CreateAsArgs, pool), NULL, "name or uuid of an active pool", .object = CLI_POOL },
+    { CLI_STR, "POOL", offsetof(CreateAsArgs, pool), NULL, "name or uuid of an active pool",
+      .object = CLI_POOL },
     { CLI_STR, "NAME", offsetof(CreateAsArgs, name), NULL, "the volume's name, which is its file's" },
-    { CLI_SIZE, "CAPACITY", offsetof(CreateAsArgs, capacity_bytes), NULL, "its virtual size: bytes, or 10G, 512M" },
+    { CLI_SIZE, "CAPACITY", offsetof(CreateAsArgs, capacity_bytes), NULL,
+      "its virtual size: bytes, or 10G, 512M" },
     { CLI_CHOICE, "--format", offsetof(CreateAsArgs, format), "raw", "its format", .choices = "raw|qcow2" },
     { CLI_STR, "--allocation", offsetof(CreateAsArgs, allocation), CLI_OPTIONAL,
-      "space to reserve now: 0 or all; all of a raw volume, none of a qcow2 one unless given" },
+      "space to reserve now; all of a raw volume, none of a qcow2 one unless given" },
     { CLI_STR, "--backing-vol", offsetof(CreateAsArgs, backing_vol), CLI_OPTIONAL,
       "volume of the pool, or path, that it is an overlay of", .object = CLI_VOLUME },
     { CLI_CHOICE, "--backing-vol-format", offsetof(CreateAsArgs, backing_vol_format), CLI_OPTIONAL,
@@ -56,7 +58,8 @@ const CliVerb verb_vol_create_as = {
     .noun = "vol",
     .summary = "make a volume from words",
     .description =
-        "A raw volume gets all of its space reserved, and is refused where that does not fit; --allocation 0 makes it "
+        "A raw volume gets all of its space reserved, and is refused where that does not fit; --allocation 0 "
+        "makes it "
         "sparse. A qcow2 volume grows as it is written to.\n\n"
         "The volume appears under its name when it is whole and durable; a failure or Ctrl-C leaves nothing.",
     .examples = "kho vol-create-as vmdisks raw-disk.img 10G --format raw\n"
@@ -73,7 +76,8 @@ typedef struct {
 } CreateArgs;
 
 static const CliArg create_args[] = {
-    { CLI_STR, "POOL", offsetof(CreateArgs, pool), NULL, "name or uuid of an active pool", .object = CLI_POOL },
+    { CLI_STR, "POOL", offsetof(CreateArgs, pool), NULL, "name or uuid of an active pool",
+      .object = CLI_POOL },
     { CLI_STR, "FILE", offsetof(CreateArgs, file), NULL, "the volume's XML", .object = CLI_FILE },
     { 0 },
 };

@@ -9,11 +9,12 @@
 static json_t *
 json_of(const KhoVolume *v)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:s?, s:s?, s:s?}", "name", v->name, "pool", v->pool,
-                     "path", v->path, "key", v->key, "type", v->type, "format", v->format, "capacity-bytes",
-                     (json_int_t) v->capacity_bytes, "allocation-bytes", (json_int_t) v->allocation_bytes,
-                     "physical-bytes", (json_int_t) v->physical_bytes, "backing-path", v->backing_path,
-                     "backing-format", v->backing_format, "problem", v->problem);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:s?, s:s?, s:s?}", "name", v->name,
+                     "pool", v->pool, "path", v->path, "key", v->key, "type", v->type, "format", v->format,
+                     "capacity-bytes", (json_int_t) v->capacity_bytes, "allocation-bytes",
+                     (json_int_t) v->allocation_bytes, "physical-bytes", (json_int_t) v->physical_bytes,
+                     "backing-path", v->backing_path, "backing-format", v->backing_format, "problem",
+                     v->problem);
 }
 
 typedef struct {
@@ -31,9 +32,9 @@ static const CliArg list_args[] = {
 static void
 print_table(const ListArgs *a, const GPtrArray *volumes)
 {
-    g_autoptr(OutTable) table = a->details
-                                    ? out_table_new("Name", "Path", "Type", "Format", "Capacity", "Allocation", NULL)
-                                    : out_table_new("Name", "Path", NULL);
+    g_autoptr(OutTable) table =
+        a->details ? out_table_new("Name", "Path", "Type", "Format", "Capacity", "Allocation", NULL)
+                   : out_table_new("Name", "Path", NULL);
 
     for (guint i = 0; i < volumes->len; i++) {
         const KhoVolume *v = volumes->pdata[i];
@@ -73,7 +74,8 @@ const CliVerb verb_vol_list = {
     .name = "vol-list",
     .noun = "vol",
     .summary = "list the volumes of a pool",
-    .description = "A file that cannot be read as an image is listed with format unknown, and a warning says why. Folders, "
+    .description = "A file that cannot be read as an image is listed with format unknown, and a warning says "
+                   "why. Folders, "
                    "devices, and files whose name begins with a dot are no volumes.",
     .examples = "kho vol-list vmdisks --details",
     .args = list_args,
@@ -87,15 +89,22 @@ typedef struct {
     gboolean bytes, physical;
 } VolArgs;
 
-#define VOL_ARGS                                                                                                        \
-    { CLI_STR, "VOL", offsetof(VolArgs, vol), NULL, "the volume's name with --pool, otherwise its path",                \
-      .object = CLI_VOLUME },                                                                                           \
-        { CLI_STR, "--pool", offsetof(VolArgs, pool), CLI_OPTIONAL, "the pool it is in", .object = CLI_POOL }
+#define VOL_ARGS                                                                                             \
+    { CLI_STR,                                                                                               \
+      "VOL",                                                                                                 \
+      offsetof(VolArgs, vol),                                                                                \
+      NULL,                                                                                                  \
+      "the volume's name with --pool, otherwise its path",                                                   \
+      .object = CLI_VOLUME },                                                                                \
+    {                                                                                                        \
+        CLI_STR, "--pool", offsetof(VolArgs, pool), CLI_OPTIONAL, "the pool it is in", .object = CLI_POOL    \
+    }
 
 static const CliArg info_args[] = {
     VOL_ARGS,
     { CLI_FLAG, "--bytes", offsetof(VolArgs, bytes), "no", "sizes in bytes" },
-    { CLI_FLAG, "--physical", offsetof(VolArgs, physical), "no", "the file's size instead of the space it takes" },
+    { CLI_FLAG, "--physical", offsetof(VolArgs, physical), "no",
+      "the file's size instead of the space it takes" },
     { 0 },
 };
 
@@ -115,16 +124,19 @@ run_info(CliRun *cli, const void *p, GError **error)
         return TRUE;
     }
     if (v->problem)
-        return fail(error, KHO_ERROR_CORRUPT, "volume %s of pool %s cannot be used: %s", v->name, v->pool, v->problem);
+        return fail(error, KHO_ERROR_CORRUPT, "volume %s of pool %s cannot be used: %s", v->name, v->pool,
+                    v->problem);
     g_autofree char *capacity = storage_size(v->capacity_bytes, a->bytes);
-    g_autofree char *allocation = storage_size(a->physical ? v->physical_bytes : v->allocation_bytes, a->bytes);
+    g_autofree char *allocation =
+        storage_size(a->physical ? v->physical_bytes : v->allocation_bytes, a->bytes);
     out_field("Name", "%s", v->name);
     out_field("Type", "%s", v->type);
     out_field("Format", "%s", v->format);
     out_field("Capacity", "%s", capacity);
     out_field(a->physical ? "Physical" : "Allocation", "%s", allocation);
     if (v->backing_path)
-        out_field("Backing file", "%s (%s)", v->backing_path, v->backing_format ? v->backing_format : "format not stated");
+        out_field("Backing file", "%s (%s)", v->backing_path,
+                  v->backing_format ? v->backing_format : "format not stated");
     out_print("\n");
     return TRUE;
 }

@@ -82,10 +82,14 @@ kho_volume_create_xml(KhoHost *host, const char *pool_name, const char *xml, gsi
     return TRUE;
 }
 
-/* A volume found, claimed, and then read. */
+/* A volume found, claimed, and then read again: it may have changed during the wait. */
 static PoolVolume *
 claim_and_read(KhoHost *host, HostVolume *volume, GError **error)
 {
+    g_autoptr(PoolVolume) there = pool_volume_read(volume->pool->live, volume->name, error);
+
+    if (!there)
+        return NULL;
     volume->lock = host_volume_claim(host, volume->pool, volume->name, error);
     return volume->lock ? pool_volume_read(volume->pool->live, volume->name, error) : NULL;
 }

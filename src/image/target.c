@@ -71,14 +71,15 @@ target_open(Publish *publish, const char *path, const KhoImageCreate *options, g
     if (!file || (options->backing_file && !look_at_backing(publish, path, options, gate, &size, error)))
         return NULL;
     size = num_align_up(size, IMAGE_SECTOR_BYTES);
-    if (!publish_check_space(publish, prealloc_space_bytes(options->prealloc, size), error)
+    guint64 reserved = options->prealloc_bytes ? MIN(options->prealloc_bytes, size) : size;
+    if (!publish_check_space(publish, prealloc_space_bytes(options->prealloc, reserved), error)
         || !write_format(file, options, size, error))
         return NULL;
 
     const FormatOps *ops = format_by_name(options->format, error);
     g_autoptr(KhoImage) image =
         image_over_store(g_steal_pointer(&file), ops, FORMAT_WRITABLE | FORMAT_UNPUBLISHED, path, error);
-    if (!image || !prealloc_range(image, 0, size, options->prealloc, job, error))
+    if (!image || !prealloc_range(image, 0, reserved, options->prealloc, job, error))
         return NULL;
     return g_steal_pointer(&image);
 }

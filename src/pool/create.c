@@ -52,7 +52,7 @@ prealloc_of(const ModelVolume *wanted, gboolean raw, gboolean metadata)
     gboolean all = wanted->allocation_bytes == wanted->capacity_bytes;
 
     if (raw)
-        return all || wanted->allocation_bytes == MODEL_SIZE_UNSET ? KHO_PREALLOC_FALLOC : KHO_PREALLOC_OFF;
+        return wanted->allocation_bytes == 0 ? KHO_PREALLOC_OFF : KHO_PREALLOC_FALLOC;
     if (all && wanted->capacity_bytes != MODEL_SIZE_UNSET)
         return KHO_PREALLOC_FALLOC;
     return metadata ? KHO_PREALLOC_METADATA : KHO_PREALLOC_OFF;
@@ -101,6 +101,7 @@ pool_volume_create(const ModelPool *pool, const ModelVolume *wanted, gboolean me
         .format = format,
         .size_bytes = wanted->capacity_bytes == MODEL_SIZE_UNSET ? 0 : wanted->capacity_bytes,
         .prealloc = prealloc_of(wanted, raw, metadata),
+        .prealloc_bytes = raw && wanted->allocation_bytes != MODEL_SIZE_UNSET ? wanted->allocation_bytes : 0,
         .backing_file = backing,
         .backing_format = wanted->backing_format,
         .mode = wanted->permissions.mode >= 0 ? (mode_t) wanted->permissions.mode : VOLUME_MODE_DEFAULT,
