@@ -95,7 +95,7 @@ qcow2_reftable_cover(Qcow2Image *image, guint64 cluster, guint64 want, GError **
 {
     guint bits = image->geo.cluster_bits;
     Qcow2Words old = { 0 };
-    Plan plan;
+    Plan plan = { 0 };
 
     if (!make_plan(image, cluster, want, &plan, error))
         return FALSE;

@@ -51,8 +51,8 @@ clusters_of(Qcow2Image *image, guint64 entry, Qcow2Lower *range, GError **error)
 static gboolean
 each_in_table(Qcow2Image *image, const Qcow2Table *table, ReferenceFunc func, guint64 *left, GError **error)
 {
-    for (guint64 j = 0; j<image->geo.l2_entries && * left> 0; j++) {
-        Qcow2Lower range;
+    for (guint64 j = 0; *left > 0 && j < image->geo.l2_entries; j++) {
+        Qcow2Lower range = { 0 };
         if (!clusters_of(image, qcow2_l2_entry(table, j), &range, error))
             return FALSE;
         if (range.n == 0)
