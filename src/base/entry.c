@@ -55,6 +55,13 @@ entry_unlink(int dirfd, const char *name, const char *label, GError **error)
 }
 
 gboolean
+entry_remove_folder(const char *path, GError **error)
+{
+    return rmdir(path) == 0 || errno == ENOENT || errno == ENOTEMPTY || errno == EEXIST
+           || fail_errno(error, errno, "cannot remove the folder %s", path);
+}
+
+gboolean
 entry_is_file(int dirfd, const char *name, int fd)
 {
     struct stat named, open;

@@ -19,6 +19,9 @@ gboolean entry_rename(int dirfd, const char *from, const char *to, gboolean repl
 
 gboolean entry_unlink(int dirfd, const char *name, const char *label, GError **error);
 
+/* Removes an empty folder; TRUE as well when it is gone already or somebody put something into it. */
+gboolean entry_remove_folder(const char *path, GError **error);
+
 /* Is @name in @dirfd (not followed when a symbolic link) the file that @fd is open on? */
 gboolean entry_is_file(int dirfd, const char *name, int fd);
 

@@ -24,7 +24,7 @@ gboolean vm_action_parse(const char *word, const char *what, VmAction *action, G
 /* A file that kho-vm opens and QEMU inherits under the number that its arguments name. */
 typedef struct {
     char *path;
-    gint fd; /* >= 3, unique in the plan; 100 and more is kept for kho (VmPlan.monitor_fd) */
+    gint fd; /* 3 to 4095, unique in the plan, as VmPlan.monitor_fd is */
     gboolean read_only;
 } VmPlanFile;
 

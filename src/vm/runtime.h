@@ -8,6 +8,12 @@
 #include "vm/client.h"
 #include "vm/plan.h"
 
+/* How kho-vm is called: `kho-vm --start RUN-FOLDER` or `kho-vm --adopt RUN-FOLDER`, with these descriptors.
+ * It says one line of JSON over the second: {"ok":true}, or {"code","message"}; its end (kho died, or
+ * cancels) stops a start. */
+#define VM_RUNTIME_PLAN_FD   3
+#define VM_RUNTIME_ANSWER_FD 4
+
 /* By the locks of `alive` and `supervisor` in the run folder. */
 typedef enum {
     VM_ABSENT,     /* no folder, or an empty one: no machine */

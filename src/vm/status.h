@@ -4,15 +4,20 @@
 #define KHO_VM_STATUS_H
 
 #include "base/json.h"
+#include "base/proc.h"
 #include "vm/plan.h"
 
 #define VM_STATUS_VERSION 1
 
+/* The state in status.json until the guest may run: whoever finds it without its kho-vm ends QEMU, since
+ * nobody was told that the machine started. Never answered to kho-status. */
+#define VM_STATE_STARTING "starting"
+
 typedef struct VmStatus {
     char *name, *uuid;
     gint id;
-    char
-        *state; /* libvirt's word: "running", "paused", "in shutdown", "shut off", "crashed", "pmsuspended" */
+    char *state;  /* libvirt's word: "running", "paused", "in shutdown", "shut off", "crashed", "pmsuspended";
+                     or  VM_STATE_STARTING */
     char *reason; /* libvirt's word: "booted", "user", "unpaused", "ioerror", "panicked", "destroyed", ... */
     gboolean paused;
     gint64 since_ms;   /* wall clock of the last change of state */
@@ -22,6 +27,7 @@ typedef struct VmStatus {
         pid_start; /* its start, in clock ticks since the boot: with pid and boot_id it names one process */
     char *boot_id;
     gint64 supervisor_pid;
+    guint64 supervisor_start; /* as pid_start */
     guint64 unanswered_ms; /* 0: QEMU answers; else for how long its oldest question has been open. Not in the
                               file */
     char *version;         /* of kho-vm */
@@ -38,5 +44,12 @@ json_t *vm_status_to_json(const VmStatus *status);
 
 /* NULL with KHO_ERROR_INVALID, or KHO_ERROR_UNSUPPORTED for a newer version. @label names the source. */
 VmStatus *vm_status_from_json(const json_t *json, const char *label, GError **error);
+
+/* status.json of a run folder (vm/folder.h). KHO_ERROR_NOT_FOUND. */
+VmStatus *vm_status_read(int folder, GError **error);
+gboolean vm_status_write(const VmStatus *status, int folder, GError **error);
+
+/* The two processes that it names, for proc_open. */
+void vm_status_process(const VmStatus *status, ProcId *qemu, ProcId *supervisor);
 
 #endif

@@ -1,0 +1,189 @@
+#include "base/proc.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/num.h"
+#include "base/pipe.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int
+open_pidfd(pid_t pid)
+{
+    return (int) syscall(SYS_pidfd_open, pid, 0);
+}
+
+/* The state letter and the start of /proc/PID/stat; the command in its second field may hold anything. */
+static gboolean
+parse_stat(const char *text, char *state, guint64 *start_ticks)
+{
+    const char *rest = strrchr(text, ')');
+    g_auto(GStrv) fields = rest ? g_strsplit(rest + 1, " ", 22) : NULL;
+
+    if (!fields || g_strv_length(fields) < 21)
+        return FALSE;
+    *state = fields[1][0];
+    return g_ascii_string_to_unsigned(fields[20], 10, 0, G_MAXUINT64, start_ticks, NULL);
+}
+
+pid_t
+proc_own_pid(void)
+{
+    return getpid();
+}
+
+gboolean
+proc_is_stopped(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid);
+    g_autofree char *stat = fd_read_file(path, 64 << 10, NULL, NULL);
+    guint64 start_ticks;
+    char state;
+
+    return stat && parse_stat(stat, &state, &start_ticks) && (state == 'T' || state == 't');
+}
+
+gboolean
+proc_identify(pid_t pid, ProcId *id, GError **error)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid);
+    g_autofree char *stat = fd_read_file(path, 64 << 10, NULL, NULL);
+    ProcId found = { .pid = pid };
+    char state;
+
+    if (!stat || !parse_stat(stat, &state, &found.start_ticks) || state == 'Z' || state == 'X')
+        return fail(error, KHO_ERROR_NOT_FOUND, "there is no process %d", (int) pid);
+    g_autofree char *boot = fd_read_file("/proc/sys/kernel/random/boot_id", 1 << 10, NULL, error);
+    if (!boot)
+        return FALSE;
+    g_strlcpy(found.boot_id, g_strstrip(boot), sizeof found.boot_id);
+    *id = found;
+    return TRUE;
+}
+
+int
+proc_open(const ProcId *id, GError **error)
+{
+    ProcId now;
+    fd_auto int fd = id->pid > 0 ? open_pidfd(id->pid) : -1;
+
+    /* Verified after the open: from then on the descriptor cannot come to mean another process. */
+    if (fd < 0 || !proc_identify(id->pid, &now, NULL) || now.start_ticks != id->start_ticks
+        || strcmp(now.boot_id, id->boot_id) != 0) {
+        fail(error, KHO_ERROR_NOT_FOUND, "process %d has ended", (int) id->pid);
+        return -1;
+    }
+    return fd_steal(&fd);
+}
+
+int
+proc_open_child(pid_t pid, GError **error)
+{
+    int fd = open_pidfd(pid);
+
+    if (fd < 0)
+        fail_errno(error, errno, "cannot watch process %d", (int) pid);
+    return fd;
+}
+
+gboolean
+proc_signal(int pidfd, int signal_number, GError **error)
+{
+    if (syscall(SYS_pidfd_send_signal, pidfd, signal_number, NULL, 0) == 0 || errno == ESRCH)
+        return TRUE;
+    return fail_errno(error, errno, "cannot send signal %d", signal_number);
+}
+
+gboolean
+proc_wait_end(int pidfd, gint64 deadline_ms, const char *what, GError **error)
+{
+    return pipe_wait_readable(pidfd, deadline_ms, what, error);
+}
+
+gboolean
+proc_reap(pid_t pid, gboolean *ended, int *status, GError **error)
+{
+    pid_t found;
+
+    do
+        found = waitpid(pid, status, WNOHANG);
+    while (found < 0 && errno == EINTR);
+    if (found < 0)
+        return fail_errno(error, errno, "cannot wait for process %d", (int) pid);
+    *ended = found == pid;
+    return TRUE;
+}
+
+char *
+proc_status_text(int status)
+{
+    if (WIFSIGNALED(status))
+        return g_strdup_printf("killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+    return g_strdup_printf("exit status %d", WEXITSTATUS(status));
+}
+
+gboolean
+proc_detach(GError **error)
+{
+    pid_t pid = fork();
+
+    if (pid < 0)
+        return fail_errno(error, errno, "cannot start a process");
+    if (pid > 0)
+        _exit(0);
+    setsid();
+    return TRUE;
+}
+
+char *
+proc_own_program(GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    char *path = g_file_read_link("/proc/self/exe", &why);
+
+    if (!path)
+        fail(error, KHO_ERROR_NOT_FOUND, "cannot tell which program runs: %s", why->message);
+    return path;
+}
+
+static gboolean
+has_open(const char *pid, const struct stat *file)
+{
+    g_autofree char *folder = g_strdup_printf("/proc/%s/fd", pid);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name;
+
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+        struct stat st;
+        if (stat(path, &st) == 0 && st.st_dev == file->st_dev && st.st_ino == file->st_ino)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+GArray *
+proc_holders(int fd)
+{
+    GArray *pids = g_array_new(FALSE, FALSE, sizeof(pid_t));
+    g_autoptr(GDir) dir = g_dir_open("/proc", 0, NULL);
+    struct stat file;
+    const char *name;
+    guint64 pid;
+
+    if (fstat(fd, &file) != 0)
+        return pids;
+    while (dir && (name = g_dir_read_name(dir))) {
+        if (!num_parse_uint(name, G_MAXINT, "pid", &pid, NULL) || !has_open(name, &file))
+            continue;
+        pid_t found = (pid_t) pid;
+        g_array_append_val(pids, found);
+    }
+    return pids;
+}

@@ -1,0 +1,54 @@
+/* Processes: who is it, is it the same one still, signal it, wait for its end. Always by pidfd, so that no
+ * other process that got the same number is hit. Starting programs lives in base/spawn.h. */
+#ifndef KHO_BASE_PROC_H
+#define KHO_BASE_PROC_H
+
+#include <glib.h>
+#include <sys/types.h>
+
+/* What names one process for good: the pid alone is used again. */
+typedef struct {
+    pid_t pid;
+    guint64 start_ticks; /* field 22 of /proc/PID/stat */
+    char boot_id[40];    /* of /proc/sys/kernel/random/boot_id */
+} ProcId;
+
+pid_t proc_own_pid(void);
+
+/* TRUE while a signal (SIGSTOP) keeps the process from running. */
+gboolean proc_is_stopped(pid_t pid);
+
+/* KHO_ERROR_NOT_FOUND when there is no such process (a zombie counts as none). */
+gboolean proc_identify(pid_t pid, ProcId *id, GError **error);
+
+/* A descriptor of exactly the process that @id names: opened, then verified. -1 with KHO_ERROR_NOT_FOUND when
+ * that process is gone. */
+int proc_open(const ProcId *id, GError **error);
+
+/* A descriptor of a child that has not been waited for. */
+int proc_open_child(pid_t pid, GError **error);
+
+/* TRUE as well when it has ended already. */
+gboolean proc_signal(int pidfd, int signal_number, GError **error);
+
+/* Waits for the end of the process; KHO_ERROR_TIMEOUT. Does not reap. */
+gboolean proc_wait_end(int pidfd, gint64 deadline_ms, const char *what, GError **error);
+
+/* Reaps a child that has ended; *status as of waitpid(2). FALSE in *ended, with TRUE returned, when it still
+ * runs. */
+gboolean proc_reap(pid_t pid, gboolean *ended, int *status, GError **error);
+
+/* "killed by signal 9 (Killed)", "exit status 1"; freed with g_free. */
+char *proc_status_text(int status);
+
+/* Leaves whoever started this process: the caller goes on in a child of its own session; the original ends at
+ * once with status 0. Before any thread is started. */
+gboolean proc_detach(GError **error);
+
+/* The program that runs, from /proc/self/exe; freed with g_free. */
+char *proc_own_program(GError **error);
+
+/* The processes that have the file of @fd open, by /proc/PID/fd where rights allow. pid_t's. */
+GArray *proc_holders(int fd);
+
+#endif

@@ -1,0 +1,183 @@
+#include "vm/client.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/pipe.h"
+#include "base/sock.h"
+#include "vm/folder.h"
+#include "vm/qmp.h"
+
+#include <errno.h>
+
+struct VmClient {
+    int fd;     /* -1 after a failure: a late answer must not be taken for the next one's */
+    char *name; /* the machine's, for messages */
+    QmpDecoder *decoder;
+    gint64 last_id;
+    gboolean negotiated;
+};
+
+void
+vm_client_close(VmClient *c)
+{
+    if (!c)
+        return;
+    fd_clear(&c->fd);
+    qmp_decoder_free(c->decoder);
+    g_free(c->name);
+    g_free(c);
+}
+
+/* Fails and ends the connection. */
+static json_t *
+broken(VmClient *c, GError *why, GError **error)
+{
+    fd_clear(&c->fd);
+    g_propagate_prefixed_error(error, why, "machine '%s': ", c->name);
+    return NULL;
+}
+
+/* The next message that holds @key. */
+static json_t *
+receive(VmClient *c, const char *key, gint64 deadline_ms, GError **error)
+{
+    char chunk[65536];
+    GError *why = NULL;
+
+    for (;;) {
+        json_auto json_t *message = NULL;
+        if (!qmp_decoder_next(c->decoder, &message, &why))
+            return broken(c, why, error);
+        if (message && (json_object_get(message, key) || json_object_get(message, "error")))
+            return json_steal(&message);
+        if (message)
+            continue;
+        if (!pipe_wait_readable(c->fd, deadline_ms, "kho-vm", &why))
+            return broken(c, why, error);
+        gssize n = pipe_read_some(c->fd, chunk, sizeof chunk);
+        if (n <= 0) {
+            if (n < 0 && errno != ECONNRESET)
+                fail_errno(&why, errno, "cannot read from kho-vm");
+            else
+                fail(&why, KHO_ERROR_IO, "the connection to kho-vm ended");
+            return broken(c, why, error);
+        }
+        qmp_decoder_feed(c->decoder, chunk, (gsize) n);
+    }
+}
+
+static gboolean
+send_all(VmClient *c, const json_t *message, gint64 deadline_ms, GError **error)
+{
+    gsize len;
+    g_autofree char *line = qmp_line(message, &len);
+    GError *why = NULL;
+
+    for (gsize done = 0; done < len;) {
+        gssize n = sock_send_some(c->fd, line + done, len - done);
+        if (n > 0)
+            done += (gsize) n;
+        else if (n < 0 && errno == EAGAIN && pipe_wait_writable(c->fd, deadline_ms, "kho-vm", &why))
+            continue;
+        else
+            return broken(c,
+                          why ? why : g_error_new(KHO_ERROR, KHO_ERROR_IO, "the connection to kho-vm ended"),
+                          error)
+                   != NULL;
+    }
+    return TRUE;
+}
+
+VmClient *
+vm_client_open(const char *run_path, guint timeout_ms, GError **error)
+{
+    gint64 deadline_ms = deadline_in(timeout_ms);
+    g_autoptr(VmClient) c = g_new0(VmClient, 1);
+    g_autoptr(GError) why = NULL;
+    fd_auto int folder = vm_folder_open(run_path, FALSE, &why);
+
+    c->name = g_path_get_basename(run_path);
+    c->decoder = qmp_decoder_new(QMP_MAX_BYTES);
+    c->fd = folder < 0 ? -1 : sock_connect(folder, VM_FILE_CLIENTS, deadline_ms, &why);
+    if (c->fd < 0) {
+        broken(c, g_steal_pointer(&why), error);
+        return NULL;
+    }
+    if (!pipe_set_nonblock(c->fd, TRUE, "the connection to kho-vm", error))
+        return NULL;
+    json_auto json_t *greeting = receive(c, "QMP", deadline_ms, error);
+    if (greeting && !json_object_get(greeting, "QMP"))
+        qmp_fail(greeting, "the connection", error);
+    return greeting && json_object_get(greeting, "QMP") ? g_steal_pointer(&c) : NULL;
+}
+
+static json_t *
+call(VmClient *c, const char *command, json_t *arguments, gint64 deadline_ms, GError **error)
+{
+    json_auto json_t *message = qmp_command(command, arguments, json_integer(++c->last_id));
+
+    if (c->fd < 0) {
+        fail(error, KHO_ERROR_IO, "machine '%s': the connection to kho-vm ended", c->name);
+        return NULL;
+    }
+    if (!send_all(c, message, deadline_ms, error))
+        return NULL;
+    for (;;) {
+        json_auto json_t *answer = receive(c, "return", deadline_ms, error);
+        if (!answer)
+            return NULL;
+        if (json_int_or(answer, "id", 0) != c->last_id)
+            continue;
+        if (!json_object_get(answer, "error"))
+            return json_incref(json_object_get(answer, "return"));
+        GError *why = NULL;
+        qmp_fail(answer, command, &why);
+        g_propagate_prefixed_error(error, why, "machine '%s': ", c->name);
+        return NULL;
+    }
+}
+
+json_t *
+vm_client_call(VmClient *c, const char *command, json_t *arguments, guint timeout_ms, GError **error)
+{
+    gint64 deadline_ms = deadline_in(timeout_ms);
+    json_auto json_t *owned = arguments;
+
+    /* kho-vm's own commands need no negotiation. */
+    if (!c->negotiated && !g_str_has_prefix(command, "kho-")) {
+        json_auto json_t *answer = call(c, "qmp_capabilities", NULL, deadline_ms, error);
+        if (!answer)
+            return NULL;
+        c->negotiated = TRUE;
+    }
+    return call(c, command, json_steal(&owned), deadline_ms, error);
+}
+
+VmStatus *
+vm_client_status(VmClient *c, guint timeout_ms, GError **error)
+{
+    json_auto json_t *answer = vm_client_call(c, "kho-status", NULL, timeout_ms, error);
+
+    return answer ? vm_status_from_json(answer, "kho-vm's status", error) : NULL;
+}
+
+gboolean
+vm_client_destroy(VmClient *c, gboolean graceful, guint timeout_ms, GError **error)
+{
+    json_t *arguments = json_object();
+
+    json_object_set_new(arguments, "graceful", json_boolean(graceful));
+    json_object_set_new(arguments, "timeout-ms", json_integer(timeout_ms));
+    /* kho-vm keeps the deadline itself; a second more is for its answer. */
+    json_auto json_t *answer = vm_client_call(c, "kho-destroy", arguments, timeout_ms + 1000, error);
+    return answer != NULL;
+}
+
+gboolean
+vm_client_powerdown(VmClient *c, gboolean reboot, guint timeout_ms, GError **error)
+{
+    json_auto json_t *answer =
+        vm_client_call(c, reboot ? "kho-reboot" : "kho-shutdown", NULL, timeout_ms, error);
+
+    return answer != NULL;
+}

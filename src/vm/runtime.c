@@ -1,0 +1,293 @@
+#include "vm/runtime.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/pipe.h"
+#include "base/proc.h"
+#include "base/sock.h"
+#include "base/spawn.h"
+#include "vm/folder.h"
+#include "vm/log.h"
+
+#include <signal.h>
+#include <string.h>
+
+/* What a start may take beside QEMU's own part of it, and a little later kho-vm is taken for stuck. */
+#define START_MARGIN_MS  15000
+#define START_QEMU_MS    60000
+#define PASSING_MS       5000
+#define LOOK_AGAIN_MS    10
+#define ANSWER_MAX_BYTES (1 << 20)
+
+gboolean
+vm_runtime_probe(const char *run_path, VmPresence *presence, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    fd_auto int folder = vm_folder_open(run_path, FALSE, &why);
+    gboolean alive, alive_there, supervised, supervisor_there;
+
+    if (folder < 0 && g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+        *presence = VM_ABSENT;
+        return TRUE;
+    }
+    if (folder < 0) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    if (!vm_folder_is_locked(folder, VM_FILE_ALIVE, &alive, &alive_there, error)
+        || !vm_folder_is_locked(folder, VM_FILE_SUPERVISOR, &supervised, &supervisor_there, error))
+        return FALSE;
+    if (alive)
+        *presence = supervised ? VM_SUPERVISED : VM_ORPHANED;
+    else if (supervised)
+        *presence = VM_PASSING;
+    else
+        *presence = alive_there || supervisor_there ? VM_DEAD : VM_ABSENT;
+    return TRUE;
+}
+
+/* Waits while a kho-vm starts or clears up, which takes it milliseconds. */
+static gboolean
+probe_settled(const char *run_path, gint64 deadline_ms, VmPresence *presence, GError **error)
+{
+    for (;;) {
+        if (!vm_runtime_probe(run_path, presence, error))
+            return FALSE;
+        if (*presence != VM_PASSING || deadline_left(deadline_ms) == 0)
+            return TRUE;
+        clock_pause(LOOK_AGAIN_MS);
+    }
+}
+
+/* Where kho-vm is: the person's word, beside this program (a build, uninstalled), where it was installed. */
+static char *
+program_path(GError **error)
+{
+    const char *named = g_getenv("KHO_VM");
+    g_autofree char *own = proc_own_program(NULL);
+    g_autofree char *folder = own ? g_path_get_dirname(own) : NULL;
+    g_autofree char *beside = folder ? g_build_filename(folder, "kho-vm", NULL) : NULL;
+
+    if (named && *named)
+        return g_strdup(named);
+    if (beside && g_file_test(beside, G_FILE_TEST_IS_EXECUTABLE))
+        return g_steal_pointer(&beside);
+    if (g_file_test(KHO_LIBEXECDIR "/kho-vm", G_FILE_TEST_IS_EXECUTABLE))
+        return g_strdup(KHO_LIBEXECDIR "/kho-vm");
+    fail(error, KHO_ERROR_NOT_FOUND, "kho-vm is neither beside kho (%s) nor in %s: set KHO_VM to its path",
+         folder ? folder : "?", KHO_LIBEXECDIR);
+    return NULL;
+}
+
+/* Starts kho-vm, which leaves this process at once. *answer is our end of the connection it answers over. */
+static gboolean
+launch(const char *verb, const char *run_path, int plan, int *answer, GError **error)
+{
+    g_autofree char *program = program_path(error);
+    fd_auto int mine = -1;
+    fd_auto int theirs = -1;
+    SpawnChild child;
+
+    if (!program || !sock_pair(&mine, &theirs, error))
+        return FALSE;
+    const char *argv[] = { program, verb, run_path, NULL };
+    SpawnFd fds[] = { { theirs, VM_RUNTIME_ANSWER_FD }, { plan, VM_RUNTIME_PLAN_FD } };
+    SpawnSpec spec = { .argv = argv, .fds = fds, .n_fds = plan < 0 ? 1 : 2, .new_session = TRUE };
+    if (!spawn_start(&spec, &child, error))
+        return FALSE;
+    fd_clear(&theirs);
+    /* The process started here ends as soon as it has detached; or at its own limit, where systemd is slow.
+     */
+    gboolean left = proc_wait_end(child.pidfd, deadline_in(START_MARGIN_MS), program, error);
+    spawn_end(&child);
+    if (left)
+        *answer = fd_steal(&mine);
+    return left;
+}
+
+static gboolean
+is_cancelled(const volatile gint *cancelled)
+{
+    return cancelled && g_atomic_int_get(cancelled) != 0;
+}
+
+/* The one line that kho-vm says, or NULL: @error says whether it took too long or ended. A cancel is passed
+ * on, and kho-vm's answer to it waited for: when it comes, QEMU is gone. */
+static char *
+read_answer(int fd, gint64 deadline_ms, const volatile gint *cancelled, GError **error)
+{
+    g_autoptr(GString) line = g_string_new(NULL);
+    gboolean told = FALSE;
+    char chunk[4096];
+
+    while (!strchr(line->str, '\n') && line->len < ANSWER_MAX_BYTES) {
+        g_autoptr(GError) why = NULL;
+        if (!told && is_cancelled(cancelled)) {
+            sock_end_sending(fd);
+            told = TRUE;
+        }
+        /* In steps, since a flag that a signal sets sends no event. */
+        gint64 step_ms = MIN(deadline_ms, deadline_in(cancelled && !told ? 100 : G_MAXINT));
+        if (!pipe_wait_readable(fd, step_ms, "kho-vm", &why)) {
+            if (deadline_left(deadline_ms) > 0 && g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
+                continue;
+            g_propagate_error(error, g_steal_pointer(&why));
+            return NULL;
+        }
+        gssize n = pipe_read_some(fd, chunk, sizeof chunk);
+        if (n <= 0) {
+            fail(error, KHO_ERROR_INTERNAL, "kho-vm ended without an answer");
+            return NULL;
+        }
+        g_string_append_len(line, chunk, n);
+    }
+    return g_string_free(g_steal_pointer(&line), FALSE);
+}
+
+static gboolean
+judge_answer(const char *line, GError **error)
+{
+    json_auto json_t *answer = json_parse(line, strlen(line), "kho-vm's answer", error);
+
+    if (!answer)
+        return FALSE;
+    if (json_is_true(json_object_get(answer, "ok")))
+        return TRUE;
+    const char *word = json_string_or(answer, "code", "");
+    gint code = 0;
+    while (code < KHO_ERROR_N_CODES && strcmp(word, kho_error_code_name((KhoErrorCode) code)) != 0)
+        code++;
+    return fail(error, code < KHO_ERROR_N_CODES ? (KhoErrorCode) code : KHO_ERROR_INTERNAL, "%s",
+                json_string_or(answer, "message", "kho-vm gave no reason"));
+}
+
+gboolean
+vm_runtime_start(const VmPlan *plan, const volatile gint *cancelled, GError **error)
+{
+    g_autofree char *text = vm_plan_to_json(plan);
+    fd_auto int memory = pipe_memory("kho-plan", text, strlen(text), error);
+    fd_auto int answer = -1;
+    guint qemu_ms = plan->start_timeout_ms ? plan->start_timeout_ms : START_QEMU_MS;
+
+    if (memory < 0 || !launch("--start", plan->run_path, memory, &answer, error))
+        return FALSE;
+    g_autofree char *line = read_answer(answer, deadline_in(qemu_ms + START_MARGIN_MS), cancelled, error);
+    if (line)
+        return judge_answer(line, error);
+    /* It died or hangs: nobody was told that the machine runs, so it must not. */
+    vm_runtime_kill(plan->run_path, START_MARGIN_MS, NULL);
+    g_prefix_error(error, "machine '%s' did not start (its log: %s): ", plan->name, plan->log_path);
+    return FALSE;
+}
+
+gboolean
+vm_runtime_adopt(const char *run_path, guint timeout_ms, GError **error)
+{
+    fd_auto int answer = -1;
+
+    if (!launch("--adopt", run_path, -1, &answer, error))
+        return FALSE;
+    g_autofree char *line = read_answer(answer, deadline_in(timeout_ms), NULL, error);
+    return line && judge_answer(line, error);
+}
+
+static gboolean
+busy(const char *run_path, GError **error)
+{
+    g_autofree char *name = g_path_get_basename(run_path);
+    return fail(error, KHO_ERROR_BUSY, "machine '%s' is running", name);
+}
+
+static void
+log_both_died(int folder)
+{
+    g_autoptr(VmStatus) status = vm_status_read(folder, NULL);
+    g_autoptr(VmLog) log = status ? vm_log_open(status->log_path, NULL) : NULL;
+
+    if (log)
+        vm_log_end(log, "crashed", "QEMU and its kho-vm both ended without a word");
+}
+
+gboolean
+vm_runtime_clear(const char *run_path, GError **error)
+{
+    VmPresence presence;
+
+    if (!probe_settled(run_path, deadline_in(PASSING_MS), &presence, error))
+        return FALSE;
+    if (presence == VM_ABSENT)
+        return TRUE;
+    fd_auto int folder = vm_folder_open(run_path, FALSE, NULL);
+    fd_auto int supervisor = folder < 0 ? -1 : vm_folder_lock(folder, VM_FILE_SUPERVISOR, NULL);
+    fd_auto int alive = supervisor < 0 ? -1 : vm_folder_lock(folder, VM_FILE_ALIVE, NULL);
+    if (alive >= 0) {
+        log_both_died(folder);
+        return vm_folder_remove(folder, run_path, error);
+    }
+    /* Somebody else was faster: to clear up (then nothing is left), or to start. */
+    if (!probe_settled(run_path, deadline_in(PASSING_MS), &presence, error))
+        return FALSE;
+    return presence == VM_ABSENT || busy(run_path, error);
+}
+
+VmStatus *
+vm_runtime_status(const char *run_path, GError **error)
+{
+    fd_auto int folder = vm_folder_open(run_path, FALSE, error);
+
+    return folder < 0 ? NULL : vm_status_read(folder, error);
+}
+
+char *
+vm_runtime_live_xml(const char *run_path, gsize *len, GError **error)
+{
+    fd_auto int folder = vm_folder_open(run_path, FALSE, error);
+
+    return folder < 0 ? NULL : vm_folder_read(folder, VM_FILE_LIVE_XML, len, error);
+}
+
+/* Ends one process that status.json names, if it is still that one. */
+static gboolean
+end_process(const ProcId *id, guint patience_ms, gint64 deadline_ms, const char *what, GError **error)
+{
+    fd_auto int pidfd = proc_open(id, NULL);
+
+    if (pidfd < 0)
+        return TRUE;
+    if (patience_ms > 0 && !proc_is_stopped(id->pid)) {
+        if (!proc_signal(pidfd, SIGTERM, error))
+            return FALSE;
+        if (proc_wait_end(pidfd, deadline_in(patience_ms), what, NULL))
+            return TRUE;
+    }
+    return proc_signal(pidfd, SIGKILL, error) && proc_wait_end(pidfd, deadline_ms, what, error);
+}
+
+gboolean
+vm_runtime_kill(const char *run_path, guint timeout_ms, GError **error)
+{
+    gint64 deadline_ms = deadline_in(timeout_ms);
+    g_autoptr(VmStatus) status = vm_runtime_status(run_path, NULL);
+    ProcId qemu = { 0 };
+    ProcId supervisor = { 0 };
+
+    /* Without a status QEMU has not been let go yet: it ends with the kho-vm that was about to start it. */
+    if (status) {
+        vm_status_process(status, &qemu, &supervisor);
+        if (!end_process(&supervisor, 0, deadline_ms, "kho-vm", error)
+            || !end_process(&qemu, timeout_ms / 2, deadline_ms, "QEMU", error))
+            return FALSE;
+    }
+    return vm_runtime_clear(run_path, error);
+}
+
+char *
+vm_runtime_last_end(const char *log_path, gint64 *since_ms)
+{
+    gint64 found_ms = 0;
+    char *reason = vm_log_last_end(log_path, &found_ms);
+
+    if (since_ms)
+        *since_ms = found_ms;
+    return reason ? reason : g_strdup("unknown");
+}
