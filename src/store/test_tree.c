@@ -79,6 +79,34 @@ test_open(void)
     scratch_remove(root);
 }
 
+static gpointer
+open_once(gpointer root)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(StoreTree) tree = store_tree_open(root, &error);
+
+    g_assert_no_error(error);
+    g_assert_nonnull(tree);
+    return NULL;
+}
+
+/* Many first commands on one new tree: all of them succeed. */
+static void
+test_open_at_once(void)
+{
+    GThread *threads[16];
+
+    for (guint round = 0; round < 20; round++) {
+        char *root = scratch_make();
+
+        for (gsize i = 0; i < G_N_ELEMENTS(threads); i++)
+            threads[i] = g_thread_new("open", open_once, root);
+        for (gsize i = 0; i < G_N_ELEMENTS(threads); i++)
+            g_thread_join(threads[i]);
+        scratch_remove(root);
+    }
+}
+
 static void
 test_version(void)
 {
@@ -135,6 +163,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/store/tree/names", test_names);
     g_test_add_func("/store/tree/open", test_open);
+    g_test_add_func("/store/tree/open-at-once", test_open_at_once);
     g_test_add_func("/store/tree/version", test_version);
     g_test_add_func("/store/tree/list", test_list);
     return g_test_run();

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "store/lock.h"
 #include "store/publish.h"
 
 #include <string.h>
@@ -91,22 +92,47 @@ make_folders(const StoreTree *tree, GError **error)
     return TRUE;
 }
 
+/* 0 where the tree has no version yet. */
 static gboolean
-check_version(const StoreTree *tree, GError **error)
+read_version(const char *path, guint64 *version, GError **error)
 {
-    g_autofree char *path = g_build_filename(tree->lib, "version", NULL);
     g_autoptr(GError) absent = NULL;
     g_autofree char *text = fd_read_file(path, 64, NULL, &absent);
-    guint64 version = 0;
 
+    *version = 0;
     if (!text && g_error_matches(absent, KHO_ERROR, KHO_ERROR_NOT_FOUND))
-        return store_publish(path, G_STRINGIFY(TREE_VERSION) "\n", 2, 0644, error);
+        return TRUE;
     if (!text) {
         g_propagate_error(error, g_steal_pointer(&absent));
         return FALSE;
     }
-    if (!num_parse_uint(g_strchomp(text), G_MAXUINT32, "tree version", &version, NULL))
+    if (!num_parse_uint(g_strchomp(text), G_MAXUINT32, "tree version", version, NULL) || *version == 0)
         return fail(error, KHO_ERROR_CORRUPT, "%s holds no version number: \"%s\"", path, text);
+    return TRUE;
+}
+
+/* Several commands may be the first on a tree: one of them writes the version. */
+static gboolean
+write_version(const StoreTree *tree, const char *path, guint64 *version, GError **error)
+{
+    g_autoptr(StoreLock) lock = store_lock_name(tree, "tree", "version", NULL, error);
+
+    if (!lock || !read_version(path, version, error))
+        return FALSE;
+    if (*version > 0)
+        return TRUE;
+    *version = TREE_VERSION;
+    return store_publish(path, G_STRINGIFY(TREE_VERSION) "\n", 2, 0644, error);
+}
+
+static gboolean
+check_version(const StoreTree *tree, GError **error)
+{
+    g_autofree char *path = g_build_filename(tree->lib, "version", NULL);
+    guint64 version;
+
+    if (!read_version(path, &version, error) || (version == 0 && !write_version(tree, path, &version, error)))
+        return FALSE;
     if (version > TREE_VERSION)
         return fail(error, KHO_ERROR_UNSUPPORTED,
                     "the tree has version %" G_GUINT64_FORMAT " (%s), this kho knows %d: use a newer kho",
