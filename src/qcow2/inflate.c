@@ -120,6 +120,23 @@ unpack(const Qcow2Image *image, const Qcow2Cluster *cluster, guint8 *bytes, gboo
     return TRUE;
 }
 
+static gboolean
+does_not_inflate(Qcow2Image *image, guint64 host_bytes, GError **error)
+{
+    return qcow2_corrupt_locked(
+        image, error, "the compressed cluster at byte %" G_GUINT64_FORMAT " does not inflate to one cluster",
+        host_bytes);
+}
+
+gboolean
+qcow2_unpack(Qcow2Image *image, const Qcow2Cluster *cluster, guint8 *bytes, GError **error)
+{
+    gboolean good;
+
+    return unpack(image, cluster, bytes, &good, error)
+           && (good || does_not_inflate(image, cluster->host_bytes, error));
+}
+
 gboolean
 qcow2_inflate(FormatImage *format, GuestOff at, void *buf, gsize len, GError **error)
 {
@@ -139,11 +156,7 @@ qcow2_inflate(FormatImage *format, GuestOff at, void *buf, gsize len, GError **e
                 return FALSE;
             /* Twice at one place: not a writer that let the cluster go while it was being read. */
             if (!done && cluster.host_bytes == failed)
-                return qcow2_corrupt_locked(image, error,
-                                            "guest offset %" G_GUINT64_FORMAT
-                                            ": the compressed cluster at byte %" G_GUINT64_FORMAT
-                                            " does not inflate to one cluster",
-                                            at.bytes - inside, failed);
+                return does_not_inflate(image, failed, error);
         }
         if (done)
             return TRUE;

@@ -3,6 +3,7 @@
 #ifndef KHO_QCOW2_MAP_H
 #define KHO_QCOW2_MAP_H
 
+#include "qcow2/entry.h"
 #include "qcow2/image.h"
 
 /**
@@ -27,6 +28,9 @@ gboolean qcow2_map(FormatImage *image, GuestOff at, guint64 max_bytes, Run *run,
  * Spec: docs/spec/qcow2.md, section 7.
  */
 gboolean qcow2_inflate(FormatImage *image, GuestOff at, void *buf, gsize len, GError **error);
+
+/* Inflates one compressed cluster into @bytes, with the meta lock held. */
+gboolean qcow2_unpack(Qcow2Image *image, const Qcow2Cluster *cluster, guint8 *bytes, GError **error);
 
 /* FormatOps.info */
 gboolean qcow2_info(FormatImage *image, FormatInfo *info, GError **error);

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "qcow2/flush.h"
 #include "qcow2/l2.h"
+#include "qcow2/map.h"
 #include "qcow2/refcount.h"
 
 #include <string.h>
@@ -78,27 +79,59 @@ qcow2_unmap_locked(Qcow2Image *image, guint64 from, guint64 to, GError **error)
     return TRUE;
 }
 
-/* The rest of the last cluster was past the end until now, and may hold anything. Shared or packed clusters
- * hold what a writer filled them with, which is zeros there. */
+/* A cluster that may not be written in place gets a new one with @bytes. Rules, kept by the flush before the
+ * header's write: DATA_BEFORE_L2, REFCOUNT_BEFORE_REFERENCE, L2_BEFORE_LOWER. */
+static gboolean
+replace_cluster(Qcow2Image *image, Qcow2Index index, const guint8 *bytes, GError **error)
+{
+    guint64 cluster, got;
+    Qcow2Table *table;
+
+    if (!qcow2_l2_writable_locked(image, index.l1_index, &table, error)
+        || !qcow2_alloc(image, 1, TRUE, &cluster, &got, error))
+        return FALSE;
+    guint64 off = cluster << image->geo.cluster_bits;
+    if (!blk_pwrite(image->base.file, off, bytes, image->geo.cluster_bytes, error)) {
+        qcow2_refcount_lower(image, cluster, 1, NULL);
+        return FALSE;
+    }
+    qcow2_refcount_release_later(image, &image->header, qcow2_l2_entry(table, index.l2_index));
+    qcow2_l2_set(image, table, index.l2_index, off | QCOW2_ENTRY_COPIED);
+    return TRUE;
+}
+
+/* The rest of the last cluster was past the end until now, and may hold anything: what the disk held before
+ * it shrank, for one. */
 static gboolean
 clean_last_cluster(Qcow2Image *image, GError **error)
 {
     guint64 end = image->base.guest_bytes, inside = end & (image->geo.cluster_bytes - 1);
+    gsize rest = image->geo.cluster_bytes - inside;
     Qcow2Index index = qcow2_index(&image->geo, end);
+    Qcow2Cluster c = { .kind = QCOW2_CLUSTER_HOLE };
     Qcow2Table *table;
-    Qcow2Cluster c;
 
     if (inside == 0)
         return TRUE;
     if (!qcow2_l2_get_locked(image, index.l1_index, &table, error)
         || (table && !qcow2_l2_cluster_locked(image, table, index, &c, error)))
         return FALSE;
-    if (!table || c.kind != QCOW2_CLUSTER_DATA || !c.copied
-        || qcow2_guard_holds(&image->guard, c.host_bytes >> image->geo.cluster_bits, 1))
+    if (c.kind != QCOW2_CLUSTER_DATA && c.kind != QCOW2_CLUSTER_COMPRESSED)
         return TRUE;
-    g_autofree guint8 *zeros = g_malloc0(image->geo.cluster_bytes - inside);
-    return blk_pwrite(image->base.file, c.host_bytes + inside, zeros, image->geo.cluster_bytes - inside,
-                      error);
+    g_autofree guint8 *bytes = g_malloc0(image->geo.cluster_bytes);
+    if (c.kind == QCOW2_CLUSTER_COMPRESSED
+            ? !qcow2_unpack(image, &c, bytes, error)
+            : !blk_pread_padded(image->base.file, c.host_bytes, bytes, inside, error))
+        return FALSE;
+    memset(bytes + inside, 0, rest);
+    if (!c.copied)
+        return replace_cluster(image, index, bytes, error);
+    if (qcow2_guard_holds(&image->guard, c.host_bytes >> image->geo.cluster_bits, 1))
+        return qcow2_corrupt_locked(image, error,
+                                    "guest offset %" G_GUINT64_FORMAT
+                                    ": data is mapped to byte %" G_GUINT64_FORMAT ", where metadata lies",
+                                    end - inside, c.host_bytes);
+    return blk_pwrite(image->base.file, c.host_bytes + inside, bytes + inside, rest, error);
 }
 
 /* A longer L1 table, in a place of its own. Its clusters' counts and its contents are durable before the
