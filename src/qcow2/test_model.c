@@ -217,7 +217,7 @@ test_kind(gconstpointer data)
         .refcount_bits = m.kind->refcount_bits,
         .lazy_refcounts = m.kind->lazy,
     };
-    guint rounds = g_getenv("KHO_SOAK") ? 3000 : 120;
+    guint rounds = g_getenv("KHO_SOAK") ? 600 : 120;
 
     m.store = test_create(&options);
     m.image = test_open(m.store);
