@@ -386,6 +386,8 @@ add_controllers(ModelDomain *d)
         ModelPlace at = model_disk_place(disk);
         if (disk->bus == MODEL_BUS_SCSI)
             need_controller(d, "scsi", at.controller, "lsilogic");
+        if (disk->bus == MODEL_BUS_SATA)
+            need_controller(d, "sata", at.controller, NULL);
         if (disk->bus == MODEL_BUS_USB)
             need_controller(d, "usb", at.bus, NULL);
     }

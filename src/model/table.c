@@ -106,6 +106,7 @@ add_unknown(const ModelNode *node, const char *prefix, GPtrArray *out)
         ModelUnknown *u = g_new0(ModelUnknown, 1);
         const char *ns = k->attr ? k->attr->prefix : k->node->prefix;
         u->line = k->line;
+        u->node = k->node;
         u->path = g_strdup_printf("%s%.*s%c%s%s%s", prefix, k->off,
                                   k->off ? node->table->rows[k->lo].path : "", k->attr ? '@' : '/',
                                   ns ? ns : "", ns ? ":" : "", k->attr ? k->attr->name : k->node->name);

@@ -124,6 +124,7 @@ gpointer model_table_copy(const ModelNode *node);
 typedef struct {
     char *path;
     guint line;
+    const XmlNode *node; /* NULL for an attribute; belongs to the document */
 } ModelUnknown;
 
 /* Everything kept below @node, in order, but what is silent: ModelUnknown. */

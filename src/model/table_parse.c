@@ -19,14 +19,22 @@ typedef struct {
     const char *attr; /* NULL: the element's text */
 } Place;
 
-static gboolean
-refuse(GError **error, Place at, const char *value, const char *wanted)
+/* A value from the text as a message shows it. */
+static char *
+shown(const char *value)
 {
     g_autofree char *one = error_one_line(value);
 
     if (strlen(one) > 80)
         memcpy(one + 77, "...", 4);
-    g_autofree char *valid = g_utf8_make_valid(one, -1);
+    return g_utf8_make_valid(one, -1);
+}
+
+static gboolean
+refuse(GError **error, Place at, const char *value, const char *wanted)
+{
+    g_autofree char *valid = shown(value);
+
     if (at.attr)
         return fail(error, KHO_ERROR_INVALID, "line %u: attribute '%s' of <%s> is '%s': it must be %s",
                     at.node->line, at.attr, at.node->name, valid, wanted);
@@ -343,7 +351,9 @@ parse_element(Fill *f, const XmlNode *node, gint lo, gint hi, gint off, GError *
         if (!parse_value(text, (Place){ node, NULL }, node->text, f->to, error))
             return FALSE;
     } else if (node->text[strspn(node->text, " \t\r\n")]) {
-        return refuse(error, (Place){ node, NULL }, node->text, "without text of its own");
+        g_autofree char *value = shown(node->text);
+        return fail(error, KHO_ERROR_INVALID, "line %u: <%s> has the text '%s', but takes elements only",
+                    node->line, node->name, value);
     }
     return parse_children(f, node, lo, hi, off, error);
 }
