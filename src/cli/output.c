@@ -170,6 +170,15 @@ out_warning(const char *format, ...)
     print_stderr("warning", 33, message);
 }
 
+void
+out_question(const char *question)
+{
+    progress_clear();
+    fflush(stdout);
+    fputs(question, stderr);
+    fflush(stderr);
+}
+
 gboolean
 out_flush(gboolean *pipe_closed, GError **error)
 {

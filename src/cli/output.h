@@ -33,6 +33,9 @@ void out_error(const char *message);
 /* "warning: MESSAGE" on stderr. */
 void out_warning(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
+/* A question on stderr, without a line break. */
+void out_question(const char *question);
+
 /* Flushes stdout: FALSE with the code of what the system said (KHO_ERROR_NO_SPACE, _IO, ...) when anything
  * printed in this run did not arrive. *pipe_closed: the reader went away, which needs no message. */
 gboolean out_flush(gboolean *pipe_closed, GError **error);

@@ -53,14 +53,19 @@ progress_clear(void)
 const KhoJob *
 progress_start(gboolean show)
 {
+    static const int ending[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
     static KhoJob job;
     struct sigaction action = { .sa_handler = on_signal };
     struct sigaction ignore = { .sa_handler = SIG_IGN };
 
     sigemptyset(&action.sa_mask);
     sigemptyset(&ignore.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    for (gsize i = 0; i < G_N_ELEMENTS(ending); i++) {
+        struct sigaction old;
+        /* what a shell or nohup told this process to ignore stays ignored */
+        if (sigaction(ending[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(ending[i], &action, NULL);
+    }
     sigaction(SIGPIPE, &ignore, NULL);
     job.cancelled = &cancelled;
     job.progress = show && isatty(STDERR_FILENO) ? show_progress : NULL;

@@ -4,9 +4,9 @@
 
 #include <kho/job.h>
 
-/* Catches SIGINT and SIGTERM: from now on they only set the job's flag, however often they come; SIGPIPE is
- * ignored. Shows progress on stderr when @show, stderr is a terminal, and the work has taken a second. The
- * job lives as long as the process. */
+/* Catches SIGINT, SIGTERM, SIGHUP and SIGQUIT: from now on they only set the job's flag, however often they
+ * come; SIGPIPE is ignored. Shows progress on stderr when @show, stderr is a terminal, and the work has taken
+ * a second. The job lives as long as the process. */
 const KhoJob *progress_start(gboolean show);
 
 /* Takes the line away, where one is shown; anything printed comes after it. */

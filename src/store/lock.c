@@ -136,6 +136,14 @@ store_lock_name(const StoreTree *tree, const char *kind, const char *name, const
     return take(tree, "name", key, object, wait, error);
 }
 
+char *
+store_lock_holder(const StoreTree *tree, const char *kind, const char *uuid)
+{
+    g_autofree char *path = g_build_filename(tree->run, "lock", kind, uuid, NULL);
+
+    return read_holder(path);
+}
+
 void
 store_lock_release(StoreLock *lock)
 {

@@ -39,6 +39,9 @@ StoreLock *store_lock_take(const StoreTree *tree, const char *kind, const char *
 StoreLock *store_lock_name(const StoreTree *tree, const char *kind, const char *name, const StoreWait *wait,
                            GError **error);
 
+/* Who holds that lock, as the messages say it: "pid 12 (kho start web1)", or "another process". */
+char *store_lock_holder(const StoreTree *tree, const char *kind, const char *uuid);
+
 /* NULL is allowed. */
 void store_lock_release(StoreLock *lock);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreLock, store_lock_release)

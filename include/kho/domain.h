@@ -1,0 +1,165 @@
+/* Machines: look up, list, define, run, look at, end. Disk images are in kho/image.h, pools in kho/storage.h.
+ */
+#ifndef KHO_DOMAIN_H
+#define KHO_DOMAIN_H
+
+#include <kho/host.h>
+
+/* libvirt's states, with its numbers. */
+typedef enum {
+    KHO_DOMAIN_NOSTATE,
+    KHO_DOMAIN_RUNNING,
+    KHO_DOMAIN_BLOCKED, /* never reported by kho */
+    KHO_DOMAIN_PAUSED,
+    KHO_DOMAIN_SHUTDOWN, /* "in shutdown" */
+    KHO_DOMAIN_SHUTOFF,
+    KHO_DOMAIN_CRASHED,
+    KHO_DOMAIN_PMSUSPENDED,
+    KHO_DOMAIN_N_STATES
+} KhoDomainState;
+
+/* "running", "shut off", ...; never NULL. */
+KHO_PUBLIC const char *kho_domain_state_word(KhoDomainState state);
+
+/* A machine that was found: a name and a uuid, valid while the host is open. Its state is asked for anew by
+ * each call. */
+typedef struct KhoDomain KhoDomain;
+
+KHO_PUBLIC void kho_domain_free(KhoDomain *domain);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KhoDomain, kho_domain_free)
+
+/* @which is matched as a name, then a uuid, then the id of a running machine. NULL with KHO_ERROR_NOT_FOUND.
+ */
+KHO_PUBLIC KhoDomain *kho_domain_lookup(KhoHost *host, const char *which, GError **error);
+KHO_PUBLIC const char *kho_domain_name(const KhoDomain *domain);
+KHO_PUBLIC const char *kho_domain_uuid(const KhoDomain *domain);
+/* Whether it has a definition; without one it exists for as long as it runs. */
+KHO_PUBLIC gboolean kho_domain_is_persistent(const KhoDomain *domain);
+
+typedef struct KhoDomainStatus {
+    KhoDomainState state;
+    char *reason;          /* libvirt's word: "booted", "user", "destroyed", "crashed", "unknown", ... */
+    gint id;               /* -1 when it does not run */
+    gint64 pid;            /* QEMU's; 0 when it does not run */
+    gint64 since_ms;       /* wall clock of the last change of state; 0: not known */
+    guint64 unanswered_ms; /* for how long QEMU has not answered; 0: it answers, or does not run */
+    gboolean unsupervised; /* what is told was read from the status file: no kho-vm answered in time */
+} KhoDomainStatus;
+
+/**
+ * kho_domain_status:
+ *
+ * Says what the machine does, within half a second whatever QEMU and kho-vm do: kho-vm is asked with a
+ * deadline, and what it wrote down last is told where it does not answer. A machine whose kho-vm died is
+ * adopted (a new kho-vm is started); one whose kho-vm and QEMU both died is cleaned up and is "shut off
+ * (crashed)".
+ */
+KHO_PUBLIC gboolean kho_domain_status(KhoDomain *domain, KhoDomainStatus *status, GError **error);
+KHO_PUBLIC void kho_domain_status_clear(KhoDomainStatus *status);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KhoDomainStatus, kho_domain_status_clear)
+
+/* A state and its reason as libvirt's numbers, for the wire: 0 is "unknown". */
+KHO_PUBLIC gint kho_domain_reason_number(KhoDomainState state, const char *reason);
+
+typedef struct KhoDomainEntry {
+    char *name;
+    char *uuid; /* NULL unless KHO_DOMAIN_LIST_DETAILS */
+    KhoDomainStatus status;
+    gboolean persistent, autostart;
+    char *title; /* NULL unless KHO_DOMAIN_LIST_DETAILS, and where there is none */
+} KhoDomainEntry;
+
+KHO_PUBLIC void kho_domain_entry_free(KhoDomainEntry *entry);
+
+typedef enum {
+    KHO_DOMAIN_LIST_ACTIVE = 1 << 0,
+    KHO_DOMAIN_LIST_INACTIVE = 1 << 1,
+    KHO_DOMAIN_LIST_DETAILS = 1 << 2, /* uuid and title: reads every definition */
+} KhoDomainListFlags;
+
+/* KhoDomainEntry *, owned by the array: those that run by id, the others by name. Without DETAILS no
+ * definition is read. */
+KHO_PUBLIC GPtrArray *kho_domain_list(KhoHost *host, KhoDomainListFlags flags, GError **error);
+
+typedef struct KhoDomainInfo {
+    KhoDomainStatus status;
+    char *os_type;
+    guint64 max_memory_kib, memory_kib, cpu_time_ns /* 0 when it does not run */;
+    guint vcpus;
+    gboolean persistent, autostart;
+} KhoDomainInfo;
+
+KHO_PUBLIC gboolean kho_domain_info(KhoDomain *domain, KhoDomainInfo *info, GError **error);
+KHO_PUBLIC void kho_domain_info_clear(KhoDomainInfo *info);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KhoDomainInfo, kho_domain_info_clear)
+
+/* The XML: of the running machine, or with @inactive (and where none runs) the definition. */
+KHO_PUBLIC char *kho_domain_xml(KhoDomain *domain, gboolean inactive, GError **error);
+
+typedef struct KhoDomainDefineOptions {
+    const char
+        *expect_uuid; /* of the machine being edited: KHO_ERROR_INVALID when the XML has another; NULL */
+    gboolean refuse_unknown; /* KHO_ERROR_UNSUPPORTED where the XML has what kho does not know */
+} KhoDomainDefineOptions;
+
+/**
+ * kho_domain_define:
+ * @xml: a <domain>
+ * @options: NULL for none
+ * @unknown: (out) (optional): what of @xml was kept without being understood, one phrase each; NULL for none
+ *
+ * Makes or replaces a definition, at once or not at all. A running machine goes on as it is.
+ *
+ * Returns: NULL with KHO_ERROR_INVALID (line and column for malformed XML; a forbidden name), _EXISTS (the
+ * uuid belongs to another name, or the name to another uuid), _NO_SPACE, _DENIED, _IO.
+ */
+KHO_PUBLIC KhoDomain *
+kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefineOptions *options,
+                  GPtrArray **unknown, GError **error);
+
+/* Removes the definition and the autostart mark, never an image. A running machine goes on, and is gone when
+ * it ends. */
+KHO_PUBLIC gboolean kho_domain_undefine(KhoDomain *domain, GError **error);
+
+KHO_PUBLIC gboolean kho_domain_set_autostart(KhoDomain *domain, gboolean on, GError **error);
+
+/* Starts a machine that is shut off and returns once its guest runs (or is ready to, with @paused).
+ * KHO_ERROR_BUSY names who holds an image; KHO_ERROR_NOT_FOUND an image, kernel or initrd that is missing. */
+KHO_PUBLIC gboolean kho_domain_start(KhoDomain *domain, gboolean paused, const KhoJob *job, GError **error);
+
+/* Each of these is KHO_ERROR_INVALID in a state where it makes no sense, and KHO_ERROR_TIMEOUT where QEMU
+ * does not answer. shutdown and reboot ask the guest by ACPI and do not wait for it. */
+KHO_PUBLIC gboolean kho_domain_shutdown(KhoDomain *domain, GError **error);
+KHO_PUBLIC gboolean kho_domain_reboot(KhoDomain *domain, GError **error);
+KHO_PUBLIC gboolean kho_domain_reset(KhoDomain *domain, GError **error);
+KHO_PUBLIC gboolean kho_domain_suspend(KhoDomain *domain, GError **error);
+KHO_PUBLIC gboolean kho_domain_resume(KhoDomain *domain, GError **error);
+/* Ends QEMU, whatever it does, and returns when it has ended. With @graceful it is not killed: KHO_ERROR_BUSY
+ * where it does not end by itself. */
+KHO_PUBLIC gboolean kho_domain_destroy(KhoDomain *domain, gboolean graceful, GError **error);
+
+typedef struct KhoDomainDisk {
+    char *type;   /* "file" */
+    char *device; /* "disk", "cdrom" */
+    char *target; /* "vda" */
+    char *source; /* NULL: an empty drive */
+    char *format; /* NULL where it is not stated */
+    gboolean read_only;
+} KhoDomainDisk;
+
+/* KhoDomainDisk *, owned by the array, in the order of the XML. */
+KHO_PUBLIC GPtrArray *kho_domain_disks(KhoDomain *domain, gboolean inactive, GError **error);
+
+/* The pty of a console: @device is an alias ("serial0"), or NULL for the first. KHO_ERROR_NOT_FOUND when it
+ * has none. */
+KHO_PUBLIC char *kho_domain_console_path(KhoDomain *domain, const char *device, GError **error);
+
+/* One console has one person at a time: a claim is held until it is released. */
+typedef struct KhoConsoleClaim KhoConsoleClaim;
+
+/* NULL with KHO_ERROR_BUSY, naming who holds that console. */
+KHO_PUBLIC KhoConsoleClaim *kho_domain_console_claim(KhoDomain *domain, const char *device, GError **error);
+KHO_PUBLIC void kho_console_release(KhoConsoleClaim *claim);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(KhoConsoleClaim, kho_console_release)
+
+#endif

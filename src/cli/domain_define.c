@@ -1,0 +1,120 @@
+/* define, undefine, autostart. */
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/xml.h"
+#include "cli/domain.h"
+#include "cli/output.h"
+
+#include <string.h>
+
+typedef struct {
+    const char *file;
+    gboolean validate;
+} DefineArgs;
+
+static const CliArg define_args[] = {
+    { CLI_STR, "FILE", offsetof(DefineArgs, file), NULL, "XML file; - or /dev/stdin reads standard input",
+      .object = CLI_FILE },
+    { CLI_FLAG, "--validate", offsetof(DefineArgs, validate), "no",
+      "refuse elements that kho does not know" },
+    { 0 },
+};
+
+static gboolean
+run_define(CliRun *cli, const void *p, GError **error)
+{
+    const DefineArgs *a = p;
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
+    g_autoptr(GPtrArray) unknown = NULL;
+    gsize len;
+
+    if (!host)
+        return FALSE;
+    gboolean piped = strcmp(a->file, "-") == 0;
+    const char *label = piped ? "standard input" : a->file;
+    g_autofree char *text = piped ? fd_read_all(0, XML_TEXT_MAX, &len, label, error)
+                                  : fd_read_file(a->file, XML_TEXT_MAX, &len, error);
+    if (!text)
+        return FALSE;
+    g_autoptr(GError) why = NULL;
+    KhoDomainDefineOptions options = { .refuse_unknown = a->validate };
+    g_autoptr(KhoDomain) domain = kho_domain_define(host, text, len, &options, &unknown, &why);
+    if (!domain) {
+        g_propagate_prefixed_error(error, g_steal_pointer(&why), "%s: ", label);
+        return FALSE;
+    }
+    for (guint i = 0; unknown && i < unknown->len; i++)
+        out_warning("%s: %s is kept, but kho does not know it", label, (const char *) unknown->pdata[i]);
+    out_done(cli, "Domain '%s' defined from %s", kho_domain_name(domain), label);
+    return TRUE;
+}
+
+const CliVerb verb_define = {
+    .name = "define",
+    .noun = "domain",
+    .summary = "make or replace a machine's definition from XML",
+    .description = "The XML is libvirt's. What it leaves out (uuid, MAC addresses, ...) is filled in. A "
+                   "machine that runs goes on as it "
+                   "is; the new definition counts from its next start. Elements that kho does not know are "
+                   "kept, with a warning.",
+    .examples =
+        "kho define web1.xml\nkho dumpxml web1 | sed 's/web1/web2/; /<uuid>/d; /<mac /d' | kho define -",
+    .args = define_args,
+    .args_bytes = sizeof(DefineArgs),
+    .run = run_define,
+};
+
+static gboolean
+run_undefine(CliRun *cli, const void *p, GError **error)
+{
+    const DomainArgs *a = p;
+    g_auto(CliDomain) opened = { 0 };
+
+    if (!cli_domain_open(cli, a->domain, &opened, error) || !kho_domain_undefine(opened.domain, error))
+        return FALSE;
+    out_done(cli, "Domain '%s' has been undefined", opened.name);
+    return TRUE;
+}
+
+const CliVerb verb_undefine = {
+    .name = "undefine",
+    .noun = "domain",
+    .summary = "remove a machine's definition, never its disks",
+    .description = "A machine that runs goes on running, and is gone when it ends.",
+    .args = domain_only_args,
+    .args_bytes = sizeof(DomainArgs),
+    .run = run_undefine,
+};
+
+typedef struct {
+    const char *domain;
+    gboolean disable;
+} AutostartArgs;
+
+static const CliArg autostart_args[] = {
+    CLI_DOMAIN_ARG(AutostartArgs),
+    { CLI_FLAG, "--disable", offsetof(AutostartArgs, disable), "no", "do not start it with the host" },
+    { 0 },
+};
+
+static gboolean
+run_autostart(CliRun *cli, const void *p, GError **error)
+{
+    const AutostartArgs *a = p;
+    g_auto(CliDomain) opened = { 0 };
+
+    if (!cli_domain_open(cli, a->domain, &opened, error)
+        || !kho_domain_set_autostart(opened.domain, !a->disable, error))
+        return FALSE;
+    out_done(cli, "Domain '%s' %smarked as autostarted", opened.name, a->disable ? "un" : "");
+    return TRUE;
+}
+
+const CliVerb verb_autostart = {
+    .name = "autostart",
+    .noun = "domain",
+    .summary = "mark a machine to be started with the host",
+    .args = autostart_args,
+    .args_bytes = sizeof(AutostartArgs),
+    .run = run_autostart,
+};

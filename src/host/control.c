@@ -1,0 +1,129 @@
+/* What is asked of a running machine: each verb looks at the state, asks kho-vm, and waits with a deadline.
+ */
+#include "base/error.h"
+#include "host/machine.h"
+#include "host/running.h"
+#include "vm/runtime.h"
+
+#define CONNECT_TIMEOUT_MS 1000
+#define CALL_TIMEOUT_MS    5000
+/* QEMU flushes its images when it is asked to quit, which may take long on a slow disk. */
+#define DESTROY_TIMEOUT_MS (15 * 1000)
+
+/* Says which machine it was; kho-vm's answer need not know. */
+static gboolean
+fail_for(const KhoDomain *domain, GError *why, GError **error)
+{
+    g_autoptr(GError) owned = why;
+
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
+        return fail(error, KHO_ERROR_TIMEOUT,
+                    "QEMU of machine '%s' does not answer (%s): `kho destroy` ends it", domain->name,
+                    why->message);
+    g_propagate_prefixed_error(error, g_steal_pointer(&owned), "machine '%s': ", domain->name);
+    return FALSE;
+}
+
+/* The connection to a machine whose state admits @verb; NULL with @error otherwise. */
+static VmClient *
+reach(KhoDomain *domain, MachineVerb verb, KhoDomainState *state, GError **error)
+{
+    g_auto(KhoDomainStatus) status = { 0 };
+    g_autofree char *run_path = store_path_domain_run(domain->host->tree, domain->name);
+    g_autoptr(GError) why = NULL;
+
+    if (!kho_domain_status(domain, &status, error)
+        || !machine_state_admits(verb, domain->name, status.state, error))
+        return NULL;
+    VmClient *client = vm_client_open(run_path, CONNECT_TIMEOUT_MS, &why);
+    if (!client)
+        fail_for(domain, g_steal_pointer(&why), error);
+    if (state)
+        *state = status.state;
+    return client;
+}
+
+static gboolean
+call(KhoDomain *domain, MachineVerb verb, const char *command, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(VmClient) client = reach(domain, verb, NULL, error);
+
+    if (!client)
+        return FALSE;
+    json_auto json_t *answer = vm_client_call(client, command, NULL, CALL_TIMEOUT_MS, &why);
+    return answer || fail_for(domain, g_steal_pointer(&why), error);
+}
+
+static gboolean
+powerdown(KhoDomain *domain, MachineVerb verb, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(VmClient) client = reach(domain, verb, NULL, error);
+
+    if (!client)
+        return FALSE;
+    return vm_client_powerdown(client, verb == MACHINE_REBOOT, CALL_TIMEOUT_MS, &why)
+           || fail_for(domain, g_steal_pointer(&why), error);
+}
+
+gboolean
+kho_domain_shutdown(KhoDomain *domain, GError **error)
+{
+    return powerdown(domain, MACHINE_SHUTDOWN, error);
+}
+
+gboolean
+kho_domain_reboot(KhoDomain *domain, GError **error)
+{
+    return powerdown(domain, MACHINE_REBOOT, error);
+}
+
+gboolean
+kho_domain_reset(KhoDomain *domain, GError **error)
+{
+    return call(domain, MACHINE_RESET, "system_reset", error);
+}
+
+gboolean
+kho_domain_suspend(KhoDomain *domain, GError **error)
+{
+    return call(domain, MACHINE_SUSPEND, "stop", error);
+}
+
+gboolean
+kho_domain_resume(KhoDomain *domain, GError **error)
+{
+    return call(domain, MACHINE_RESUME, "cont", error);
+}
+
+/* Asks kho-vm to end QEMU. */
+static gboolean
+destroy_by_supervisor(const char *run_path, gboolean graceful, GError **error)
+{
+    g_autoptr(VmClient) client = vm_client_open(run_path, CONNECT_TIMEOUT_MS, error);
+
+    return client && vm_client_destroy(client, graceful, DESTROY_TIMEOUT_MS, error);
+}
+
+gboolean
+kho_domain_destroy(KhoDomain *domain, gboolean graceful, GError **error)
+{
+    g_auto(KhoDomainStatus) status = { 0 };
+    g_autofree char *run_path = store_path_domain_run(domain->host->tree, domain->name);
+    g_autoptr(GError) why = NULL;
+    VmPresence presence;
+
+    if (!kho_domain_status(domain, &status, error)
+        || !machine_state_admits(MACHINE_DESTROY, domain->name, status.state, error))
+        return FALSE;
+    if (destroy_by_supervisor(run_path, graceful, &why))
+        return TRUE;
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED) || g_error_matches(why, KHO_ERROR, KHO_ERROR_BUSY))
+        return fail_for(domain, g_steal_pointer(&why), error);
+    if (vm_runtime_probe(run_path, &presence, NULL) && presence == VM_ABSENT)
+        return TRUE; /* it ended while it was asked to */
+    if (graceful)
+        return fail_for(domain, g_steal_pointer(&why), error);
+    return vm_runtime_kill(run_path, DESTROY_TIMEOUT_MS, error);
+}

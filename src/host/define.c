@@ -1,0 +1,172 @@
+/* Definitions: made, replaced, removed, shown, marked for autostart. */
+#include "base/error.h"
+#include "host/machine.h"
+#include "host/running.h"
+#include "store/publish.h"
+
+#include <string.h>
+
+const ModelDefaults machine_defaults = {
+    .emulator = "/usr/bin/qemu-system-x86_64",
+    .arch = "x86_64",
+    .machine = "pc",
+};
+
+/* Both locks of a definition: that of the name keeps two uuids off one name, that of the uuid two names off
+ * one uuid. */
+typedef struct {
+    StoreLock *name, *change;
+} DefineLocks;
+
+static void
+define_locks_clear(DefineLocks *locks)
+{
+    store_lock_release(locks->change);
+    store_lock_release(locks->name);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(DefineLocks, define_locks_clear)
+
+static gboolean
+define_locks_take(KhoHost *host, const ModelDomain *model, DefineLocks *locks, GError **error)
+{
+    g_autofree char *object = g_strdup_printf("machine '%s'", model->name);
+
+    locks->name = store_lock_name(host->tree, STORE_LOCK_DOMAIN, model->name, &host->wait, error);
+    if (!locks->name)
+        return FALSE;
+    locks->change = store_lock_take(host->tree, STORE_LOCK_DOMAIN, model->uuid, object, &host->wait, error);
+    return locks->change != NULL;
+}
+
+/* One name, one uuid: held against what is defined and what runs. Called under both locks. */
+static gboolean
+check_claims(KhoHost *host, const ModelDomain *model, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(ModelDomain) old = machine_definition(host->tree, model->name, &why);
+    g_autofree char *live_uuid = running_uuid(host->tree, model->name);
+    const char *uuid = old ? old->uuid : live_uuid;
+
+    if (!old && !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    if (uuid && strcmp(uuid, model->uuid) != 0)
+        return fail(error, KHO_ERROR_EXISTS,
+                    "machine '%s' exists already with uuid %s: give that uuid to replace its definition",
+                    model->name, uuid);
+    g_autofree char *other = machine_name_of_uuid(host->tree, model->uuid, model->name);
+    if (other)
+        return fail(error, KHO_ERROR_EXISTS, "uuid %s belongs to machine '%s' already", model->uuid, other);
+    return TRUE;
+}
+
+/* The struct that is to be stored, checked by itself. */
+static ModelDomain *
+read_definition(const char *xml, gsize len, const KhoDomainDefineOptions *options, GError **error)
+{
+    g_autoptr(ModelDomain) model = model_domain_parse(xml, len, error);
+
+    if (!model || !store_name_check(model->name, "machine", error))
+        return NULL;
+    if (options->expect_uuid && !model->uuid)
+        model->uuid = g_strdup(options->expect_uuid);
+    if (!model_domain_complete(model, &machine_defaults, error))
+        return NULL;
+    if (options->expect_uuid && strcmp(options->expect_uuid, model->uuid) != 0) {
+        fail(error, KHO_ERROR_INVALID, "the uuid of machine '%s' is %s and cannot be changed to %s",
+             model->name, options->expect_uuid, model->uuid);
+        return NULL;
+    }
+    g_autoptr(GPtrArray) unknown = model_domain_unknown(model);
+    if (options->refuse_unknown && unknown->len > 0) {
+        fail(error, KHO_ERROR_UNSUPPORTED, "machine '%s': %s is not known to this kho", model->name,
+             (const char *) unknown->pdata[0]);
+        return NULL;
+    }
+    return g_steal_pointer(&model);
+}
+
+KhoDomain *
+kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefineOptions *options,
+                  GPtrArray **unknown, GError **error)
+{
+    const KhoDomainDefineOptions none = { 0 };
+    g_autoptr(ModelDomain) model = read_definition(xml, len, options ? options : &none, error);
+    g_auto(DefineLocks) locks = { NULL, NULL };
+
+    if (!model || !define_locks_take(host, model, &locks, error) || !check_claims(host, model, error))
+        return NULL;
+    g_autofree char *path = store_path_domain(host->tree, model->name);
+    g_autofree char *mark = store_path_domain_autostart(host->tree, model->name);
+    g_autofree char *text = model_domain_format(model, MODEL_FORMAT_INACTIVE);
+    /* a mark without a definition is what a killed undefine left */
+    if (!g_file_test(path, G_FILE_TEST_EXISTS) && !store_autostart_set(mark, FALSE, error))
+        return NULL;
+    /* it may hold passwords */
+    if (!store_publish(path, text, strlen(text), 0600, error))
+        return NULL;
+    if (unknown)
+        *unknown = model_domain_unknown(model);
+    KhoDomain *domain = g_new0(KhoDomain, 1);
+    *domain = (KhoDomain){ .host = host, .name = g_strdup(model->name), .uuid = g_strdup(model->uuid) };
+    return domain;
+}
+
+/* Whether the definition that @domain was looked up as still stands; called under its lock. */
+static gboolean
+still_defined(const KhoDomain *domain, GError **error)
+{
+    g_autoptr(ModelDomain) model = machine_definition(domain->host->tree, domain->name, error);
+
+    if (!model)
+        return FALSE;
+    if (strcmp(model->uuid, domain->uuid) != 0)
+        return fail(error, KHO_ERROR_NOT_FOUND, "machine '%s' was replaced by another of that name meanwhile",
+                    domain->name);
+    return TRUE;
+}
+
+gboolean
+kho_domain_undefine(KhoDomain *domain, GError **error)
+{
+    const StoreTree *tree = domain->host->tree;
+    g_autofree char *path = store_path_domain(tree, domain->name);
+    g_autofree char *mark = store_path_domain_autostart(tree, domain->name);
+    g_autoptr(StoreLock) name =
+        store_lock_name(tree, STORE_LOCK_DOMAIN, domain->name, &domain->host->wait, error);
+
+    if (!name)
+        return FALSE;
+    g_autoptr(StoreLock) lock = machine_lock(domain, error);
+    if (!lock || !still_defined(domain, error))
+        return FALSE;
+    /* the definition first: a mark without one means nothing, and the next define takes it away */
+    return store_unlink(path, error) && store_autostart_set(mark, FALSE, error);
+}
+
+gboolean
+kho_domain_set_autostart(KhoDomain *domain, gboolean on, GError **error)
+{
+    g_autofree char *mark = store_path_domain_autostart(domain->host->tree, domain->name);
+    g_autoptr(StoreLock) lock = machine_lock(domain, error);
+
+    return lock && still_defined(domain, error) && store_autostart_set(mark, on, error);
+}
+
+char *
+kho_domain_xml(KhoDomain *domain, gboolean inactive, GError **error)
+{
+    KhoDomainStatus status = { 0 };
+
+    if (!inactive) {
+        if (!kho_domain_status(domain, &status, error))
+            return NULL;
+        gboolean active = machine_state_is_active(status.state);
+        kho_domain_status_clear(&status);
+        g_autofree char *live = active ? running_xml(domain->host->tree, domain->name, NULL, error) : NULL;
+        if (active)
+            return g_steal_pointer(&live);
+    }
+    return machine_definition_text(domain->host->tree, domain->name, NULL, error);
+}

@@ -1,0 +1,155 @@
+/* Finding machines and reading their definitions. */
+#include "host/machine.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/num.h"
+#include "base/xml.h"
+#include "host/running.h"
+#include "store/list.h"
+
+#include <string.h>
+
+void
+kho_domain_free(KhoDomain *domain)
+{
+    if (!domain)
+        return;
+    g_free(domain->name);
+    g_free(domain->uuid);
+    g_free(domain);
+}
+
+const char *
+kho_domain_name(const KhoDomain *domain)
+{
+    return domain->name;
+}
+
+const char *
+kho_domain_uuid(const KhoDomain *domain)
+{
+    return domain->uuid;
+}
+
+gboolean
+kho_domain_is_persistent(const KhoDomain *domain)
+{
+    g_autofree char *path = store_path_domain(domain->host->tree, domain->name);
+    return g_file_test(path, G_FILE_TEST_IS_REGULAR);
+}
+
+char *
+machine_definition_text(const StoreTree *tree, const char *name, gsize *len, GError **error)
+{
+    g_autofree char *path = store_path_domain(tree, name);
+    g_autoptr(GError) why = NULL;
+    char *text = fd_read_file(path, XML_TEXT_MAX, len, &why);
+
+    if (!text && g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
+        fail(error, KHO_ERROR_NOT_FOUND, "machine '%s' has no definition", name);
+    else if (!text)
+        g_propagate_error(error, g_steal_pointer(&why));
+    return text;
+}
+
+ModelDomain *
+machine_definition(const StoreTree *tree, const char *name, GError **error)
+{
+    gsize len;
+    g_autofree char *text = machine_definition_text(tree, name, &len, error);
+    g_autoptr(GError) why = NULL;
+
+    if (!text)
+        return NULL;
+    g_autoptr(ModelDomain) domain = model_domain_parse(text, len, &why);
+    g_autofree char *path = store_path_domain(tree, name);
+    if (!domain)
+        fail(error, KHO_ERROR_CORRUPT, "the definition %s is damaged: %s", path, why->message);
+    else if (!domain->uuid || strcmp(domain->name, name) != 0)
+        fail(error, KHO_ERROR_CORRUPT, "the definition %s names machine '%s' and uuid %s", path, domain->name,
+             domain->uuid ? domain->uuid : "none");
+    else
+        return g_steal_pointer(&domain);
+    return NULL;
+}
+
+char *
+machine_name_of_uuid(const StoreTree *tree, const char *uuid, const char *but)
+{
+    g_autoptr(GPtrArray) names = store_list_domains(tree, NULL);
+
+    for (guint i = 0; names && i < names->len; i++) {
+        const char *name = names->pdata[i];
+        g_autofree char *text = machine_definition_text(tree, name, NULL, NULL);
+        if (g_strcmp0(name, but) == 0 || !text || !strstr(text, uuid))
+            continue;
+        g_autoptr(ModelDomain) domain = machine_definition(tree, name, NULL);
+        if (domain && strcmp(domain->uuid, uuid) == 0)
+            return g_strdup(name);
+    }
+    return running_name_of(tree, uuid, -1, but);
+}
+
+StoreLock *
+machine_lock(const KhoDomain *domain, GError **error)
+{
+    g_autofree char *object = g_strdup_printf("machine '%s'", domain->name);
+    return store_lock_take(domain->host->tree, STORE_LOCK_DOMAIN, domain->uuid, object, &domain->host->wait,
+                           error);
+}
+
+static KhoDomain *
+domain_new(KhoHost *host, const char *name, const char *uuid)
+{
+    KhoDomain *domain = g_new0(KhoDomain, 1);
+    *domain = (KhoDomain){ .host = host, .name = g_strdup(name), .uuid = g_strdup(uuid) };
+    return domain;
+}
+
+/* A machine by its exact name: its definition, or what runs without one. */
+static KhoDomain *
+lookup_name(KhoHost *host, const char *name, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(ModelDomain) definition = machine_definition(host->tree, name, &why);
+
+    if (definition)
+        return domain_new(host, name, definition->uuid);
+    g_autofree char *uuid = running_uuid(host->tree, name);
+    if (uuid)
+        return domain_new(host, name, uuid);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return NULL;
+}
+
+KhoDomain *
+kho_domain_lookup(KhoHost *host, const char *which, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autofree char *name = NULL;
+    guint64 id;
+
+    if (store_name_check(which, "machine", &why)) {
+        g_clear_error(&why);
+        KhoDomain *domain = lookup_name(host, which, &why);
+        if (domain)
+            return domain;
+        if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return NULL;
+        }
+    }
+    if (g_uuid_string_is_valid(which)) {
+        g_autofree char *uuid = g_ascii_strdown(which, -1);
+        name = machine_name_of_uuid(host->tree, uuid, NULL);
+    } else if (num_parse_uint(which, G_MAXINT, "id", &id, NULL)) {
+        name = running_name_of(host->tree, NULL, (gint) id, NULL);
+    }
+    if (name)
+        return lookup_name(host, name, error);
+    g_autofree char *shown = error_one_line(which);
+    fail(error, KHO_ERROR_NOT_FOUND, "no machine has the name, uuid or id '%s': `kho list --all` shows all",
+         shown);
+    return NULL;
+}

@@ -1,0 +1,185 @@
+/* Looking at running machines: nothing here waits for QEMU. kho-vm is asked with a deadline, and what it
+ * wrote down last is told where it does not answer. */
+#include "host/running.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/num.h"
+#include "host/machine.h"
+#include "store/list.h"
+#include "vm/runtime.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* A kho-vm that lives answers in well under a millisecond; one that is stopped must not hold up a reader. */
+#define STATUS_TIMEOUT_MS 150
+/* A new kho-vm has to be started for this. */
+#define ADOPT_TIMEOUT_MS 2000
+/* A machine may end, or its kho-vm be killed, between two looks; each look finds it one step further. */
+#define MAX_LOOKS 4
+
+void
+kho_domain_status_clear(KhoDomainStatus *status)
+{
+    g_clear_pointer(&status->reason, g_free);
+}
+
+char *
+running_uuid(const StoreTree *tree, const char *name)
+{
+    g_autofree char *run_path = store_path_domain_run(tree, name);
+    g_autoptr(VmStatus) status = vm_runtime_status(run_path, NULL);
+
+    return status ? g_strdup(status->uuid) : NULL;
+}
+
+char *
+running_name_of(const StoreTree *tree, const char *uuid, gint id, const char *but)
+{
+    g_autoptr(GPtrArray) names = store_list_domains_run(tree, NULL);
+
+    for (guint i = 0; names && i < names->len; i++) {
+        const char *name = names->pdata[i];
+        g_autofree char *run_path = store_path_domain_run(tree, name);
+        g_autoptr(VmStatus) status = vm_runtime_status(run_path, NULL);
+        if (!status || g_strcmp0(name, but) == 0)
+            continue;
+        if (uuid ? g_strcmp0(status->uuid, uuid) == 0 : status->id == id)
+            return g_strdup(name);
+    }
+    return NULL;
+}
+
+char *
+running_xml(const StoreTree *tree, const char *name, gsize *len, GError **error)
+{
+    g_autofree char *run_path = store_path_domain_run(tree, name);
+    return vm_runtime_live_xml(run_path, len, error);
+}
+
+void
+running_status_off(const StoreTree *tree, const char *name, gboolean why, KhoDomainStatus *status)
+{
+    g_autofree char *log_path = store_path_log(tree, name);
+
+    *status = (KhoDomainStatus){ .state = KHO_DOMAIN_SHUTOFF, .id = -1 };
+    status->reason = why ? vm_runtime_last_end(log_path, &status->since_ms) : g_strdup("unknown");
+}
+
+static KhoDomainState
+state_of_word(const char *word)
+{
+    for (guint i = 0; i < KHO_DOMAIN_N_STATES; i++)
+        if (g_strcmp0(kho_domain_state_word((KhoDomainState) i), word) == 0)
+            return (KhoDomainState) i;
+    return KHO_DOMAIN_NOSTATE;
+}
+
+static void
+fill(const VmStatus *from, gboolean answered, KhoDomainStatus *status)
+{
+    *status = (KhoDomainStatus){
+        .state = state_of_word(from->state),
+        .reason = g_strdup(from->reason ? from->reason : "unknown"),
+        .id = from->id,
+        .pid = from->pid,
+        .since_ms = from->since_ms,
+        .unanswered_ms = from->unanswered_ms,
+        .unsupervised = !answered,
+    };
+}
+
+/* What the status file holds, for a machine whose kho-vm does not answer. */
+static gboolean
+fill_from_file(const char *run_path, KhoDomainStatus *status, GError **error)
+{
+    g_autoptr(VmStatus) written = vm_runtime_status(run_path, error);
+
+    if (!written)
+        return FALSE;
+    fill(written, FALSE, status);
+    return TRUE;
+}
+
+typedef enum { LOOK_DONE, LOOK_AGAIN, LOOK_FAILED } Look;
+
+static Look
+ask_supervisor(const char *run_path, KhoDomainStatus *status, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(VmClient) client = vm_client_open(run_path, STATUS_TIMEOUT_MS, &why);
+    g_autoptr(VmStatus) answer = client ? vm_client_status(client, STATUS_TIMEOUT_MS, &why) : NULL;
+
+    if (answer) {
+        fill(answer, TRUE, status);
+        return LOOK_DONE;
+    }
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return LOOK_FAILED;
+    }
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT) && fill_from_file(run_path, status, NULL))
+        return LOOK_DONE;
+    return LOOK_AGAIN; /* it ended meanwhile */
+}
+
+static Look
+look(const StoreTree *tree, const char *name, const char *run_path, KhoDomainStatus *status, GError **error)
+{
+    VmPresence presence;
+
+    if (!vm_runtime_probe(run_path, &presence, error))
+        return LOOK_FAILED;
+    switch (presence) {
+    case VM_ABSENT:
+    case VM_PASSING: running_status_off(tree, name, TRUE, status); return LOOK_DONE;
+    case VM_SUPERVISED: return ask_supervisor(run_path, status, error);
+    case VM_ORPHANED:
+        /* what cannot be adopted (another user's machine) can still be told of */
+        if (vm_runtime_adopt(run_path, ADOPT_TIMEOUT_MS, NULL))
+            return LOOK_AGAIN;
+        return fill_from_file(run_path, status, NULL) ? LOOK_DONE : LOOK_AGAIN;
+    case VM_DEAD: return vm_runtime_clear(run_path, error) ? LOOK_AGAIN : LOOK_FAILED;
+    }
+    g_assert_not_reached();
+}
+
+gboolean
+running_status(KhoHost *host, const char *name, KhoDomainStatus *status, GError **error)
+{
+    g_autofree char *run_path = store_path_domain_run(host->tree, name);
+
+    for (guint i = 0; i < MAX_LOOKS; i++) {
+        Look seen = look(host->tree, name, run_path, status, error);
+        if (seen != LOOK_AGAIN)
+            return seen == LOOK_DONE;
+    }
+    if (!fill_from_file(run_path, status, NULL)) /* a kho-vm that has not come so far as to write it */
+        *status =
+            (KhoDomainStatus){ .state = KHO_DOMAIN_PAUSED, .reason = g_strdup("starting up"), .id = -1 };
+    return TRUE;
+}
+
+gboolean
+kho_domain_status(KhoDomain *domain, KhoDomainStatus *status, GError **error)
+{
+    return running_status(domain->host, domain->name, status, error);
+}
+
+guint64
+running_cpu_time_ns(gint64 pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/stat", pid);
+    g_autofree char *text = fd_read_file(path, 64 * KIB, NULL, NULL);
+    /* the name in parentheses may hold spaces; utime and stime are the 12th and 13th words after it */
+    const char *rest = text ? strrchr(text, ')') : NULL;
+    g_auto(GStrv) words = rest ? g_strsplit(rest + 1, " ", 16) : NULL;
+    guint64 user, system;
+
+    if (!words || g_strv_length(words) < 14
+        || !num_parse_uint(words[12], G_MAXINT64 / 4, "utime", &user, NULL)
+        || !num_parse_uint(words[13], G_MAXINT64 / 4, "stime", &system, NULL))
+        return 0;
+    return (user + system) * (G_GUINT64_CONSTANT(1000000000) / (guint64) sysconf(_SC_CLK_TCK));
+}

@@ -1,0 +1,140 @@
+/* The images of a machine that is to be started. */
+#include "host/start.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+
+#include <fcntl.h>
+#include <kho/image.h>
+#include <string.h>
+
+/* Descriptor numbers of images in QEMU: above those that any process has, below those that kho keeps. */
+#define FIRST_FD 3
+#define LAST_FD  99
+
+void
+start_disks_clear(StartDisks *found)
+{
+    g_clear_pointer(&found->disks, g_array_unref);
+    g_clear_pointer(&found->layers, g_ptr_array_unref);
+    g_clear_pointer(&found->names, g_ptr_array_unref);
+}
+
+static gboolean
+is_read_only(const ModelDisk *disk)
+{
+    return disk->readonly || disk->device == MODEL_DISK_CDROM;
+}
+
+/* Two disks over one file would write over each other; image locks of one process do not tell them apart once
+ * QEMU has both. */
+static gboolean
+check_twice(const ModelDomain *model, guint index, const struct stat *st, GArray *identities, GError **error)
+{
+    const ModelDisk *disk = model->disks->pdata[index];
+
+    for (guint i = 0; i < index; i++) {
+        const ModelDisk *other = model->disks->pdata[i];
+        const struct stat *seen = &g_array_index(identities, struct stat, i);
+        gboolean harmless = is_read_only(disk) && is_read_only(other);
+        if (!harmless && other->source_file && seen->st_ino == st->st_ino && seen->st_dev == st->st_dev)
+            return fail(error, KHO_ERROR_INVALID, "disks %s and %s of machine '%s' are the same file %s",
+                        other->target, disk->target, model->name, disk->source_file);
+    }
+    return TRUE;
+}
+
+static guint
+chain_length(KhoImage *image)
+{
+    guint length = 0;
+
+    for (; image; image = kho_image_backing(image))
+        length++;
+    return length;
+}
+
+/* One layer an image of the chain, the first writable unless the disk is read-only. */
+static gboolean
+add_layers(const ModelDisk *disk, KhoImage *image, VmPlan *plan, StartDisks *found, GError **error)
+{
+    guint n_layers = chain_length(image), at = 0;
+    VmLayer *layers = g_new0(VmLayer, n_layers);
+    VmDisk row = { .layers = layers, .n_layers = n_layers };
+
+    g_ptr_array_add(found->layers, layers);
+    for (; image; image = kho_image_backing(image), at++) {
+        guint used = plan->files->len;
+        if (FIRST_FD + used > LAST_FD)
+            return fail(error, KHO_ERROR_UNSUPPORTED,
+                        "the chains of all disks together have more than %d files", LAST_FD - FIRST_FD + 1);
+        char *path = g_canonicalize_filename(kho_image_path(image), NULL);
+        g_ptr_array_add(found->names, path);
+        layers[at] = (VmLayer){
+            .fd = (gint) (FIRST_FD + used),
+            .fdset = (gint) used,
+            .format = strcmp(kho_image_format(image), "qcow2") == 0 ? "qcow2" : "raw",
+            .read_only = at > 0 || is_read_only(disk),
+            .path = path,
+        };
+        vm_plan_add_file(plan, path, layers[at].fd, layers[at].read_only);
+    }
+    g_array_append_val(found->disks, row);
+    return TRUE;
+}
+
+/* Whether the disk's file may be missing, and is: the drive is empty then. */
+static gboolean
+drop_missing(ModelDisk *disk)
+{
+    gboolean optional = g_strcmp0(disk->startup_policy, "optional") == 0;
+
+    if (!optional || g_file_test(disk->source_file, G_FILE_TEST_EXISTS))
+        return FALSE;
+    g_clear_pointer(&disk->source_file, g_free);
+    return TRUE;
+}
+
+static gboolean
+find_disk(const ModelDomain *model, guint index, VmPlan *plan, StartDisks *found, GArray *identities,
+          GError **error)
+{
+    ModelDisk *disk = model->disks->pdata[index];
+    const KhoImageFlags flags = is_read_only(disk) ? KHO_IMAGE_READ : KHO_IMAGE_WRITE;
+    const VmDisk empty = { 0 };
+    struct stat st = { 0 };
+
+    if (!disk->source_file || drop_missing(disk)) {
+        g_array_append_val(identities, st);
+        g_array_append_val(found->disks, empty);
+        return TRUE;
+    }
+    fd_auto int fd = fd_open(disk->source_file, O_RDONLY | O_NONBLOCK, 0, error);
+    if (fd < 0 || !fd_stat(fd, &st, disk->source_file, error)
+        || !check_twice(model, index, &st, identities, error))
+        return FALSE;
+    g_array_append_val(identities, st);
+    g_autoptr(KhoImage) image = kho_image_open(disk->source_file, disk->format ? disk->format : "raw", flags,
+                                               &kho_image_gate_open, error);
+    return image && add_layers(disk, image, plan, found, error);
+}
+
+gboolean
+start_disks_find(ModelDomain *model, VmPlan *plan, StartDisks *found, GError **error)
+{
+    g_autoptr(GArray) identities = g_array_new(FALSE, TRUE, sizeof(struct stat));
+
+    found->disks = g_array_new(FALSE, TRUE, sizeof(VmDisk));
+    found->layers = g_ptr_array_new_with_free_func(g_free);
+    found->names = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < model->disks->len; i++) {
+        const ModelDisk *disk = model->disks->pdata[i];
+        g_autoptr(GError) why = NULL;
+        if (!find_disk(model, i, plan, found, identities, &why)) {
+            g_propagate_prefixed_error(error, g_steal_pointer(&why),
+                                       "disk %s of machine '%s': ", disk->target, model->name);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
