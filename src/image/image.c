@@ -50,8 +50,10 @@ void
 kho_image_free(KhoImage *image)
 {
     g_autoptr(GError) error = NULL;
+    /* A file without a name goes with its descriptor: that it is not whole has been said already. */
+    gboolean matters = image && !image->unpublished;
 
-    if (image && !kho_image_close(image, &error))
+    if (image && !kho_image_close(image, &error) && matters)
         g_warning("%s", error->message);
 }
 
@@ -72,6 +74,7 @@ image_over_store(BlkStore *file, const FormatOps *ops, FormatFlags flags, const 
         return NULL;
     (void) g_steal_pointer(&owned);
     image->writable = (flags & FORMAT_WRITABLE) != 0;
+    image->unpublished = (flags & FORMAT_UNPUBLISHED) != 0;
     if (!format_info(image->format, &info, error))
         return NULL;
     image->cluster_bytes = MAX(info.cluster_bytes, 1);

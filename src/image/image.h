@@ -20,6 +20,7 @@ struct KhoImage {
     guint depth;           /* 0 for the image that the caller opened */
     guint32 cluster_bytes; /* 1 where the format has no clusters */
     gboolean writable;
+    gboolean unpublished;    /* its file has no name yet: FORMAT_UNPUBLISHED */
     gboolean has_file_holes; /* the file had holes when it was opened: what is mapped may be one */
     struct stat identity;    /* of the file when it was opened: tells one file by its device and inode */
     RangeLock ranges;        /* guest ranges being read or written, where writable */

@@ -1,28 +1,15 @@
 """Bad input to the pool and vol verbs, one by one: a status that is not 0, one line that names the object, and nothing
 changed."""
 
-import hashlib
 import os
 
 import pytest
 
+from snapshot import snapshot
+
 UUID = "7c1de0b2-4c9f-4b7e-9a55-0d6c7b9a1f00"
 OTHER_UUID = "11111111-2222-3333-4444-555555555555"
 USAGE, NOT_FOUND, EXISTS, INVALID, UNSUPPORTED, NO_SPACE = 2, 3, 4, 5, 6, 10
-
-
-def snapshot(*folders):
-    """{path: what stands there}, but for lock files, which are never removed."""
-    seen = {}
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if "lock" in path.relative_to(folder).parts[:2]:
-                continue
-            stat = path.lstat()
-            content = (os.readlink(path) if path.is_symlink() else "" if path.is_dir()
-                       else hashlib.sha256(path.read_bytes()).hexdigest() + f" {stat.st_blocks}")
-            seen[str(path)] = (oct(stat.st_mode), content)
-    return seen
 
 
 @pytest.fixture
@@ -76,12 +63,12 @@ def test_wrong_state(world):
     world.nothing_changes("pool-start", "off", status=NOT_FOUND, says=["pool off", "off", "pool-build off"])
 
 
-BAD_NAMES = ["a/b", ".", "..", ".hidden", "-x", "a\nb", "a\tb", "a\x7fb", "x" * 201, "", b"a\xffb"]
+BAD_NAMES = ["a/b", ".", "..", ".hidden", "-x", "a\nb", "a\tb", "a\x7fb", "x" * 201, "", "a\udcffb"]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=repr)
 def test_forbidden_names(world, name):
-    what = "" if isinstance(name, bytes) or len(name) > 200 else repr(name)[1:3].replace("\\", " ")[:1]
+    what = "empty" if not name else name[0]
     world.nothing_changes("pool-define-as", "--name", name, "--type", "dir", "--target", world.base / "new", status=INVALID,
                           says=["pool", what])
     world.nothing_changes("vol-create-as", "on", "--name", name, "1M", status=INVALID, says=["volume", what])
@@ -197,7 +184,8 @@ def test_bad_sizes(world):
     for size in ("", "x", "1X", "1e3", "0x10", "--5", "9223372036854775808", "8E", "99999999999999999999999", "1.2.3"):
         world.nothing_changes("vol-create-as", "on", "n", "--capacity", size, status=USAGE, says="CAPACITY")
         world.nothing_changes("vol-create-as", "on", "n", "1M", "--allocation", size, status=INVALID, says="--allocation")
-        world.nothing_changes("vol-resize", "--pool", "on", "v.img", "--capacity", size, status=INVALID, says=size)
+        world.nothing_changes("vol-resize", "--pool", "on", "v.img", "--capacity", size, status=INVALID,
+                              says="--delta" if size.startswith("-") else size)
     for format in ("raw", "qcow2"):
         world.nothing_changes("vol-create-as", "on", "n", "0", "--format", format, status=INVALID, says="volume n")
     world.nothing_changes("vol-create-as", "on", "n", "1M", "--allocation", "2M", status=INVALID, says=["volume n", "2097152"])
