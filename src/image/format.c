@@ -2,12 +2,13 @@
 
 #include "base/error.h"
 #include "base/num.h"
+#include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
 #include <string.h>
 
 /* Probed in this order; the last one takes whatever the others did not know. */
-static const FormatOps *const formats[] = { &raw_format };
+static const FormatOps *const formats[] = { &qcow2_format, &raw_format };
 
 #define PROBE_BYTES 512
 

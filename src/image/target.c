@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/num.h"
 #include "image/prealloc.h"
+#include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
 gboolean
@@ -53,12 +54,31 @@ look_at_backing(Publish *publish, const char *path, const KhoImageCreate *option
 }
 
 static gboolean
+read_compression(const char *name, Qcow2Compression *compression, GError **error)
+{
+    if (name && !g_str_equal(name, "zlib") && !g_str_equal(name, "zstd"))
+        return fail(error, KHO_ERROR_INVALID, "unknown compression '%s': there are zlib and zstd", name);
+    *compression = name && g_str_equal(name, "zstd") ? QCOW2_COMPRESSION_ZSTD : QCOW2_COMPRESSION_ZLIB;
+    return TRUE;
+}
+
+static gboolean
 write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, GError **error)
 {
     if (g_str_equal(options->format, raw_format.name))
         return blk_truncate(file, size_bytes, error);
 
-    return fail(error, KHO_ERROR_UNSUPPORTED, "qcow2 cannot be created yet");
+    Qcow2CreateOptions create = {
+        .guest_bytes = size_bytes,
+        .cluster_bytes = options->cluster_bytes,
+        .version = options->qcow2_version,
+        .refcount_bits = options->refcount_bits,
+        .lazy_refcounts = options->lazy_refcounts,
+        .backing_file = options->backing_file,
+        .backing_format = options->backing_format,
+    };
+    return read_compression(options->compression, &create.compression, error)
+           && qcow2_create(file, &create, error);
 }
 
 KhoImage *
