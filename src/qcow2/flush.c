@@ -179,7 +179,7 @@ qcow2_flush_locked(Qcow2Image *image, gboolean durable, GError **error)
         return fail(error, KHO_ERROR_IO, "%s takes no more writes: an earlier flush failed",
                     image->base.file->label);
     gboolean lowered = image->lowers->len > 0;
-    if (!run_phases(image, qcow2_lazy(image) && !too_dirty(image), error))
+    if (!run_phases(image, qcow2_lazy(image) && !image->no_header && !too_dirty(image), error))
         return FALSE;
     qcow2_cache_trim(&image->cache);
     if (!pay_barrier(image, error))

@@ -3,7 +3,9 @@
 #ifndef KHO_QCOW2_TEST_IO_H
 #define KHO_QCOW2_TEST_IO_H
 
+#include "base/error.h"
 #include "qcow2/check.h"
+#include "qcow2/entry.h"
 #include "qcow2/qcow2.h"
 
 #include <string.h>
@@ -22,7 +24,9 @@ test_create(const Qcow2CreateOptions *options)
 /* A store that stays when the image over it is closed. */
 typedef struct {
     BlkStore base;
-    BlkStore *under; /* not owned */
+    BlkStore *under;     /* not owned */
+    guint flushes;       /* so far */
+    gboolean fail_flush; /* the next ones fail */
 } TestWindow;
 
 static inline gboolean
@@ -46,7 +50,12 @@ test_window_truncate(BlkStore *store, guint64 bytes, GError **error)
 static inline gboolean
 test_window_flush(BlkStore *store, GError **error)
 {
-    return blk_flush(((TestWindow *) store)->under, error);
+    TestWindow *window = (TestWindow *) store;
+
+    window->flushes++;
+    if (window->fail_flush)
+        return fail(error, KHO_ERROR_IO, "cannot flush %s: made to fail", store->label);
+    return blk_flush(window->under, error);
 }
 
 static inline gboolean
@@ -63,7 +72,7 @@ test_window_free(BlkStore *store)
 
 /* Opens over @store without taking it over. */
 static inline FormatImage *
-test_open(BlkStore *store)
+test_open_flags(BlkStore *store, FormatFlags flags)
 {
     static const BlkOps ops = {
         .name = "window",
@@ -79,10 +88,16 @@ test_open(BlkStore *store)
 
     window->base = (BlkStore){ .ops = &ops, .label = g_strdup(store->label), .writable = TRUE };
     window->under = store;
-    FormatImage *image = qcow2_format.open(&window->base, FORMAT_WRITABLE, &error);
+    FormatImage *image = qcow2_format.open(&window->base, flags, &error);
 
     g_assert_no_error(error);
     return image;
+}
+
+static inline FormatImage *
+test_open(BlkStore *store)
+{
+    return test_open_flags(store, FORMAT_WRITABLE);
 }
 
 static inline gboolean
@@ -174,6 +189,82 @@ test_copy(BlkStore *mem)
 
     copy->writable = TRUE;
     return copy;
+}
+
+/* The header as it is on disk. */
+static inline Qcow2Header
+test_header(BlkStore *store)
+{
+    Qcow2Header header;
+    guint8 *head = NULL;
+
+    g_assert_true(qcow2_header_read(store, &header, &head, NULL));
+    g_free(head);
+    return header;
+}
+
+static inline guint64
+test_word(BlkStore *store, guint64 off)
+{
+    guint8 word[8];
+
+    g_assert_true(blk_pread(store, off, word, sizeof word, NULL));
+    return be64_load(word);
+}
+
+static inline void
+test_set_word(BlkStore *store, guint64 off, guint64 value)
+{
+    guint8 word[8];
+
+    be64_store(word, value);
+    g_assert_true(blk_pwrite(store, off, word, sizeof word, NULL));
+}
+
+/* Where on disk the L2 entry of @guest lies; its table must be there. 8-byte entries. */
+static inline guint64
+test_l2_off(BlkStore *store, guint64 guest)
+{
+    Qcow2Header h = test_header(store);
+    Qcow2Geometry geo;
+
+    qcow2_header_derive(&h, &geo);
+    guint64 l1 = test_word(store, h.l1_off + guest / geo.l2_span_bytes * 8);
+    g_assert_cmpuint(l1 & QCOW2_ENTRY_OFFSET, !=, 0);
+    return (l1 & QCOW2_ENTRY_OFFSET) + guest / geo.cluster_bytes % geo.l2_entries * 8;
+}
+
+/* Writes @len bytes of @value. */
+static inline void
+test_fill(FormatImage *image, guint64 at, gsize len, guint8 value)
+{
+    g_autofree guint8 *bytes = g_malloc(len);
+    g_autoptr(GError) error = NULL;
+
+    memset(bytes, value, len);
+    test_write(image, at, bytes, len, &error);
+    g_assert_no_error(error);
+}
+
+static inline void
+test_expect(FormatImage *image, guint64 at, gsize len, guint8 value)
+{
+    g_autofree guint8 *bytes = g_malloc(len);
+    g_autoptr(GError) error = NULL;
+
+    test_read(image, at, bytes, len, &error);
+    g_assert_no_error(error);
+    for (gsize i = 0; i < len; i++)
+        g_assert_cmpuint(bytes[i], ==, value);
+}
+
+static inline void
+test_close(FormatImage *image)
+{
+    g_autoptr(GError) error = NULL;
+
+    image->ops->close(image, &error);
+    g_assert_no_error(error);
 }
 
 /* No corruption, and at most @max_leaks. */
