@@ -138,6 +138,14 @@ proc_detach(GError **error)
     if (pid > 0)
         _exit(0);
     setsid();
+    fd_auto int null = fd_open("/dev/null", O_RDWR, 0, error);
+    if (null < 0)
+        return FALSE;
+    for (int i = 0; i < 3; i++)
+        if (dup2(null, i) < 0)
+            return fail_errno(error, errno, "cannot leave the terminal");
+    if (null < 3)
+        fd_steal(&null);
     return TRUE;
 }
 

@@ -72,8 +72,8 @@ vm_folder_read(int dirfd, const char *name, gsize *len, GError **error)
     return fd < 0 ? NULL : fd_read_all(fd, FILE_MAX_BYTES, len, name, error);
 }
 
-gboolean
-vm_folder_remove(int dirfd, const char *run_path, GError **error)
+void
+vm_folder_empty(int dirfd)
 {
     g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", dirfd);
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
@@ -82,6 +82,12 @@ vm_folder_remove(int dirfd, const char *run_path, GError **error)
     while (dir && (name = g_dir_read_name(dir)))
         if (strcmp(name, VM_FILE_ALIVE) != 0 && strcmp(name, VM_FILE_SUPERVISOR) != 0)
             entry_unlink(dirfd, name, name, NULL);
+}
+
+gboolean
+vm_folder_remove(int dirfd, const char *run_path, GError **error)
+{
+    vm_folder_empty(dirfd);
     /* While one of them stands, nobody else can begin here. */
     entry_unlink(dirfd, VM_FILE_ALIVE, VM_FILE_ALIVE, NULL);
     entry_unlink(dirfd, VM_FILE_SUPERVISOR, VM_FILE_SUPERVISOR, NULL);

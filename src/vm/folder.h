@@ -35,6 +35,9 @@ gboolean vm_folder_write(int dirfd, const char *name, const char *text, GError *
 /* KHO_ERROR_NOT_FOUND. */
 char *vm_folder_read(int dirfd, const char *name, gsize *len, GError **error);
 
+/* Removes everything in the folder but the locks: what a dead machine left. By the holder of both. */
+void vm_folder_empty(int dirfd);
+
 /* Removes everything in the folder, the locks last, then the folder. By the holder of both locks. */
 gboolean vm_folder_remove(int dirfd, const char *run_path, GError **error);
 

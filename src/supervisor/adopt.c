@@ -1,0 +1,133 @@
+/* Taking over the QEMU of a kho-vm that died: found by status.json, verified by its start time and the boot,
+ * and asked what it does once it answers. Clients are served from the first moment, whether QEMU answers or
+ * not. */
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/pipe.h"
+#include "base/proc.h"
+#include "supervisor/broker.h"
+#include "supervisor/link.h"
+#include "supervisor/output.h"
+#include "supervisor/supervisor.h"
+#include "vm/folder.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+/* A QEMU that is just ending, or was never let go, frees `alive` within milliseconds. */
+#define ENDING_MS       2000
+#define LOOK_AGAIN_MS   5
+#define FAIL_TIMEOUT_MS 3000
+
+/* Removes what is left of a machine whose QEMU has ended; FALSE while `alive` is held. */
+static gboolean
+clear_up(Supervisor *s, GError **error)
+{
+    s->alive = vm_folder_lock(s->folder, VM_FILE_ALIVE, error);
+    if (s->alive < 0)
+        return FALSE;
+    if (s->log)
+        vm_log_end(s->log, "crashed", "QEMU and its kho-vm both ended without a word");
+    s->phase = PHASE_OVER;
+    return vm_folder_remove(s->folder, s->run_path, error);
+}
+
+/* Somebody holds `alive`, and it is not who status.json names. */
+static gboolean
+clear_up_soon(Supervisor *s, GError **error)
+{
+    gint64 deadline_ms = deadline_in(ENDING_MS);
+
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        if (clear_up(s, &why))
+            return TRUE;
+        if (deadline_left(deadline_ms) == 0)
+            break;
+        clock_pause(LOOK_AGAIN_MS);
+    }
+    fd_auto int fd = fd_open_at(s->folder, VM_FILE_ALIVE, O_RDONLY, 0, error);
+    if (fd < 0)
+        return FALSE;
+    g_autoptr(GArray) holders = proc_holders(fd);
+    g_autoptr(GString) pids = g_string_new(NULL);
+    for (guint i = 0; i < holders->len; i++)
+        if (g_array_index(holders, pid_t, i) != proc_own_pid())
+            g_string_append_printf(pids, " %d", (int) g_array_index(holders, pid_t, i));
+    return fail(error, KHO_ERROR_BUSY,
+                "cannot tell which QEMU runs in %s: its status.json is missing or wrong (look at process%s)",
+                s->run_path, pids->len ? pids->str : " unknown");
+}
+
+/* The status as the dead kho-vm left it, now in this one's name. */
+static gboolean
+take_status(Supervisor *s, GError **error)
+{
+    VmStatus *found = vm_status_read(s->folder, error);
+    ProcId qemu;
+    ProcId old;
+    ProcId self;
+
+    if (!found)
+        return FALSE;
+    vm_status_free(s->status);
+    s->status = found;
+    s->log = vm_log_open(found->log_path, error);
+    if (!s->log)
+        return FALSE;
+    vm_status_process(found, &qemu, &old);
+    s->qemu = proc_open(&qemu, error);
+    if (s->qemu < 0 || !proc_identify(proc_own_pid(), &self, error))
+        return FALSE;
+    found->supervisor_pid = self.pid;
+    found->supervisor_start = self.start_ticks;
+    g_free(found->version);
+    found->version = g_strdup(KHO_VERSION);
+    return TRUE;
+}
+
+static gboolean
+take_over(Supervisor *s, GError **error)
+{
+    gboolean unfinished = strcmp(s->status->state, VM_STATE_STARTING) == 0;
+
+    vm_log(s->log, "adopting QEMU (process %d), whose kho-vm died", (int) s->status->pid);
+    s->output = output_new(s->folder, s->log, error);
+    s->broker = s->output ? broker_new(s, error) : NULL;
+    if (!s->broker)
+        return FALSE;
+    guest_publish(s);
+    death_watch(s);
+    if (unfinished) {
+        vm_log(s->log, "its start was never finished");
+        death_begin(s, "failed", FALSE, FAIL_TIMEOUT_MS);
+        return TRUE; /* answered when it is gone */
+    }
+    s->phase = PHASE_RUNNING;
+    s->monitor = monitor_new(s->folder, &link_hooks, s);
+    supervisor_answer(s, NULL);
+    return TRUE;
+}
+
+gboolean
+adopt_begin(Supervisor *s, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    gboolean held, exists;
+
+    s->folder = vm_folder_open(s->run_path, FALSE, &why);
+    if (s->folder >= 0 && vm_folder_is_locked(s->folder, VM_FILE_ALIVE, &held, &exists, &why))
+        s->supervisor_lock = vm_folder_lock(s->folder, VM_FILE_SUPERVISOR, &why);
+    if (s->supervisor_lock < 0) {
+        /* Nothing is there any more, or another kho-vm was faster: both are what the caller wanted. */
+        s->phase = PHASE_OVER;
+        if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)
+            || g_error_matches(why, KHO_ERROR, KHO_ERROR_BUSY))
+            return TRUE;
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    if (!take_status(s, &why))
+        return clear_up_soon(s, error);
+    return take_over(s, error);
+}

@@ -1,0 +1,161 @@
+/* What is asked of QEMU before its guest may run, and again after an adoption: one question after the other,
+ * from the table at the end. */
+#include "base/error.h"
+#include "base/pipe.h"
+#include "supervisor/monitor.h"
+#include "supervisor/supervisor.h"
+#include "vm/folder.h"
+#include "vm/qmp.h"
+
+#include <string.h>
+
+typedef struct Hello {
+    Supervisor *s;
+    guint step;
+    json_t *chardevs, *vnc;
+} Hello;
+
+typedef struct {
+    const char *command;
+    gboolean (*wanted)(const Hello *h);                              /* NULL: always */
+    json_t *(*arguments)(const Hello *h);                            /* NULL: none */
+    gboolean (*take)(Hello *h, const json_t *reply, GError **error); /* NULL: whatever it says */
+} Step;
+
+static void next_step(Hello *h);
+
+static void
+hello_free(Hello *h)
+{
+    json_decref(h->chardevs);
+    json_decref(h->vnc);
+    g_free(h);
+}
+
+/* A power-off and a panic leave QEMU to guest.c; so does a reset that is not to become a boot. */
+static json_t *
+actions(const Hello *h)
+{
+    gboolean reboots = h->s->status->on_reboot == VM_ACTION_RESTART;
+
+    return json_pack("{s:s,s:s,s:s}", "shutdown", "pause", "panic", "pause", "reboot",
+                     reboots ? "reset" : "shutdown");
+}
+
+static gboolean
+must_work(Hello *h, const json_t *reply, GError **error)
+{
+    return json_object_get(reply, "return") || qmp_fail(reply, "what it was asked at the start", error);
+}
+
+static gboolean
+take_chardevs(Hello *h, const json_t *reply, GError **error)
+{
+    h->chardevs = json_incref(json_object_get(reply, "return"));
+    return must_work(h, reply, error);
+}
+
+/* A QEMU without VNC does not know the question. Then everything for live.xml is there. */
+static gboolean
+take_vnc(Hello *h, const json_t *reply, GError **error)
+{
+    Supervisor *s = h->s;
+
+    h->vnc = json_incref(json_object_get(reply, "return"));
+    if (!s->plan->live_xml)
+        return TRUE;
+    g_autofree char *xml = live_xml_complete(s->plan->live_xml, h->chardevs, h->vnc, error);
+    return xml && vm_folder_write(s->folder, VM_FILE_LIVE_XML, xml, error);
+}
+
+static gboolean
+take_state(Hello *h, const json_t *reply, GError **error)
+{
+    guest_reconcile(h->s, json_string_or(json_object_get(reply, "return"), "status", "unknown"));
+    return TRUE;
+}
+
+static gboolean
+is_start(const Hello *h)
+{
+    return h->s->phase == PHASE_STARTING;
+}
+
+static gboolean
+is_adoption(const Hello *h)
+{
+    return !is_start(h);
+}
+
+static gboolean
+may_run(const Hello *h)
+{
+    return is_start(h) && !h->s->plan->paused;
+}
+
+static const Step steps[] = {
+    { "set-action", is_start, actions, must_work }, { "query-chardev", is_start, NULL, take_chardevs },
+    { "query-vnc", is_start, NULL, take_vnc },      { "query-status", is_adoption, NULL, take_state },
+    { "cont", may_run, NULL, must_work },
+};
+
+/* The machine has started: it is published, and only then the starter is told. */
+static void
+finish(Hello *h)
+{
+    Supervisor *s = h->s;
+    gboolean paused = is_start(h) && s->plan->paused;
+
+    if (is_start(h)) {
+        g_clear_handle_id(&s->start_timer, g_source_remove);
+        guest_set_state(s, paused ? "paused" : "running", paused ? "starting up" : "booted");
+        s->phase = PHASE_RUNNING;
+        s->status->paused = paused;
+        guest_publish(s);
+        supervisor_answer(s, NULL);
+    }
+    hello_free(h);
+}
+
+static void
+on_reply(const json_t *reply, gpointer data)
+{
+    Hello *h = data;
+    g_autoptr(GError) why = NULL;
+    const Step *step = &steps[h->step++];
+
+    if (!reply || h->s->phase > PHASE_RUNNING) {
+        hello_free(h); /* QEMU is ending; or the connection did, and the next one begins anew */
+        return;
+    }
+    if (step->take && !step->take(h, reply, &why)) {
+        start_fail(h->s, why);
+        hello_free(h);
+        return;
+    }
+    next_step(h);
+}
+
+static void
+next_step(Hello *h)
+{
+    while (h->step < G_N_ELEMENTS(steps) && steps[h->step].wanted && !steps[h->step].wanted(h))
+        h->step++;
+    if (h->step == G_N_ELEMENTS(steps)) {
+        finish(h);
+        return;
+    }
+    const Step *step = &steps[h->step];
+    if (!monitor_send(h->s->monitor, step->command, step->arguments ? step->arguments(h) : NULL, on_reply, h))
+        hello_free(h);
+}
+
+void
+hello_begin(Supervisor *s)
+{
+    if (s->phase != PHASE_STARTING && s->phase != PHASE_RUNNING)
+        return;
+    Hello *h = g_new0(Hello, 1);
+    h->s = s;
+    next_step(h);
+}

@@ -1,0 +1,291 @@
+#include "supervisor/monitor.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/pipe.h"
+#include "base/sock.h"
+#include "vm/folder.h"
+#include "vm/qmp.h"
+
+#include <errno.h>
+#include <glib-unix.h>
+#include <string.h>
+
+#define HEARTBEAT_MS 1000
+/* What a healthy QEMU under load may take: shorter silences are told as 0. */
+#define SILENCE_MS 250
+/* Beyond this QEMU is not reading, and more questions would only fill memory. */
+#define UNSENT_MAX (4 << 20)
+
+typedef struct {
+    gint64 id, asked_ms;
+    MonitorReply reply;
+    gpointer data;
+} Question;
+
+struct Monitor {
+    int folder, fd; /* fd -1: not connected */
+    const MonitorHooks *hooks;
+    gpointer data;
+    QmpDecoder *decoder;
+    json_t *greeting;
+    gboolean ready;
+    GByteArray *unsent;
+    GQueue questions; /* of Question, oldest first; QEMU answers in their order */
+    gint64 last_id;
+    gint64 unready_ms;   /* since when QEMU has not greeted; valid while not ready */
+    gboolean complained; /* about the last attempt to connect */
+    guint in_watch, out_watch, heartbeat;
+};
+
+static void lose(Monitor *m, const char *why);
+
+static gboolean
+on_writable(gint fd, GIOCondition condition, gpointer data)
+{
+    Monitor *m = data;
+    gssize n = sock_send_some(fd, m->unsent->data, m->unsent->len);
+
+    if (n < 0 && errno != EAGAIN) {
+        m->out_watch = 0;
+        lose(m, g_strerror(errno));
+        return G_SOURCE_REMOVE;
+    }
+    if (n > 0)
+        g_byte_array_remove_range(m->unsent, 0, (guint) n);
+    if (m->unsent->len > 0)
+        return G_SOURCE_CONTINUE;
+    m->out_watch = 0;
+    return G_SOURCE_REMOVE;
+}
+
+static void
+send_unsent(Monitor *m)
+{
+    if (m->fd >= 0 && m->ready && m->unsent->len > 0 && m->out_watch == 0)
+        m->out_watch = g_unix_fd_add(m->fd, G_IO_OUT, on_writable, m);
+}
+
+static void
+question_answer(Question *q, const json_t *reply)
+{
+    if (q->reply)
+        q->reply(reply, q->data);
+    g_free(q);
+}
+
+/* Everybody who still waits learns that no answer comes. */
+static void
+fail_questions(Monitor *m)
+{
+    GQueue open = m->questions;
+
+    g_queue_init(&m->questions);
+    for (Question *q = g_queue_pop_head(&open); q; q = g_queue_pop_head(&open))
+        question_answer(q, NULL);
+}
+
+static void
+lose(Monitor *m, const char *why)
+{
+    g_autofree char *text = g_strdup_printf("the connection to QEMU's monitor ended: %s", why);
+
+    g_clear_handle_id(&m->in_watch, g_source_remove);
+    g_clear_handle_id(&m->out_watch, g_source_remove);
+    fd_clear(&m->fd);
+    m->ready = FALSE;
+    m->unready_ms = clock_now_ms();
+    g_byte_array_set_size(m->unsent, 0);
+    m->hooks->note(text, m->data);
+    fail_questions(m);
+}
+
+/* qmp_capabilities goes @first: what was asked before QEMU greeted waits behind it. */
+static void
+ask(Monitor *m, const char *command, json_t *arguments, const Question *what, gboolean first)
+{
+    Question *q = g_new0(Question, 1);
+    gsize len;
+
+    *q = *what;
+    q->id = ++m->last_id;
+    q->asked_ms = clock_now_ms();
+    json_auto json_t *message = qmp_command(command, arguments, json_integer(q->id));
+    g_autofree char *line = qmp_line(message, &len);
+    if (first) {
+        g_byte_array_prepend(m->unsent, (const guint8 *) line, (guint) len);
+        g_queue_push_head(&m->questions, q);
+    } else {
+        g_byte_array_append(m->unsent, (const guint8 *) line, (guint) len);
+        g_queue_push_tail(&m->questions, q);
+    }
+    send_unsent(m);
+}
+
+gboolean
+monitor_send(Monitor *m, const char *command, json_t *arguments, MonitorReply reply, gpointer data)
+{
+    if (m->unsent->len > UNSENT_MAX) {
+        json_decref(arguments);
+        return FALSE;
+    }
+    ask(m, command, arguments, &(Question){ .reply = reply, .data = data }, FALSE);
+    return TRUE;
+}
+
+/* The answer to qmp_capabilities. */
+static void
+on_capabilities(const json_t *reply, gpointer data)
+{
+    Monitor *m = data;
+
+    if (reply)
+        m->hooks->ready(m->data);
+}
+
+static void
+greet(Monitor *m, const json_t *message)
+{
+    json_decref(m->greeting);
+    m->greeting = json_deep_copy(message);
+    m->ready = TRUE;
+    ask(m, "qmp_capabilities", NULL, &(Question){ .reply = on_capabilities, .data = m }, TRUE);
+}
+
+/* An answer belongs to the question with its id; QEMU may leave the id out only where it could not parse,
+ * which is then the oldest one's fault. */
+static void
+answer(Monitor *m, const json_t *message)
+{
+    gint64 id = json_int_or(message, "id", -1);
+
+    for (GList *l = m->questions.head; l; l = l->next) {
+        Question *q = l->data;
+        if (id != -1 && q->id != id)
+            continue;
+        g_queue_delete_link(&m->questions, l);
+        question_answer(q, message);
+        return;
+    }
+}
+
+static void
+take(Monitor *m, const json_t *message)
+{
+    if (json_object_get(message, "QMP"))
+        greet(m, message);
+    else if (json_object_get(message, "event"))
+        m->hooks->event(message, m->data);
+    else if (json_object_get(message, "return") || json_object_get(message, "error"))
+        answer(m, message);
+}
+
+static gboolean
+on_readable(gint fd, GIOCondition condition, gpointer data)
+{
+    Monitor *m = data;
+    g_autoptr(GError) why = NULL;
+    char chunk[65536];
+    gssize n = pipe_read_some(fd, chunk, sizeof chunk);
+
+    if (n < 0 && errno == EAGAIN)
+        return G_SOURCE_CONTINUE;
+    if (n > 0)
+        qmp_decoder_feed(m->decoder, chunk, (gsize) n);
+    while (n > 0 && m->fd >= 0) {
+        json_auto json_t *message = NULL;
+        if (!qmp_decoder_next(m->decoder, &message, &why))
+            break;
+        if (!message)
+            return G_SOURCE_CONTINUE;
+        take(m, message);
+    }
+    m->in_watch = 0;
+    if (m->fd >= 0)
+        lose(m, why ? why->message : n < 0 ? g_strerror(errno) : "QEMU closed it");
+    return G_SOURCE_REMOVE;
+}
+
+static void
+connect_monitor(Monitor *m)
+{
+    g_autoptr(GError) why = NULL;
+
+    m->fd = sock_connect(m->folder, VM_FILE_MONITOR, deadline_in(0), &why);
+    if (m->fd >= 0 && !pipe_set_nonblock(m->fd, TRUE, VM_FILE_MONITOR, &why))
+        fd_clear(&m->fd);
+    if (m->fd < 0) {
+        if (!m->complained)
+            m->hooks->note(why->message, m->data);
+        m->complained = TRUE;
+        return;
+    }
+    m->complained = FALSE;
+    g_clear_pointer(&m->decoder, qmp_decoder_free);
+    m->decoder = qmp_decoder_new(QMP_MAX_BYTES);
+    m->in_watch = g_unix_fd_add(m->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_readable, m);
+}
+
+/* Asks something small whenever nothing else is asked, so that silence is noticed; and connects again. */
+static gboolean
+on_heartbeat(gpointer data)
+{
+    Monitor *m = data;
+
+    if (m->fd < 0)
+        connect_monitor(m);
+    else if (m->ready && g_queue_is_empty(&m->questions))
+        monitor_send(m, "query-status", NULL, NULL, NULL);
+    return G_SOURCE_CONTINUE;
+}
+
+Monitor *
+monitor_new(int folder, const MonitorHooks *hooks, gpointer data)
+{
+    Monitor *m = g_new0(Monitor, 1);
+
+    *m = (Monitor){ .folder = folder,
+                    .fd = -1,
+                    .hooks = hooks,
+                    .data = data,
+                    .unsent = g_byte_array_new(),
+                    .unready_ms = clock_now_ms() };
+    g_queue_init(&m->questions);
+    m->heartbeat = g_timeout_add(HEARTBEAT_MS, on_heartbeat, m);
+    connect_monitor(m);
+    return m;
+}
+
+void
+monitor_free(Monitor *m)
+{
+    if (!m)
+        return;
+    g_clear_handle_id(&m->in_watch, g_source_remove);
+    g_clear_handle_id(&m->out_watch, g_source_remove);
+    g_clear_handle_id(&m->heartbeat, g_source_remove);
+    fd_clear(&m->fd);
+    fail_questions(m);
+    g_clear_pointer(&m->decoder, qmp_decoder_free);
+    json_decref(m->greeting);
+    g_byte_array_unref(m->unsent);
+    g_free(m);
+}
+
+guint64
+monitor_unanswered_ms(const Monitor *m)
+{
+    const Question *oldest = g_queue_peek_head((GQueue *) &m->questions);
+    gint64 since_ms = oldest ? oldest->asked_ms : G_MAXINT64;
+    gint64 now_ms = clock_now_ms();
+
+    if (!m->ready)
+        since_ms = MIN(since_ms, m->unready_ms);
+    return since_ms < now_ms - SILENCE_MS ? (guint64) (now_ms - since_ms) : 0;
+}
+
+const json_t *
+monitor_greeting(const Monitor *m)
+{
+    return m->greeting;
+}
