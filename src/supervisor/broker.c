@@ -369,14 +369,18 @@ on_readable(gint fd, GIOCondition condition, gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* QEMU's own greeting; before it has greeted, one without a version. */
+/* QEMU's own greeting (without out-of-band commands, which are not passed on); before it has greeted, one
+ * without a version. */
 static json_t *
 greeting(const Broker *b)
 {
     const json_t *of_qemu = b->s->monitor ? monitor_greeting(b->s->monitor) : NULL;
 
-    if (of_qemu)
-        return json_deep_copy(of_qemu);
+    if (of_qemu) {
+        json_t *copy = json_deep_copy(of_qemu);
+        json_object_set_new(json_object_get(copy, "QMP"), "capabilities", json_array());
+        return copy;
+    }
     return json_pack("{s:{s:{s:{s:i,s:i,s:i},s:s},s:[]}}", "QMP", "version", "qemu", "major", 0, "minor", 0,
                      "micro", 0, "package", "", "capabilities");
 }
