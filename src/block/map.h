@@ -84,6 +84,9 @@ typedef struct {
     guint64 corruptions;  /* contradictions that may cost data */
     guint64 leaks;        /* clusters with a reference too many: space only */
     guint64 check_errors; /* what could not be looked at */
+    /* Of the corruptions: COPIED flags missing where the refcount is one. The crash rules pass through such
+     * states; they cost a copy, never data. */
+    guint64 copied_missing;
     guint64 corruptions_fixed, leaks_fixed;
     guint64 total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
     guint64 image_end_offset_bytes;

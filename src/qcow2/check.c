@@ -150,10 +150,12 @@ compare_copied(Counts *counts, guint64 entry, guint64 off, const char *what, gui
 
     if (!count_on_disk(counts, off / counts->check->geo.cluster_bytes, &count))
         return FALSE;
-    if ((count == 1) != copied)
-        corrupt(counts->check,
-                "%s at byte " U64 " (index " U64 ") has refcount " U64 " and is %smarked COPIED", what, off,
-                where, count, copied ? "" : "not ");
+    if ((count == 1) == copied)
+        return TRUE;
+    corrupt(counts->check, "%s at byte " U64 " (index " U64 ") has refcount " U64 " and is %smarked COPIED",
+            what, off, where, count, copied ? "" : "not ");
+    if (!copied)
+        counts->check->result->copied_missing++;
     return TRUE;
 }
 

@@ -139,7 +139,9 @@ first_tables(Qcow2Image *image)
     image->no_header = TRUE;
 }
 
-/* Everything but the header is written and durable, then the header. Rule: TABLE_BEFORE_POINTER. */
+/* Everything but the header's first sector is written and durable, then that sector: it makes the file an
+ * image, and a crash cannot tear it, as it could a cluster with a long backing file's name. Rule:
+ * TABLE_BEFORE_POINTER. */
 static gboolean
 write_all(Qcow2Image *image, guint64 guest_bytes, GError **error)
 {
@@ -147,8 +149,10 @@ write_all(Qcow2Image *image, guint64 guest_bytes, GError **error)
 
     if ((guest_bytes > 0 && !qcow2_grow_locked(image, guest_bytes, error))
         || !qcow2_flush_locked(image, FALSE, error) || !qcow2_write_refcounts_locked(image, error)
+        || !blk_pwrite(file, QCOW2_SECTOR_BYTES, image->head + QCOW2_SECTOR_BYTES,
+                       image->geo.cluster_bytes - QCOW2_SECTOR_BYTES, error)
         || !qcow2_barrier(image, QCOW2_RULE_TABLE_BEFORE_POINTER, error)
-        || !blk_pwrite(file, 0, image->head, image->geo.cluster_bytes, error))
+        || !blk_pwrite(file, 0, image->head, QCOW2_SECTOR_BYTES, error))
         return FALSE;
     return (image->base.flags & FORMAT_UNPUBLISHED) || blk_flush(file, error);
 }

@@ -143,6 +143,15 @@ apply_lowers(Qcow2Image *image, GError **error)
     return TRUE;
 }
 
+static gboolean
+barrier_before_references(Qcow2Image *image, GError **error)
+{
+    guint rules = QCOW2_RULE_DATA_BEFORE_L2 | image->references_serve;
+
+    image->references_serve = 0;
+    return qcow2_barrier(image, rules, error);
+}
+
 /* Phases 1 to 4. With lazy refcounts the blocks stay in memory, and a mark in the header stands for them. */
 static gboolean
 run_phases(Qcow2Image *image, gboolean lazy, GError **error)
@@ -158,8 +167,7 @@ run_phases(Qcow2Image *image, gboolean lazy, GError **error)
         return FALSE;
     if (!write_class(image, FRESH_L2, error))
         return FALSE;
-    if (references
-        && (!qcow2_barrier(image, QCOW2_RULE_DATA_BEFORE_L2, error) || !write_references(image, error)))
+    if (references && (!barrier_before_references(image, error) || !write_references(image, error)))
         return FALSE;
     if (qcow2_mutated(QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE) && !lazy
         && !qcow2_write_refcounts_locked(image, error))

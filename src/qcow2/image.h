@@ -40,16 +40,17 @@ typedef struct {
     Qcow2Cache cache;
     guint64 file_bytes; /* at least; asked again when a place lies past it */
 
-    GArray *lowers;     /* of Qcow2Lower, waiting for the barrier after phase 3 */
-    GQueue places;      /* of Place *: prepared, not yet committed or abandoned */
-    guint64 free_hint;  /* no cluster below this index is free */
-    Qcow2Guard guard;   /* which clusters hold metadata; built by the first write */
-    gboolean writing;   /* qcow2_begin_write_locked has passed */
-    char *refusal;      /* why nothing may be changed any more, or NULL */
-    gboolean deferred;  /* this process set the dirty mark and holds refcounts back */
-    gboolean broken;    /* a barrier failed: nothing more may be written at all */
-    gboolean no_header; /* create: the header is written last */
-    gboolean borrowed;  /* a snapshot's view: the file belongs to the image it was made from */
+    GArray *lowers;         /* of Qcow2Lower, waiting for the barrier after phase 3 */
+    GQueue places;          /* of Place *: prepared, not yet committed or abandoned */
+    guint64 free_hint;      /* no cluster below this index is free */
+    Qcow2Guard guard;       /* which clusters hold metadata; built by the first write */
+    guint references_serve; /* rules that the next barrier before references keeps beside its own */
+    gboolean writing;       /* qcow2_begin_write_locked has passed */
+    char *refusal;          /* why nothing may be changed any more, or NULL */
+    gboolean deferred;      /* this process set the dirty mark and holds refcounts back */
+    gboolean broken;        /* a barrier failed: nothing more may be written at all */
+    gboolean no_header;     /* create: the header is written last */
+    gboolean borrowed;      /* a snapshot's view: the file belongs to the image it was made from */
 
     Qcow2Inflated inflated[QCOW2_INFLATED];
     guint64 tick;

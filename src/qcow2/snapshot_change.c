@@ -215,13 +215,17 @@ new_snapshot(Qcow2Image *image, GPtrArray *snapshots, const char *name, gint64 d
     return s;
 }
 
-/* Counts have fallen, in memory: they are durable before COPIED is set. Rule: ONE_BEFORE_COPIED. */
+/* Counts have fallen, in memory: they are durable before COPIED is set, by the barrier that the flush makes
+ * before it writes entries. Rule: ONE_BEFORE_COPIED. */
 static gboolean
 restore_copied(Qcow2Image *image, GError **error)
 {
-    return qcow2_flush_locked(image, FALSE, error) && qcow2_write_refcounts_locked(image, error)
-           && qcow2_barrier(image, QCOW2_RULE_ONE_BEFORE_COPIED, error)
-           && qcow2_copied_restore_locked(image, error) && qcow2_flush_locked(image, TRUE, error);
+    if (!qcow2_flush_locked(image, FALSE, error) || !qcow2_write_refcounts_locked(image, error))
+        return FALSE;
+    image->references_serve = QCOW2_RULE_ONE_BEFORE_COPIED;
+    gboolean done = qcow2_copied_restore_locked(image, error) && qcow2_flush_locked(image, TRUE, error);
+    image->references_serve = 0;
+    return done;
 }
 
 /* Rules, in this order: COPIED_BEFORE_RAISE, SNAPSHOT_BEFORE_ENTRY (with TABLE_BEFORE_POINTER),

@@ -1,0 +1,80 @@
+/* Does the sweep notice? Each rule of the crash order is broken once, in a build of the engine that can
+ * (KHO_MUTANTS), and the sweeps that the tests of the verbs run must find a violation; with no rule broken
+ * they must find none. */
+#include "crash/sweeps.h"
+#include "qcow2/rules.h"
+
+static const struct {
+    const char *name;
+    Qcow2Rule rule;
+} mutants[] = {
+    { "data-before-L2", QCOW2_RULE_DATA_BEFORE_L2 },
+    { "refcount-before-reference", QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE },
+    { "L2-before-lower", QCOW2_RULE_L2_BEFORE_LOWER },
+    { "snapshot-before-entry", QCOW2_RULE_SNAPSHOT_BEFORE_ENTRY },
+    { "table-before-pointer", QCOW2_RULE_TABLE_BEFORE_POINTER },
+    { "dirty-before-deferred", QCOW2_RULE_DIRTY_BEFORE_DEFERRED },
+    { "COPIED-before-raise", QCOW2_RULE_COPIED_BEFORE_RAISE },
+    { "one-before-COPIED", QCOW2_RULE_ONE_BEFORE_COPIED },
+};
+
+G_STATIC_ASSERT(G_N_ELEMENTS(mutants) == QCOW2_RULES);
+
+typedef void (*Sweep)(const CrashOptions *options, CrashReport *report);
+
+static const struct {
+    const char *name;
+    Sweep run;
+} sweeps[] = { { "write", sweep_write }, { "resize", sweep_resize }, { "create", sweep_create } };
+
+/* Runs the sweeps until one finds something; its name, or NULL. */
+static const char *
+who_notices(guint rules, CrashReport *report)
+{
+    CrashOptions options = { .random_states = 8, .stop_at_first = TRUE };
+
+    qcow2_mutant = rules;
+    for (gsize i = 0; i < G_N_ELEMENTS(sweeps); i++) {
+        sweeps[i].run(&options, report);
+        if (report->violations > 0)
+            return sweeps[i].name;
+    }
+    return NULL;
+}
+
+static void
+test_mutant(gconstpointer data)
+{
+    gsize i = GPOINTER_TO_SIZE(data);
+    g_auto(CrashReport) report;
+
+    crash_report_init(&report);
+    const char *who = who_notices(mutants[i].rule, &report);
+    g_test_message("%s: noticed by %s after %" G_GUINT64_FORMAT " states: %s", mutants[i].name,
+                   who ? who : "nobody", report.states, report.first ? report.first : "");
+    g_assert_nonnull(who);
+}
+
+static void
+test_control(void)
+{
+    g_auto(CrashReport) report;
+
+    crash_report_init(&report);
+    const char *who = who_notices(QCOW2_RULE_NONE, &report);
+    g_test_message("%" G_GUINT64_FORMAT " states: %s", report.states,
+                   report.first ? report.first : "all sound");
+    g_assert_null(who);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/mutants/control", test_control);
+    for (gsize i = 0; i < G_N_ELEMENTS(mutants); i++) {
+        g_autofree char *name = g_strdup_printf("/mutants/%s", mutants[i].name);
+        g_test_add_data_func(name, GSIZE_TO_POINTER(i), test_mutant);
+    }
+    return g_test_run();
+}

@@ -1,0 +1,19 @@
+/* The sweeps: for each verb, disks of many shapes, random operations on them, recorded and replayed. The
+ * tests of the verbs and the mutants run the same ones. */
+#ifndef KHO_TESTS_SWEEPS_H
+#define KHO_TESTS_SWEEPS_H
+
+#include "crash/replay.h"
+#include "crash/scenario.h"
+
+void sweep_create(const CrashOptions *options, CrashReport *report);
+void sweep_write(const CrashOptions *options, CrashReport *report);
+void sweep_resize(const CrashOptions *options, CrashReport *report);
+
+/* KHO_SOAK=1 asks for this many times the states. */
+guint sweep_factor(void);
+
+/* Asserts no violation and at least @least distinct states; prints the figures under @verb's name. */
+void sweep_assert(const char *verb, const CrashReport *report, guint least);
+
+#endif
