@@ -77,9 +77,10 @@ def test_full_disk(full, words, undo, most):
     """At each of 20 levels: done, or refused with one line, the old state intact and no temporary file."""
     words = [word.format(tmp=full.tmp) for word in words]
     statuses = []
+    resized = full.fs.path / "p" / "v.qcow2" if "v.qcow2" in words and words[0] == "vol-resize" else None
+    before = contents(full, resized)
     for level in range(LEVELS):
         full.fs.fill(most * level // (LEVELS - 1))
-        before = contents(full)
         ran = full(*words, status=None)
         assert temporaries(full.fs.path) == []
         statuses.append(ran.status)
@@ -88,9 +89,10 @@ def test_full_disk(full, words, undo, most):
             if undo is None:
                 break
             take_back(full, undo)
+            before = contents(full, resized)
         else:
             assert ran.status == NO_SPACE and len(ran.err.splitlines()) == 1, str(ran)
-            assert contents(full) == before, f"level {level} changed something: {ran}"
+            assert contents(full, resized) == before, f"level {level} changed something: {ran}"
     assert statuses[-1] == OK
     if most > 1 * MIB:
         assert NO_SPACE in statuses
@@ -98,16 +100,15 @@ def test_full_disk(full, words, undo, most):
     harness.run(["qemu-io", "-f", "qcow2", "-c", "read -P 9 0 1M", full.fs.path / "p" / "v.qcow2"])
 
 
-def contents(kho):
-    """What a person sees: the tree, and each volume's size and guest bytes; where they lie in the file may change."""
+def contents(kho, resized):
+    """What a person sees: the tree, and each volume's bytes; of the qcow2 volume that is being @resized those that the guest
+    sees, since its tables may have moved."""
     seen = snapshot(kho.root)
     for path in sorted((kho.fs.path / "p").iterdir()):
-        if path.name.endswith(".qcow2"):
-            guest = kho.tmp / "guest"
-            harness.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, guest])
-            seen[str(path)] = (guest.stat().st_size, hashlib.sha256(guest.read_bytes()).hexdigest())
-        else:
-            seen[str(path)] = (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        if path == resized:
+            path = kho.tmp / "guest"
+            harness.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", resized, path])
+        seen[path.name] = (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
     seen["idle"] = (kho.fs.path / "idle").exists()
     return seen
 
@@ -218,6 +219,17 @@ def test_delete_against_overlays(kho, soak):
                 kho("vol-delete", "--pool", "p", name)
 
 
+def open_files(pid):
+    """What a process has open, as paths; a file without a name as FOLDER/#INODE (deleted)."""
+    paths = []
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            paths.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+        except FileNotFoundError:
+            pass
+    return paths
+
+
 def test_interrupted_wait(kho):
     """Ctrl-C ends the wait for a pool that another process changes, with nothing changed."""
     kho("pool-define-as", "p", "dir", "--target", kho.base / "p", "--uuid", "7c1de0b2-4c9f-4b7e-9a55-0d6c7b9a1f00")
@@ -226,8 +238,7 @@ def test_interrupted_wait(kho):
     try:
         harness.fcntl.fcntl(fd, 37, harness.struct.pack("hhqqi4x", harness.fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))  # F_OFD_SETLK
         child = kho.spawn("pool-undefine", "p")
-        harness.wait_for("the wait to begin", lambda: any(
-            os.readlink(f"/proc/{child.pid}/fd/{number}") == str(lock) for number in os.listdir(f"/proc/{child.pid}/fd")))
+        harness.wait_for("the wait to begin", lambda: str(lock) in open_files(child.pid))
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=harness.HANG_GUARD_S)
         assert child.returncode == 130 and b"pool p" in err and len(err.splitlines()) == 1
@@ -235,3 +246,19 @@ def test_interrupted_wait(kho):
     finally:
         os.close(fd)
     kho("pool-undefine", "p")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_cancelled_clone(kho, number):
+    """Ctrl-C ends a copy at once, and nothing of it stays."""
+    folder = kho.base / "p"
+    kho("pool-define-as", "p", "dir", "--target", folder)
+    kho("pool-start", "--build", "p")
+    kho("vol-create-as", "p", "source", "1G", "--allocation", "0")
+    harness.run(["qemu-io", "-f", "raw", "-c", "write -P 9 0 256M", folder / "source"])
+    child = kho.spawn("vol-clone", "--pool", "p", "source", "copy")
+    harness.wait_for("the copy to be written", lambda: any(str(folder / "#") in path for path in open_files(child.pid)))
+    child.send_signal(number)
+    _, err = child.communicate(timeout=harness.HANG_GUARD_S)
+    assert child.returncode == 130 and len(err.splitlines()) == 1, err
+    assert [entry.name for entry in folder.iterdir()] == ["source"]
