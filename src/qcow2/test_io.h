@@ -3,10 +3,9 @@
 #ifndef KHO_QCOW2_TEST_IO_H
 #define KHO_QCOW2_TEST_IO_H
 
-#include "base/error.h"
 #include "qcow2/check.h"
 #include "qcow2/entry.h"
-#include "qcow2/qcow2.h"
+#include "qcow2/test_window.h"
 
 #include <string.h>
 
@@ -21,79 +20,7 @@ test_create(const Qcow2CreateOptions *options)
     return store;
 }
 
-/* A store that stays when the image over it is closed. */
-typedef struct {
-    BlkStore base;
-    BlkStore *under;     /* not owned */
-    guint flushes;       /* so far */
-    gboolean fail_flush; /* the next ones fail */
-} TestWindow;
-
-static inline gboolean
-test_window_pread(BlkStore *store, guint64 off, void *buf, gsize len, GError **error)
-{
-    return blk_pread(((TestWindow *) store)->under, off, buf, len, error);
-}
-
-static inline gboolean
-test_window_pwrite(BlkStore *store, guint64 off, const void *buf, gsize len, GError **error)
-{
-    return blk_pwrite(((TestWindow *) store)->under, off, buf, len, error);
-}
-
-static inline gboolean
-test_window_truncate(BlkStore *store, guint64 bytes, GError **error)
-{
-    return blk_truncate(((TestWindow *) store)->under, bytes, error);
-}
-
-static inline gboolean
-test_window_flush(BlkStore *store, GError **error)
-{
-    TestWindow *window = (TestWindow *) store;
-
-    window->flushes++;
-    if (window->fail_flush)
-        return fail(error, KHO_ERROR_IO, "cannot flush %s: made to fail", store->label);
-    return blk_flush(window->under, error);
-}
-
-static inline gboolean
-test_window_size(BlkStore *store, guint64 *bytes, GError **error)
-{
-    return blk_size(((TestWindow *) store)->under, bytes, error);
-}
-
-static inline void
-test_window_free(BlkStore *store)
-{
-    g_free(store);
-}
-
-/* Opens over @store without taking it over. */
-static inline FormatImage *
-test_open_flags(BlkStore *store, FormatFlags flags)
-{
-    static const BlkOps ops = {
-        .name = "window",
-        .pread = test_window_pread,
-        .pwrite = test_window_pwrite,
-        .truncate = test_window_truncate,
-        .flush = test_window_flush,
-        .size = test_window_size,
-        .free = test_window_free,
-    };
-    g_autoptr(GError) error = NULL;
-    TestWindow *window = g_new0(TestWindow, 1);
-
-    window->base = (BlkStore){ .ops = &ops, .label = g_strdup(store->label), .writable = TRUE };
-    window->under = store;
-    FormatImage *image = qcow2_format.open(&window->base, flags, &error);
-
-    g_assert_no_error(error);
-    return image;
-}
-
+/* Opens for writing over @store without taking it over. */
 static inline FormatImage *
 test_open(BlkStore *store)
 {
