@@ -268,9 +268,16 @@ on_error(void *data, xmlErrorPtr e)
         stop(p, e->line, e->int2, e->message ? e->message : "malformed XML");
 }
 
+/* Faults of text encodings bypass the parser's own channel, and would be printed. */
+static void
+on_stray_error(void *data, xmlErrorPtr e)
+{
+}
+
 static gboolean
 run_parser(Parse *p, const char *text, gsize len, GError **error)
 {
+    xmlSetStructuredErrorFunc(NULL, on_stray_error);
     p->ctxt = xmlCreateMemoryParserCtxt(text, (int) len);
     if (!p->ctxt)
         return fail(error, KHO_ERROR_INVALID, "line 1, column 1: the document cannot be read as XML");
