@@ -472,8 +472,9 @@ complete_cpu(ModelDomain *d, GError **error)
     }
     if (product != d->vcpus)
         return fail(error, KHO_ERROR_INVALID,
-                    "<topology> has %" G_GINT64_FORMAT " processors but <vcpu> is %d: make them equal",
-                    product, d->vcpus);
+                    "line %u: <topology> has %" G_GINT64_FORMAT
+                    " processors, but <vcpu> is %d: make them equal",
+                    d->topology_line, product, d->vcpus);
     return TRUE;
 }
 
@@ -488,9 +489,10 @@ complete_machine(ModelDomain *d, const ModelDefaults *defaults, GError **error)
         d->vcpus = 1;
     fill(&d->vcpu_placement, "static");
     if (d->current_vcpus != MODEL_UNSET && d->current_vcpus > d->vcpus)
-        return fail(error, KHO_ERROR_INVALID,
-                    "attribute 'current' of <vcpu> is %d: at most %d, the number of vcpus", d->current_vcpus,
-                    d->vcpus);
+        return fail(
+            error, KHO_ERROR_INVALID,
+            "line %u: attribute 'current' of <vcpu> is '%d': it must be at most %d, the number of vcpus",
+            d->vcpu_line, d->current_vcpus, d->vcpus);
     if (d->current_vcpus == d->vcpus)
         d->current_vcpus = MODEL_UNSET;
     fill(&d->arch, defaults->arch);

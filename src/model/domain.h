@@ -81,7 +81,8 @@ typedef struct {
     char *uuid; /* canonical lower-case text; NULL until model_domain_complete when the text has none */
     char *title, *description;
     guint64 memory_kib, current_memory_kib;
-    gint vcpus, current_vcpus; /* current: MODEL_UNSET when all are */
+    guint vcpu_line, topology_line; /* in the text, for messages; 0 when not given there */
+    gint vcpus, current_vcpus;      /* current: MODEL_UNSET when all are */
     char *vcpu_placement, *cpuset;
 
     char *os_firmware, *os_type, *arch, *machine;

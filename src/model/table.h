@@ -41,6 +41,7 @@ typedef struct {
     guint8 kind;  /* ModelKind */
     guint8 flags; /* ModelRowFlags */
     guint16 member;
+    guint16 line_member; /* a guint that gets the line of the element, or 0: for checks that span elements */
     const char *const
         *words; /* WORD: [0] is "", NULL-terminated. STRING: NULL, or the allowed words in the same form */
     gint min, max;
@@ -64,6 +65,11 @@ typedef struct {
 #define ROW_NUMBER(p, T, m, lo, hi)                                                                          \
     {                                                                                                        \
         .path = (p), .kind = MODEL_NUMBER, .member = G_STRUCT_OFFSET(T, m), .min = (lo), .max = (hi)         \
+    }
+#define ROW_NUMBER_AT(p, T, m, lo, hi, l)                                                                    \
+    {                                                                                                        \
+        .path = (p), .kind = MODEL_NUMBER, .member = G_STRUCT_OFFSET(T, m), .min = (lo), .max = (hi),        \
+        .line_member = G_STRUCT_OFFSET(T, l)                                                                 \
     }
 #define ROW_LIST(p, T, m, t)                                                                                 \
     {                                                                                                        \

@@ -160,6 +160,8 @@ parse_value(const ModelRow *r, Place at, const char *raw, ModelNode *to, GError 
     g_autofree char *value = g_strstrip(g_strdup(raw));
     gint word;
 
+    if (r->line_member)
+        G_STRUCT_MEMBER(guint, to, r->line_member) = at.node->line;
     switch ((ModelKind) r->kind) {
     case MODEL_STRING:
         if (r->words && word_index(r->words, value) == 0)
@@ -273,15 +275,16 @@ typedef struct {
     gint last; /* the row of the last one that is known; -1 for none */
 } Seen;
 
-static void
-keep_child(Fill *f, const XmlNode *c, gint lo, gint off, gint after, guint nth, gboolean silent)
+/* Remembers a child @c of (@lo, @off), which stood after the @nth child of row @after. */
+static ModelKept *
+keep_child(Fill *f, const XmlNode *c, gint lo, gint off, gint after, guint nth)
 {
     ModelKept *k = keep(f, lo, off, c->line);
 
     k->node = c;
     k->after = after;
     k->nth = nth;
-    k->silent = silent;
+    return k;
 }
 
 /* A child whose first row is @at; the element around it is (@lo, @off). */
@@ -300,7 +303,7 @@ parse_child(Fill *f, const XmlNode *c, gint lo, gint at, gint end, gint off, GEr
     if (row->hook->parse(c, &MODEL_MEMBER(f->to, row, char), &refused))
         return TRUE;
     if (!refused) {
-        keep_child(f, c, lo, off, at, 1, TRUE);
+        keep_child(f, c, lo, off, at, 1)->silent = TRUE;
         return TRUE;
     }
     g_propagate_error(error, refused);
@@ -323,7 +326,7 @@ parse_children(Fill *f, const XmlNode *node, gint lo, gint hi, gint off, GError 
             continue;
         gint at = find_child(f, c, lo, hi, off);
         if (at < 0) {
-            keep_child(f, c, lo, off, seen.last, seen.last < 0 ? 0 : seen.count[seen.last], FALSE);
+            keep_child(f, c, lo, off, seen.last, seen.last < 0 ? 0 : seen.count[seen.last]);
             continue;
         }
         const ModelRow *row = &f->table->rows[at];
@@ -332,7 +335,7 @@ parse_children(Fill *f, const XmlNode *node, gint lo, gint hi, gint off, GError 
                         c->line, c->name, node->name);
         seen.last = at;
         if (row->kind == MODEL_KEEP)
-            keep_child(f, c, lo, off, at, seen.count[at], TRUE);
+            keep_child(f, c, lo, off, at, seen.count[at])->silent = TRUE;
         else if (!parse_child(f, c, lo, at, model_table_child_end(f->table, at, hi, off), off, error))
             return FALSE;
     }

@@ -54,17 +54,6 @@ argv_refuse(GError **error, KhoErrorCode code, const ModelNode *node, const char
 }
 
 static gboolean
-has_pci_bus(const Argv *a, gint bus)
-{
-    for (guint i = 0; i < a->d->controllers->len; i++) {
-        const ModelController *c = g_ptr_array_index(a->d->controllers, i);
-        if (strcmp(c->type, "pci") == 0 && c->index == bus)
-            return TRUE;
-    }
-    return bus == 0;
-}
-
-static gboolean
 place_on_pci(Argv *a, json_t *device, const ModelAddress *at, const ModelNode *node, GError **error)
 {
     g_autofree char *bus =
@@ -73,7 +62,7 @@ place_on_pci(Argv *a, json_t *device, const ModelAddress *at, const ModelNode *n
                                 ? g_strdup_printf("0x%x.0x%x", (guint) at->slot, (guint) at->function)
                                 : g_strdup_printf("0x%x", (guint) at->slot);
 
-    if (at->domain != 0 || !has_pci_bus(a, at->bus))
+    if (at->domain != 0 || (at->bus != 0 && !argv_controller(a->d, "pci", at->bus)))
         return argv_refuse(
             error, KHO_ERROR_INVALID, node,
             "has an <address> on PCI bus %d, but there is no <controller type='pci' index='%d'/>", at->bus,
@@ -137,21 +126,24 @@ argv_boot_index(const ModelDomain *d, gint own_order, ModelBootDev kind, gboolea
 gboolean
 argv_check_unknown(const ModelDomain *d, GError **error)
 {
-    static const char *const matters[] = {
-        "/os",        "/cpu",   "/features",       "/clock",    "/devices", "/pm",
-        "/maxMemory", "/vcpus", "/launchSecurity", "/sysinfo",  "/genid",   "/qemu:commandline",
-        "/memory",    "/vcpu",  "/memoryBacking",  "/iothreads"
-    };
+    static const char *const matters[] = { "/os",        "/cpu",           "/features",
+                                           "/clock",     "/devices",       "/pm",
+                                           "/maxMemory", "/vcpus",         "/launchSecurity",
+                                           "/sysinfo",   "/genid",         "/memory",
+                                           "/vcpu",      "/memoryBacking", "/iothreads" };
+    static const char qemu_space[] = "http://libvirt.org/schemas/domain/qemu/1.0"; /* raw arguments */
     g_autoptr(GPtrArray) unknown = model_table_unknown(&d->node);
 
     for (guint i = 0; i < unknown->len; i++) {
         const ModelUnknown *u = g_ptr_array_index(unknown, i);
         if (strcmp(u->path, "/devices/audio") == 0 && g_strcmp0(xml_attr(u->node, "type"), "none") == 0)
             continue; /* no sound at all: so it is */
-        for (gsize m = 0; m < G_N_ELEMENTS(matters); m++) {
+        gboolean left_out = u->node && g_strcmp0(u->node->uri, qemu_space) == 0;
+        for (gsize m = 0; m < G_N_ELEMENTS(matters) && !left_out; m++) {
             gsize len = strlen(matters[m]);
-            if (strncmp(u->path, matters[m], len) != 0 || !strchr("/@", u->path[len]))
-                continue;
+            left_out = strncmp(u->path, matters[m], len) == 0 && strchr("/@", u->path[len]); /* or its end */
+        }
+        if (left_out) {
             g_autofree char *what = model_unknown_text(u, "domain");
             return fail(error, KHO_ERROR_UNSUPPORTED,
                         "%s is not something that kho can give to QEMU: remove it to start", what);

@@ -28,6 +28,17 @@ static const struct {
     { "pci", "pci-bridge", "pci-bridge" },
 };
 
+const ModelController *
+argv_controller(const ModelDomain *d, const char *type, gint index)
+{
+    for (guint i = 0; i < d->controllers->len; i++) {
+        const ModelController *c = g_ptr_array_index(d->controllers, i);
+        if (strcmp(c->type, type) == 0 && c->index == index)
+            return c;
+    }
+    return NULL;
+}
+
 static const char *
 default_model(const ModelController *c)
 {

@@ -4,6 +4,19 @@
 
 #include <string.h>
 
+/* The device hangs on the first controller of that kind. */
+static gboolean
+set_bus(const Argv *a, json_t *device, const char *type, const ModelNode *node, GError **error)
+{
+    const ModelController *c = argv_controller(a->d, type, 0);
+
+    if (!c || g_strcmp0(c->model, "none") == 0)
+        return argv_refuse(error, KHO_ERROR_INVALID, node, "needs a <controller type='%s' index='0'/>", type);
+    g_autofree char *bus = g_strdup_printf("%s.0", c->alias);
+    json_object_set_new(device, "bus", json_string(bus));
+    return TRUE;
+}
+
 /* ---- interfaces ---- */
 
 static const struct {
@@ -104,9 +117,9 @@ add_console(Argv *a, guint index, GError **error)
     if (!add_chardev(a, c, error))
         return FALSE;
     g_autofree char *chardev = g_strdup_printf("char%s", c->alias);
-    return argv_add_device(
-        a, json_pack("{s:s,s:s,s:s}", "driver", "virtconsole", "bus", "virtio-serial0.0", "chardev", chardev),
-        c->alias, NULL, &c->node, error);
+    json_auto json_t *device = json_pack("{s:s,s:s}", "driver", "virtconsole", "chardev", chardev);
+    return set_bus(a, device, "virtio-serial", &c->node, error)
+           && argv_add_device(a, json_steal(&device), c->alias, NULL, &c->node, error);
 }
 
 static gboolean
@@ -151,14 +164,15 @@ add_input(Argv *a, const ModelInput *in, GError **error)
         if (!inputs[i].device)
             return TRUE; /* every PC has them */
         gboolean usb = strcmp(in->bus, "usb") == 0;
-        json_t *device = json_pack("{s:s}", "driver", inputs[i].device);
-        if (usb)
-            json_object_set_new(device, "bus", json_string("usb.0"));
+        json_auto json_t *device = json_pack("{s:s}", "driver", inputs[i].device);
+        if (usb && !set_bus(a, device, "usb", &in->node, error))
+            return FALSE;
         if (usb && in->address.type == MODEL_ADDRESS_USB && in->address.port > 0) {
             g_autofree char *port = g_strdup_printf("%d", in->address.port);
             json_object_set_new(device, "port", json_string(port));
         }
-        return argv_add_device(a, device, in->alias, usb ? NULL : &in->address, &in->node, error);
+        return argv_add_device(a, json_steal(&device), in->alias, usb ? NULL : &in->address, &in->node,
+                               error);
     }
     return argv_refuse(error, KHO_ERROR_UNSUPPORTED, &in->node,
                        "'%s' on bus '%s' is not something that kho can give to QEMU", in->type, in->bus);

@@ -112,22 +112,11 @@ add_layer(Argv *a, gsize index, gsize layer_index)
 
 /* ---- drives ---- */
 
-static const ModelController *
-find_controller(const ModelDomain *d, const char *type, gint index)
-{
-    for (guint i = 0; i < d->controllers->len; i++) {
-        const ModelController *c = g_ptr_array_index(d->controllers, i);
-        if (strcmp(c->type, type) == 0 && c->index == index)
-            return c;
-    }
-    return NULL;
-}
-
 static gboolean
 place_scsi(Argv *a, const ModelDisk *disk, json_t *device, GError **error)
 {
     ModelPlace at = model_disk_place(disk);
-    const ModelController *c = find_controller(a->d, "scsi", at.controller);
+    const ModelController *c = argv_controller(a->d, "scsi", at.controller);
 
     if (!c)
         return argv_refuse(error, KHO_ERROR_INVALID, &disk->node,
@@ -175,7 +164,7 @@ place_ata(Argv *a, const ModelDisk *disk, json_t *device, GError **error)
     } else if (a->q35 && at.controller == 0) {
         bus = g_strdup_printf("ide.%d", at.unit);
     } else {
-        const ModelController *c = find_controller(a->d, "sata", at.controller);
+        const ModelController *c = argv_controller(a->d, "sata", at.controller);
         if (!c)
             return argv_refuse(error, KHO_ERROR_INVALID, &disk->node,
                                "'%s' needs a <controller type='sata' index='%d'/>", disk->target,
@@ -189,7 +178,7 @@ place_ata(Argv *a, const ModelDisk *disk, json_t *device, GError **error)
 static gboolean
 place_usb(Argv *a, const ModelDisk *disk, json_t *device, GError **error)
 {
-    const ModelController *c = find_controller(a->d, "usb", model_disk_place(disk).bus);
+    const ModelController *c = argv_controller(a->d, "usb", model_disk_place(disk).bus);
 
     if (!c || g_strcmp0(c->model, "none") == 0)
         return argv_refuse(error, KHO_ERROR_INVALID, &disk->node, "'%s' needs a <controller type='usb'/>",

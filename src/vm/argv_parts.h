@@ -38,6 +38,9 @@ gboolean argv_add_device(Argv *a, json_t *device, const char *alias, const Model
 gboolean argv_refuse(GError **error, KhoErrorCode code, const ModelNode *node, const char *format, ...)
     G_GNUC_PRINTF(4, 5);
 
+/* The controller of a kind by its index, or NULL. */
+const ModelController *argv_controller(const ModelDomain *d, const char *type, gint index);
+
 /* A word that may stand in QEMU's key=value lists: letters, digits and "._-+:". */
 gboolean argv_is_word(const char *text);
 
