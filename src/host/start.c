@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/num.h"
 #include "base/port.h"
 #include "host/running.h"
 #include "store/ids.h"
@@ -114,6 +115,8 @@ make_plan(const KhoDomain *domain, gboolean paused, GError **error)
     plan->on_poweroff = plan_action(model->on_poweroff, VM_ACTION_DESTROY);
     plan->on_reboot = plan_action(model->on_reboot, VM_ACTION_RESTART);
     plan->on_crash = plan_action(model->on_crash, VM_ACTION_DESTROY);
+    if (model->current_memory_kib < model->memory_kib)
+        plan->balloon_bytes = model->current_memory_kib * KIB;
     plan->paused = paused;
     plan->live_xml = model_domain_format(model, MODEL_FORMAT_LIVE);
     return g_steal_pointer(&plan);

@@ -93,10 +93,22 @@ may_run(const Hello *h)
     return is_start(h) && !h->s->plan->paused;
 }
 
+static gboolean
+wants_balloon(const Hello *h)
+{
+    return is_start(h) && h->s->plan->balloon_bytes > 0;
+}
+
+static json_t *
+balloon(const Hello *h)
+{
+    return json_pack("{s:I}", "value", (json_int_t) h->s->plan->balloon_bytes);
+}
+
 static const Step steps[] = {
-    { "set-action", is_start, actions, must_work }, { "query-chardev", is_start, NULL, take_chardevs },
-    { "query-vnc", is_start, NULL, take_vnc },      { "query-status", is_adoption, NULL, take_state },
-    { "cont", may_run, NULL, must_work },
+    { "set-action", is_start, actions, must_work },   { "query-chardev", is_start, NULL, take_chardevs },
+    { "query-vnc", is_start, NULL, take_vnc },        { "query-status", is_adoption, NULL, take_state },
+    { "balloon", wants_balloon, balloon, must_work }, { "cont", may_run, NULL, must_work },
 };
 
 /* The machine has started: it is published, and only then the starter is told. */

@@ -206,6 +206,10 @@ add_rng(Argv *a, const ModelRng *rng, GError **error)
 static gboolean
 add_balloon(Argv *a, const ModelBalloon *b, GError **error)
 {
+    if (strcmp(b->model, "none") == 0 && a->d->current_memory_kib < a->d->memory_kib)
+        return argv_refuse(
+            error, KHO_ERROR_INVALID, &b->node,
+            "has the model 'none', but <currentMemory> is less than <memory>: only a balloon makes it so");
     if (strcmp(b->model, "none") == 0)
         return TRUE;
     if (strcmp(b->model, "virtio") != 0)

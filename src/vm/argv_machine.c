@@ -292,7 +292,7 @@ argv_add_machine(Argv *a, GError **error)
     add_machine_options(a);
     if (!add_cpu(a, error))
         return FALSE;
-    /* Whole MiB, as the firmware counts; the balloon makes currentMemory of it. */
+    /* Whole MiB, as the firmware counts; kho-vm makes currentMemory of it with the balloon. */
     argv_add(a, "-m", g_strdup_printf("size=%" G_GUINT64_FORMAT "k", num_align_up(a->d->memory_kib, 1024)));
     argv_add(a, "-overcommit", g_strdup("mem-lock=off"));
     if (!add_smp(a, error) || !add_clock(a, error) || !add_boot(a, error))

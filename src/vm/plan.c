@@ -96,6 +96,7 @@ vm_plan_to_json(const VmPlan *plan)
     json_set_string(json, "on-poweroff", vm_action_word(plan->on_poweroff));
     json_set_string(json, "on-reboot", vm_action_word(plan->on_reboot));
     json_set_string(json, "on-crash", vm_action_word(plan->on_crash));
+    json_object_set_new(json, "balloon-bytes", json_integer((json_int_t) plan->balloon_bytes));
     json_object_set_new(json, "paused", json_boolean(plan->paused));
     json_set_string(json, "live-xml", plan->live_xml);
     json_object_set_new(json, "start-timeout-ms", json_integer(plan->start_timeout_ms));
@@ -175,6 +176,7 @@ get_members(const json_t *json, VmPlan *plan, GError **error)
 {
     const char *label = "the plan";
     gint timeout_ms = 0;
+    gint64 balloon_bytes = 0;
 
     if (!json_get_string(json, "name", label, &plan->name, error)
         || !json_get_string(json, "uuid", label, &plan->uuid, error)
@@ -182,6 +184,7 @@ get_members(const json_t *json, VmPlan *plan, GError **error)
         || !json_get_string(json, "run-path", label, &plan->run_path, error)
         || !json_get_string(json, "log-path", label, &plan->log_path, error)
         || !json_opt_string(json, "live-xml", label, &plan->live_xml, error)
+        || !json_opt_int(json, "balloon-bytes", label, &balloon_bytes, error)
         || !json_get_bool(json, "paused", label, &plan->paused, error)
         || !get_number(json, "monitor-fd", 3, 4095, &plan->monitor_fd, error)
         || !get_number(json, "start-timeout-ms", 0, 3600 * 1000, &timeout_ms, error)
@@ -190,6 +193,9 @@ get_members(const json_t *json, VmPlan *plan, GError **error)
         || !get_action(json, "on-crash", &plan->on_crash, error))
         return FALSE;
     plan->start_timeout_ms = (guint) timeout_ms;
+    if (balloon_bytes < 0)
+        return fail(error, KHO_ERROR_INVALID, "the plan: 'balloon-bytes' is negative");
+    plan->balloon_bytes = (guint64) balloon_bytes;
     if (!g_path_is_absolute(plan->run_path) || !g_path_is_absolute(plan->log_path))
         return fail(error, KHO_ERROR_INVALID, "the plan: run-path and log-path must be absolute");
     return get_argv(json, plan, error) && get_files(json, plan, error);
