@@ -144,7 +144,7 @@ on_reset(Supervisor *s, const json_t *data)
         monitor_send(s->monitor, "cont", NULL, NULL, NULL);
         return;
     }
-    if (!json_is_true(json_object_get(data, "guest")))
+    if (!json_is_true(json_object_get(data, "guest")) || s->phase == PHASE_ENDING)
         return;
     vm_log(s->log, "the guest was reset (%s)", json_string_or(data, "reason", "unknown"));
     s->guest.reboot_wanted = FALSE;
