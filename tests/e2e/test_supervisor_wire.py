@@ -167,8 +167,7 @@ def test_a_client_that_asks_without_end_is_held_back(fake, tmp):
     machine = fake("slow", fifo)
     with machine.client() as greedy, machine.client(negotiate=False) as good:
         greedy.send({"execute": "wait", "id": "wait"})
-        for i in range(200):
-            greedy.send({"execute": "echo", "id": i})
+        greedy.sock.sendall(b"".join(b'{"execute":"echo","id":%d}' % i for i in range(200)))
         assert good.ask("kho-status")["state"] == "running"
         fifo.write_text("")
         assert greedy.reply()["id"] == "wait"
