@@ -19,17 +19,34 @@ open_pidfd(pid_t pid)
     return (int) syscall(SYS_pidfd_open, pid, 0);
 }
 
-/* The state letter and the start of /proc/PID/stat; the command in its second field may hold anything. */
-static gboolean
-parse_stat(const char *text, char *state, guint64 *start_ticks)
-{
-    const char *rest = strrchr(text, ')');
-    g_auto(GStrv) fields = rest ? g_strsplit(rest + 1, " ", 22) : NULL;
+/* Fields of /proc/PID/stat, as proc(5) numbers them. */
+#define STAT_STATE   3
+#define STAT_FLAGS   9
+#define STAT_START   22
+#define STAT_SIGNALS 31
+/* In the flags: the process is on its way out. */
+#define FLAG_EXITING 0x4
 
-    if (!fields || g_strv_length(fields) < 21)
+typedef struct {
+    char state;
+    guint64 flags, start_ticks, signals; /* signals: pending, bit 0 is signal 1 */
+} ProcStat;
+
+static gboolean
+read_stat(pid_t pid, ProcStat *stat)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid);
+    g_autofree char *text = fd_read_file(path, 64 << 10, NULL, NULL);
+    /* The command in the second field may hold anything; what follows it is field 3 on, after a space. */
+    const char *rest = text ? strrchr(text, ')') : NULL;
+    g_auto(GStrv) fields = rest ? g_strsplit(rest, " ", STAT_SIGNALS) : NULL;
+
+    if (!fields || g_strv_length(fields) < STAT_SIGNALS - 1)
         return FALSE;
-    *state = fields[1][0];
-    return g_ascii_string_to_unsigned(fields[20], 10, 0, G_MAXUINT64, start_ticks, NULL);
+    stat->state = fields[STAT_STATE - 2][0];
+    return g_ascii_string_to_unsigned(fields[STAT_FLAGS - 2], 10, 0, G_MAXUINT64, &stat->flags, NULL)
+           && g_ascii_string_to_unsigned(fields[STAT_START - 2], 10, 0, G_MAXUINT64, &stat->start_ticks, NULL)
+           && g_ascii_string_to_unsigned(fields[STAT_SIGNALS - 2], 10, 0, G_MAXUINT64, &stat->signals, NULL);
 }
 
 pid_t
@@ -41,24 +58,29 @@ proc_own_pid(void)
 gboolean
 proc_is_stopped(pid_t pid)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid);
-    g_autofree char *stat = fd_read_file(path, 64 << 10, NULL, NULL);
-    guint64 start_ticks;
-    char state;
+    ProcStat stat;
 
-    return stat && parse_stat(stat, &state, &start_ticks) && (state == 'T' || state == 't');
+    return read_stat(pid, &stat) && (stat.state == 'T' || stat.state == 't');
+}
+
+gboolean
+proc_is_ending(pid_t pid)
+{
+    ProcStat stat;
+
+    return !read_stat(pid, &stat) || stat.state == 'Z' || stat.state == 'X' || (stat.flags & FLAG_EXITING)
+           || (stat.signals & G_GUINT64_CONSTANT(1) << (SIGKILL - 1));
 }
 
 gboolean
 proc_identify(pid_t pid, ProcId *id, GError **error)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid);
-    g_autofree char *stat = fd_read_file(path, 64 << 10, NULL, NULL);
     ProcId found = { .pid = pid };
-    char state;
+    ProcStat stat;
 
-    if (!stat || !parse_stat(stat, &state, &found.start_ticks) || state == 'Z' || state == 'X')
+    if (!read_stat(pid, &stat) || stat.state == 'Z' || stat.state == 'X')
         return fail(error, KHO_ERROR_NOT_FOUND, "there is no process %d", (int) pid);
+    found.start_ticks = stat.start_ticks;
     g_autofree char *boot = fd_read_file("/proc/sys/kernel/random/boot_id", 1 << 10, NULL, error);
     if (!boot)
         return FALSE;

@@ -5,6 +5,8 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "base/pipe.h"
+#include "base/proc.h"
 #include "host/machine.h"
 #include "store/list.h"
 #include "vm/runtime.h"
@@ -16,8 +18,9 @@
 #define STATUS_TIMEOUT_MS 150
 /* A new kho-vm has to be started for this. */
 #define ADOPT_TIMEOUT_MS 2000
-/* A machine may end, or its kho-vm be killed, between two looks; each look finds it one step further. */
-#define MAX_LOOKS 4
+/* A machine may end, or its kho-vm be killed, between two looks: how long to look again, and how often. */
+#define SETTLE_MS     500
+#define LOOK_AGAIN_MS 10
 
 void
 kho_domain_status_clear(KhoDomainStatus *status)
@@ -111,6 +114,9 @@ ask_supervisor(const char *run_path, KhoDomainStatus *status, GError **error)
     g_autoptr(VmClient) client = vm_client_open(run_path, STATUS_TIMEOUT_MS, &why);
     g_autoptr(VmStatus) answer = client ? vm_client_status(client, STATUS_TIMEOUT_MS, &why) : NULL;
 
+    /* What was just killed runs no more, though kho-vm has not been told yet. */
+    if (answer && proc_is_ending((pid_t) answer->pid))
+        return LOOK_AGAIN;
     if (answer) {
         fill(answer, TRUE, status);
         return LOOK_DONE;
@@ -129,7 +135,7 @@ look(const StoreTree *tree, const char *name, const char *run_path, KhoDomainSta
 {
     VmPresence presence;
 
-    if (!vm_runtime_probe(run_path, &presence, error))
+    if (!vm_runtime_probe_settled(run_path, deadline_in(STATUS_TIMEOUT_MS), &presence, error))
         return LOOK_FAILED;
     switch (presence) {
     case VM_ABSENT:
@@ -150,10 +156,14 @@ running_status(KhoHost *host, const char *name, KhoDomainStatus *status, GError 
 {
     g_autofree char *run_path = store_path_domain_run(host->tree, name);
 
-    for (guint i = 0; i < MAX_LOOKS; i++) {
+    gint64 deadline_ms = deadline_in(SETTLE_MS);
+    for (;;) {
         Look seen = look(host->tree, name, run_path, status, error);
         if (seen != LOOK_AGAIN)
             return seen == LOOK_DONE;
+        if (deadline_left(deadline_ms) == 0)
+            break;
+        clock_pause(LOOK_AGAIN_MS);
     }
     if (!fill_from_file(run_path, status, NULL)) /* a kho-vm that has not come so far as to write it */
         *status =

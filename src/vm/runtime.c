@@ -46,9 +46,8 @@ vm_runtime_probe(const char *run_path, VmPresence *presence, GError **error)
     return TRUE;
 }
 
-/* Waits while a kho-vm starts or clears up, which takes it milliseconds. */
-static gboolean
-probe_settled(const char *run_path, gint64 deadline_ms, VmPresence *presence, GError **error)
+gboolean
+vm_runtime_probe_settled(const char *run_path, gint64 deadline_ms, VmPresence *presence, GError **error)
 {
     for (;;) {
         if (!vm_runtime_probe(run_path, presence, error))
@@ -213,7 +212,7 @@ vm_runtime_clear(const char *run_path, GError **error)
 {
     VmPresence presence;
 
-    if (!probe_settled(run_path, deadline_in(PASSING_MS), &presence, error))
+    if (!vm_runtime_probe_settled(run_path, deadline_in(PASSING_MS), &presence, error))
         return FALSE;
     if (presence == VM_ABSENT)
         return TRUE;
@@ -225,7 +224,7 @@ vm_runtime_clear(const char *run_path, GError **error)
         return vm_folder_remove(folder, run_path, error);
     }
     /* Somebody else was faster: to clear up (then nothing is left), or to start. */
-    if (!probe_settled(run_path, deadline_in(PASSING_MS), &presence, error))
+    if (!vm_runtime_probe_settled(run_path, deadline_in(PASSING_MS), &presence, error))
         return FALSE;
     return presence == VM_ABSENT || busy(run_path, error);
 }

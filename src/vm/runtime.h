@@ -25,6 +25,10 @@ typedef enum {
 
 /* Looks without taking a lock; about 10 us. */
 gboolean vm_runtime_probe(const char *run_path, VmPresence *presence, GError **error);
+/* The same, but waits while a kho-vm starts or clears up, which takes it milliseconds; VM_PASSING when it
+ * still does at @deadline_ms (monotonic). */
+gboolean
+vm_runtime_probe_settled(const char *run_path, gint64 deadline_ms, VmPresence *presence, GError **error);
 
 /**
  * vm_runtime_start:

@@ -1,0 +1,53 @@
+/* Rules held: a process that was killed counts as ending at once, before anyone could reap it; a stopped one
+ * is told from a running one; a pid without its start time names nobody. */
+#include "base/pipe.h"
+#include "base/proc.h"
+#include "base/spawn.h"
+
+#include <kho/error.h>
+#include <signal.h>
+
+static void
+test_ending(void)
+{
+    const char *argv[] = { "/bin/sleep", "1000", NULL };
+    g_autoptr(GError) error = NULL;
+    SpawnSpec spec = { .argv = argv };
+    SpawnChild child;
+    ProcId id;
+
+    g_assert_true(spawn_start(&spec, &child, &error));
+    g_assert_no_error(error);
+    g_assert_true(proc_identify(child.pid, &id, &error));
+    g_assert_false(proc_is_ending(child.pid));
+    g_assert_false(proc_is_stopped(child.pid));
+
+    g_assert_true(proc_signal(child.pidfd, SIGKILL, &error));
+    g_assert_true(proc_is_ending(child.pid));
+    g_assert_true(proc_wait_end(child.pidfd, deadline_in(10000), "sleep", &error));
+    g_assert_true(proc_is_ending(child.pid));
+    g_assert_false(proc_identify(child.pid, &id, NULL)); /* a zombie counts as none */
+    spawn_end(&child);
+    g_assert_true(proc_is_ending(child.pid));
+}
+
+static void
+test_same_pid_other_start(void)
+{
+    g_autoptr(GError) error = NULL;
+    ProcId id;
+
+    g_assert_true(proc_identify(proc_own_pid(), &id, &error));
+    id.start_ticks++;
+    g_assert_cmpint(proc_open(&id, &error), ==, -1);
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_NOT_FOUND);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/base/proc/ending", test_ending);
+    g_test_add_func("/base/proc/other-start", test_same_pid_other_start);
+    return g_test_run();
+}
