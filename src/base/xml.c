@@ -2,9 +2,54 @@
 
 #include "base/error.h"
 
+#include <dlfcn.h>
 #include <libxml/parser.h>
 #include <libxml/parserInternals.h>
 #include <string.h>
+
+/* libxml2 is loaded by the first parse: with the libraries that it brings (ICU, C++) it would be more than
+ * half of the time that kho takes to start, and most commands read no XML. */
+#define LIBXML_NAME "libxml2.so.2"
+#define LIBXML_CALLS(CALL)                                                                                   \
+    CALL(xmlCreateMemoryParserCtxt)                                                                          \
+    CALL(xmlCtxtUseOptions)                                                                                  \
+    CALL(xmlDictFree)                                                                                        \
+    CALL(xmlDictReference)                                                                                   \
+    CALL(xmlFreeDoc)                                                                                         \
+    CALL(xmlFreeParserCtxt)                                                                                  \
+    CALL(xmlParseDocument)                                                                                   \
+    CALL(xmlSetStructuredErrorFunc)                                                                          \
+    CALL(xmlStopParser)
+
+#define CALL(name) __typeof__(name) *name;
+static struct {
+    LIBXML_CALLS(CALL)
+} libxml;
+#undef CALL
+
+static gpointer
+load_libxml(gpointer data)
+{
+    void *library = dlopen(LIBXML_NAME, RTLD_NOW | RTLD_LOCAL);
+    gboolean whole = library != NULL;
+
+#define CALL(name)                                                                                           \
+    libxml.name = library ? (__typeof__(name) *) dlsym(library, #name) : NULL;                               \
+    whole = whole && libxml.name;
+    LIBXML_CALLS(CALL)
+#undef CALL
+    return GINT_TO_POINTER(whole);
+}
+
+static gboolean
+need_libxml(GError **error)
+{
+    static GOnce once = G_ONCE_INIT;
+
+    if (g_once(&once, load_libxml, NULL))
+        return TRUE;
+    return fail(error, KHO_ERROR_UNSUPPORTED, "%s cannot be loaded: install libxml2", LIBXML_NAME);
+}
 
 #define ARENA_CHUNK_BYTES 8176u
 
@@ -82,7 +127,7 @@ xml_doc_unref(XmlDoc *doc)
         g_free(c);
     }
     if (doc->dict)
-        xmlDictFree(doc->dict);
+        libxml.xmlDictFree(doc->dict);
     g_free(doc);
 }
 
@@ -99,7 +144,7 @@ stop(Parse *p, int line, int column, const char *message)
         g_autofree char *one = error_one_line(message);
         fail(&p->error, KHO_ERROR_INVALID, "line %d, column %d: %s", line, column, one);
     }
-    xmlStopParser(p->ctxt);
+    libxml.xmlStopParser(p->ctxt);
 }
 
 static void
@@ -277,8 +322,8 @@ on_stray_error(void *data, xmlErrorPtr e)
 static gboolean
 run_parser(Parse *p, const char *text, gsize len, GError **error)
 {
-    xmlSetStructuredErrorFunc(NULL, on_stray_error);
-    p->ctxt = xmlCreateMemoryParserCtxt(text, (int) len);
+    libxml.xmlSetStructuredErrorFunc(NULL, on_stray_error);
+    p->ctxt = libxml.xmlCreateMemoryParserCtxt(text, (int) len);
     if (!p->ctxt)
         return fail(error, KHO_ERROR_INVALID, "line 1, column 1: the document cannot be read as XML");
     *p->ctxt->sax = (xmlSAXHandler){ .initialized = XML_SAX2_MAGIC,
@@ -293,15 +338,15 @@ run_parser(Parse *p, const char *text, gsize len, GError **error)
     p->ctxt->linenumbers = 1;
     /* Without NOENT, "&amp;" in an attribute arrives as "&#38;". There are no entities of other kinds: no
      * DTD. */
-    xmlCtxtUseOptions(p->ctxt, XML_PARSE_NONET | XML_PARSE_NOENT);
+    libxml.xmlCtxtUseOptions(p->ctxt, XML_PARSE_NONET | XML_PARSE_NOENT);
     p->doc->dict = p->ctxt->dict;
-    xmlDictReference(p->doc->dict);
+    libxml.xmlDictReference(p->doc->dict);
 
-    xmlParseDocument(p->ctxt);
+    libxml.xmlParseDocument(p->ctxt);
     if (!p->error && (!p->ctxt->wellFormed || !p->doc->root || p->at))
         stop_here(p, "the document ends too early");
-    xmlFreeDoc(p->ctxt->myDoc);
-    xmlFreeParserCtxt(p->ctxt);
+    libxml.xmlFreeDoc(p->ctxt->myDoc);
+    libxml.xmlFreeParserCtxt(p->ctxt);
     if (p->error) {
         g_propagate_error(error, p->error);
         return FALSE;
@@ -326,7 +371,7 @@ xml_parse(const char *text, gsize len, GError **error)
              XML_TEXT_MAX);
         return NULL;
     }
-    if (!run_parser(&p, text, len, error))
+    if (!need_libxml(error) || !run_parser(&p, text, len, error))
         return NULL;
     return g_steal_pointer(&doc);
 }

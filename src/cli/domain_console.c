@@ -15,8 +15,9 @@
 #include <termios.h>
 #include <unistd.h>
 
-/* How long the console must have been quiet after the end of piped input before the copy ends. */
-#define QUIET_MS 500
+/* How long the console must have been quiet after the end of piped input before the copy ends: longer than an
+ * emulated guest takes for its next word. */
+#define QUIET_MS 2000
 
 typedef struct {
     int fd;
@@ -117,6 +118,7 @@ copy_to_console(Copy *copy, GError **error)
 
     if (n <= 0) {
         copy->input_ended = n == 0 || errno != EAGAIN;
+        copy->done = copy->typed && copy->input_ended; /* the terminal went away */
         copy->last_ms = clock_now_ms();
         return TRUE;
     }

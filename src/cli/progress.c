@@ -22,8 +22,6 @@ show_progress(guint64 done_bytes, guint64 total_bytes, gpointer data)
     char bar[BAR + 1];
     gint64 now_us = g_get_monotonic_time();
 
-    if (started_us == 0 || done_bytes == 0)
-        started_us = now_us;
     double seconds = (double) (now_us - started_us) / G_USEC_PER_SEC;
     if (seconds < 1.0 || total_bytes == 0)
         return;
@@ -67,6 +65,7 @@ progress_start(gboolean show)
             sigaction(ending[i], &action, NULL);
     }
     sigaction(SIGPIPE, &ignore, NULL);
+    started_us = g_get_monotonic_time();
     job.cancelled = &cancelled;
     job.progress = show && isatty(STDERR_FILENO) ? show_progress : NULL;
     return &job;

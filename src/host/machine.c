@@ -82,7 +82,7 @@ machine_name_of_uuid(const StoreTree *tree, const char *uuid, const char *but)
     for (guint i = 0; names && i < names->len; i++) {
         const char *name = names->pdata[i];
         g_autofree char *text = machine_definition_text(tree, name, NULL, NULL);
-        if (g_strcmp0(name, but) == 0 || !text || !strstr(text, uuid))
+        if (g_strcmp0(name, but) == 0 || !text || !strcasestr(text, uuid))
             continue;
         g_autoptr(ModelDomain) domain = machine_definition(tree, name, NULL);
         if (domain && strcmp(domain->uuid, uuid) == 0)
@@ -107,7 +107,8 @@ domain_new(KhoHost *host, const char *name, const char *uuid)
     return domain;
 }
 
-/* A machine by its exact name: its definition, or what runs without one. */
+/* A machine by its exact name: its definition, or what runs without one (or with one that is damaged, which
+ * must not keep anybody from ending it). */
 static KhoDomain *
 lookup_name(KhoHost *host, const char *name, GError **error)
 {

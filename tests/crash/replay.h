@@ -21,7 +21,6 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CrashReport, crash_report_clear)
 typedef struct {
     guint random_states;    /* for each stretch between flushes that has too many subsets for all of them */
     gboolean stop_at_first; /* one violation is enough (mutants) */
-    gboolean only_last;     /* what follows the last flush of the log (fault sweeps: after the fault) */
     gboolean
         may_be_nothing; /* until the first durable operation it need not be a qcow2 image at all (create) */
 } CrashOptions;
