@@ -133,8 +133,10 @@ typedef struct {
     /* Everything committed before is durable and consistent when it returns TRUE. */
     gboolean (*flush)(FormatImage *image, GError **error);
 
-    /* Grows (or, where @may_shrink, shrinks) the virtual disk. What is added reads as zeros (a backing file
-     * that is longer than the old size must not show through: the caller zeroes the new part). */
+    /* Grows (or, where @may_shrink, shrinks) the virtual disk. What is added reads as zeros from the moment
+     * that the new size is on disk: also where a backing file is longer than the disk was, whole clusters of
+     * which the format hides as far as backing_bytes says. Where it cannot (qcow2 version 2), and in the
+     * cluster that the old end lies in, the caller writes zeros. */
     gboolean (*resize)(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
 
     gboolean (*check)(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);
@@ -148,6 +150,8 @@ struct FormatImage {
     const FormatOps *ops;
     BlkStore *file; /* owned; where RUN_DATA's host offsets point */
     guint64 guest_bytes;
+    guint64
+        backing_bytes; /* the backing file's length, set by image/ once it is open: what growing must hide */
     FormatFlags flags;
 };
 

@@ -174,6 +174,7 @@ open_next(KhoImage *chain, KhoImage *above, KhoImageFlags flags, const KhoImageG
         return FALSE;
     }
     above->backing->depth = above->depth + 1;
+    above->format->backing_bytes = above->backing->format->guest_bytes;
     return TRUE;
 }
 

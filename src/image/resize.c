@@ -12,7 +12,22 @@ check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, GError **
     return fd < 0 || entry_check_space(fd, prealloc_space_bytes(prealloc, more_bytes), image->path, error);
 }
 
-/* What is new must read as zeros, also where the backing file is longer than the image was. */
+/* The cluster that the old end lies in becomes the image's own, zeros past the end, before the disk grows:
+ * else the backing file would show through its rest. Writing what is there already does it. */
+static gboolean
+own_last_cluster(KhoImage *image, GError **error)
+{
+    guint64 from = kho_image_size_bytes(image);
+    guint64 inside = from % image->cluster_bytes;
+
+    if (!image->backing || inside == 0 || kho_image_size_bytes(image->backing) <= from)
+        return TRUE;
+    g_autofree guint8 *last = g_malloc(inside);
+    return kho_image_read(image, from - inside, last, inside, error)
+           && kho_image_write(image, from - inside, last, inside, error);
+}
+
+/* What the format could not hide of a backing file that is longer than the image was. */
 static gboolean
 hide_backing(KhoImage *image, guint64 from, guint64 to, GError **error)
 {
@@ -28,7 +43,8 @@ grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GErro
     guint64 from = kho_image_size_bytes(image);
     g_autoptr(GError) undone = NULL;
 
-    if (!check_space(image, to - from, prealloc, error) || !format_resize(image->format, to, FALSE, error))
+    if (!check_space(image, to - from, prealloc, error) || !own_last_cluster(image, error)
+        || !format_resize(image->format, to, FALSE, error))
         return FALSE;
     if (hide_backing(image, from, to, error) && prealloc_range(image, from, to, prealloc, job, error)
         && kho_image_flush(image, error))

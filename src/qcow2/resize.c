@@ -134,10 +134,62 @@ clean_last_cluster(Qcow2Image *image, GError **error)
     return blk_pwrite(image->base.file, c.host_bytes + inside, bytes + inside, rest, error);
 }
 
+/* Up to where a backing file that is longer than the disk was would show through the new part. Version 2
+ * cannot say zero: there the caller writes zeros afterwards. */
+static guint64
+hidden_end(const Qcow2Image *image, guint64 guest_bytes)
+{
+    return image->header.version >= 3 ? MIN(guest_bytes, image->base.backing_bytes) : 0;
+}
+
+/* The holes past the disk's end, as far as the L1 table in use maps them, read as zeros. */
+static gboolean
+flag_zeros(Qcow2Image *image, guint64 hidden_to, GError **error)
+{
+    guint64 at = num_align_up(image->base.guest_bytes, image->geo.cluster_bytes);
+
+    while (at < hidden_to) {
+        Qcow2Index index = qcow2_index(&image->geo, at);
+        Qcow2Table *table;
+        if (index.l1_index >= image->l1.n)
+            return TRUE;
+        if (!qcow2_l2_writable_locked(image, index.l1_index, &table, error))
+            return FALSE;
+        for (; index.l2_index < image->geo.l2_entries && at < hidden_to; index.l2_index++) {
+            qcow2_l2_set(image, table, index.l2_index, QCOW2_ENTRY_ZERO); /* empty: unmapped before */
+            at += image->geo.cluster_bytes;
+        }
+        if (!qcow2_settle_locked(image, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* The same for a longer L1 table that the header does not name yet: L2 tables of its own. */
+static gboolean
+add_zero_tables(Qcow2Image *image, Qcow2Words *longer, guint64 hidden_to, GError **error)
+{
+    for (guint64 i = image->l1.n; i < longer->n && i * image->geo.l2_span_bytes < hidden_to; i++) {
+        guint64 cluster, got;
+        if (!qcow2_alloc(image, 1, TRUE, &cluster, &got, error))
+            return FALSE;
+        Qcow2Table *table =
+            qcow2_cache_add(&image->cache, QCOW2_TABLE_L2, cluster << image->geo.cluster_bits);
+        for (guint64 j = 0; j < image->geo.l2_entries; j++)
+            if (i * image->geo.l2_span_bytes + (j << image->geo.cluster_bits) < hidden_to)
+                qcow2_l2_set(image, table, j, QCOW2_ENTRY_ZERO);
+        qcow2_guard_mark(&image->guard, cluster, 1);
+        qcow2_words_set(longer, i, table->off | QCOW2_ENTRY_COPIED);
+        if (!qcow2_settle_locked(image, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 /* A longer L1 table, in a place of its own. Its clusters' counts and its contents are durable before the
  * header names it, in one write with the size; the old one is let go. Rule: TABLE_BEFORE_POINTER. */
 static gboolean
-move_l1(Qcow2Image *image, guint64 entries, Qcow2Header *to, GError **error)
+move_l1(Qcow2Image *image, guint64 entries, guint64 hidden_to, Qcow2Header *to, GError **error)
 {
     guint64 clusters = num_div_up(entries * 8, image->geo.cluster_bytes), first, got;
     Qcow2Words longer;
@@ -149,7 +201,9 @@ move_l1(Qcow2Image *image, guint64 entries, Qcow2Header *to, GError **error)
     if (!qcow2_alloc(image, clusters, TRUE, &first, &got, error))
         return FALSE;
     qcow2_words_init(&longer, first << image->geo.cluster_bits, entries, &image->l1);
-    if (!qcow2_write_refcounts_locked(image, error) || !qcow2_words_write(&longer, image->base.file, error)) {
+    if (!add_zero_tables(image, &longer, hidden_to, error) || !qcow2_flush_locked(image, FALSE, error)
+        || !qcow2_write_refcounts_locked(image, error)
+        || !qcow2_words_write(&longer, image->base.file, error)) {
         qcow2_words_clear(&longer);
         qcow2_refcount_lower(image, first, clusters, NULL);
         return FALSE;
@@ -172,6 +226,9 @@ publish(Qcow2Image *image, const Qcow2Header *to, GError **error)
 {
     if (!qcow2_barrier(image, QCOW2_RULE_TABLE_BEFORE_POINTER, error))
         return FALSE;
+    /* All tables are written; from here on a longer L1 table may name the new ones. */
+    for (GList *link = image->cache.ages.head; link; link = link->next)
+        ((Qcow2Table *) link->data)->fresh = FALSE;
     /* Growing the refcount table may have changed the header meanwhile. */
     image->header.guest_bytes = to->guest_bytes;
     image->header.l1_off = to->l1_off;
@@ -189,14 +246,17 @@ gboolean
 qcow2_grow_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
 {
     guint64 entries = qcow2_l1_entries_for(&image->geo, guest_bytes);
+    guint64 hidden_to = hidden_end(image, guest_bytes);
     Qcow2Header to = image->header;
 
     /* Left over past the end: VM state, or what a crash while shrinking left. */
     if (!qcow2_unmap_locked(image, image->base.guest_bytes, guest_bytes, error)
-        || !clean_last_cluster(image, error) || !qcow2_flush_locked(image, FALSE, error))
+        || !clean_last_cluster(image, error) || !flag_zeros(image, hidden_to, error)
+        || !qcow2_flush_locked(image, FALSE, error))
         return FALSE;
     to.guest_bytes = guest_bytes;
-    return (entries <= image->l1.n || move_l1(image, entries, &to, error)) && publish(image, &to, error);
+    return (entries <= image->l1.n || move_l1(image, entries, hidden_to, &to, error))
+           && publish(image, &to, error);
 }
 
 static gboolean

@@ -7,7 +7,8 @@
 /**
  * qcow2_resize: FormatOps.resize
  * Growing: a longer L1 table is written and durable, then the header takes table and size in one write. What
- * stood in the tables past the old end is unmapped before. Shrinking: what lies past the new end is unmapped
+ * stood in the tables past the old end is unmapped before, and what a longer backing file would show there is
+ * flagged as zeros. Shrinking: what lies past the new end is unmapped
  * and durable, then the header's size changes. Nobody else uses the image meanwhile. Durable when it returns
  * TRUE.
  *

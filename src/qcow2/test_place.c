@@ -162,6 +162,41 @@ test_zeros_over_backing(void)
     }
 }
 
+/* Growing over a longer backing file: the new part is zeros from the moment it is there, whatever tables it
+ * takes. */
+static void
+test_grow_over_backing(void)
+{
+    static const guint64 sizes[][3] = {
+        { 8 * KIB, 24 * KIB, 100 * KIB },   /* one table; the backing file longer than the new size */
+        { 30 * KIB, 500 * KIB, 200 * KIB }, /* more tables, a longer L1 table, the backing file in between */
+        { 8 * KIB, 30 * KIB, 4 * KIB },     /* the backing file shorter than the disk */
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        const Qcow2CreateOptions options = {
+            .guest_bytes = sizes[i][0], .cluster_bytes = 512, .backing_file = "b", .backing_format = "raw"
+        };
+        g_autoptr(BlkStore) store = test_create(&options);
+        FormatImage *image = test_open(store);
+        guint64 end = MAX(MIN(sizes[i][1], sizes[i][2]), sizes[i][0]);
+
+        test_fill(image, 0, 1000, 1);
+        image->backing_bytes = sizes[i][2];
+        g_assert_true(image->ops->resize(image, sizes[i][1], FALSE, NULL));
+        test_close(image);
+        test_clean(store, 0);
+        image = test_open(store);
+        for (guint64 at = sizes[i][0]; at < sizes[i][1];) {
+            Run run;
+            g_assert_true(image->ops->map(image, guest_off(at), sizes[i][1] - at, &run, NULL));
+            g_assert_cmpint(run.kind, ==, at < end ? RUN_ZERO : RUN_HOLE);
+            at += run.bytes;
+        }
+        test_close(image);
+    }
+}
+
 static TestWindow *
 window_of(FormatImage *image)
 {
@@ -288,6 +323,7 @@ main(int argc, char **argv)
     g_test_add_data_func("/qcow2/zero/version-2", GINT_TO_POINTER(2), test_zeros);
     g_test_add_data_func("/qcow2/zero/version-3", GINT_TO_POINTER(3), test_zeros);
     g_test_add_func("/qcow2/zero/backing", test_zeros_over_backing);
+    g_test_add_func("/qcow2/resize/backing", test_grow_over_backing);
     g_test_add_func("/qcow2/flush/barriers", test_barriers);
     g_test_add_func("/qcow2/flush/failed", test_failed_barrier);
     g_test_add_func("/qcow2/flush/lazy", test_lazy);
