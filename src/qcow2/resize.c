@@ -259,6 +259,27 @@ qcow2_grow_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
            && publish(image, &to, error);
 }
 
+/* The file ends after the last cluster in use: what follows has been let go, durably. Space only, so that a
+ * store that cannot be cut (a device) stays as it is. */
+static gboolean
+cut_file(Qcow2Image *image, GError **error)
+{
+    guint64 end, count = 0;
+
+    if (!blk_size(image->base.file, &image->file_bytes, error))
+        return FALSE;
+    for (end = num_div_up(image->file_bytes, image->geo.cluster_bytes); end > 1; end--) {
+        if (!qcow2_refcount_get(image, end - 1, &count, error))
+            return FALSE;
+        if (count > 0)
+            break;
+    }
+    guint64 bytes = end << image->geo.cluster_bits;
+    if (bytes < image->file_bytes && blk_truncate(image->base.file, bytes, NULL))
+        image->file_bytes = bytes;
+    return TRUE;
+}
+
 static gboolean
 shrink_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
 {
@@ -266,7 +287,7 @@ shrink_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
 
     to.guest_bytes = guest_bytes;
     return qcow2_unmap_locked(image, guest_bytes, image->base.guest_bytes, error)
-           && qcow2_flush_locked(image, TRUE, error) && publish(image, &to, error);
+           && qcow2_flush_locked(image, TRUE, error) && publish(image, &to, error) && cut_file(image, error);
 }
 
 gboolean

@@ -9,8 +9,8 @@
  * Growing: a longer L1 table is written and durable, then the header takes table and size in one write. What
  * stood in the tables past the old end is unmapped before, and what a longer backing file would show there is
  * flagged as zeros. Shrinking: what lies past the new end is unmapped
- * and durable, then the header's size changes. Nobody else uses the image meanwhile. Durable when it returns
- * TRUE.
+ * and durable, then the header's size changes, and the file is cut to its last cluster in use. Nobody else
+ * uses the image meanwhile. Durable when it returns TRUE.
  *
  * Returns: FALSE with KHO_ERROR_INVALID (smaller without @may_shrink), _UNSUPPORTED (version 2 with
  * snapshots, which do not record their size), _NO_SPACE (the L1 table would pass 32 MiB).

@@ -197,6 +197,29 @@ test_grow_over_backing(void)
     }
 }
 
+/* Shrinking gives the file's end back. */
+static void
+test_shrink_cuts(void)
+{
+    g_autoptr(BlkStore) store = make(3, FALSE);
+    FormatImage *image = test_open(store);
+    guint64 before, after;
+
+    test_fill(image, 0, 40 * MIB, 1);
+    g_assert_true(image->ops->flush(image, NULL));
+    g_assert_true(blk_size(store, &before, NULL));
+    g_assert_true(image->ops->resize(image, MIB, TRUE, NULL));
+    g_assert_true(blk_size(store, &after, NULL));
+    g_assert_cmpuint(after, <, before - 38 * MIB);
+    test_expect(image, 0, MIB, 1);
+    g_assert_true(image->ops->resize(image, 64 * MIB, FALSE, NULL));
+    test_expect(image, 0, MIB, 1);
+    test_expect(image, MIB, 10 * MIB, 0);
+    test_fill(image, 20 * MIB, MIB, 2);
+    test_close(image);
+    test_clean(store, 0);
+}
+
 static TestWindow *
 window_of(FormatImage *image)
 {
@@ -323,6 +346,7 @@ main(int argc, char **argv)
     g_test_add_data_func("/qcow2/zero/version-2", GINT_TO_POINTER(2), test_zeros);
     g_test_add_data_func("/qcow2/zero/version-3", GINT_TO_POINTER(3), test_zeros);
     g_test_add_func("/qcow2/zero/backing", test_zeros_over_backing);
+    g_test_add_func("/qcow2/resize/cuts", test_shrink_cuts);
     g_test_add_func("/qcow2/resize/backing", test_grow_over_backing);
     g_test_add_func("/qcow2/flush/barriers", test_barriers);
     g_test_add_func("/qcow2/flush/failed", test_failed_barrier);
