@@ -135,9 +135,9 @@ qcow2_refcount_release_later(Qcow2Image *image, const Qcow2Header *header, guint
 {
     Qcow2Cluster c;
 
-    /* What could not be read was refused before it came here. */
-    g_assert(qcow2_l2_decode(l2_entry, header, &c) == NULL);
-    if (c.host_bytes == 0)
+    /* A wrong entry was refused before it came here, unless the disk changed under us: what it names leaks.
+     */
+    if (qcow2_l2_decode(l2_entry, header, &c) || c.host_bytes == 0)
         return;
     for (guint i = 0; i < QCOW2_INFLATED; i++)
         if (image->inflated[i].host_bytes == c.host_bytes) {
