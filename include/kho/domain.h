@@ -97,8 +97,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(KhoDomainInfo, kho_domain_info_clear)
 KHO_PUBLIC char *kho_domain_xml(KhoDomain *domain, gboolean inactive, GError **error);
 
 typedef struct KhoDomainDefineOptions {
-    const char
-        *expect_uuid; /* of the machine being edited: KHO_ERROR_INVALID when the XML has another; NULL */
+    const char *expect_uuid; /* of the machine being edited; KHO_ERROR_INVALID when the XML has another */
+    const char *expect_xml;  /* what was edited; KHO_ERROR_BUSY when the definition is another by now */
     gboolean refuse_unknown; /* KHO_ERROR_UNSUPPORTED where the XML has what kho does not know */
 } KhoDomainDefineOptions;
 

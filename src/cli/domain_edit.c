@@ -93,7 +93,8 @@ static gboolean
 edit_until_good(const CliRun *cli, const CliDomain *opened, const EditFile *file, const char *before,
                 gboolean *changed, GError **error)
 {
-    const KhoDomainDefineOptions options = { .expect_uuid = kho_domain_uuid(opened->domain) };
+    const KhoDomainDefineOptions options = { .expect_uuid = kho_domain_uuid(opened->domain),
+                                             .expect_xml = before };
 
     for (;;) {
         g_autoptr(GError) why = NULL;

@@ -87,15 +87,28 @@ read_definition(const char *xml, gsize len, const KhoDomainDefineOptions *option
     return g_steal_pointer(&model);
 }
 
+/* Whether the definition is still what an editor was given; called under both locks. */
+static gboolean
+check_unchanged(KhoHost *host, const char *name, const char *expect_xml, GError **error)
+{
+    g_autofree char *now = expect_xml ? machine_definition_text(host->tree, name, NULL, NULL) : NULL;
+
+    if (g_strcmp0(now, expect_xml) != 0)
+        return fail(error, KHO_ERROR_BUSY, "the definition of machine '%s' was changed by another meanwhile",
+                    name);
+    return TRUE;
+}
+
 KhoDomain *
 kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefineOptions *options,
                   GPtrArray **unknown, GError **error)
 {
-    const KhoDomainDefineOptions none = { 0 };
-    g_autoptr(ModelDomain) model = read_definition(xml, len, options ? options : &none, error);
+    const KhoDomainDefineOptions none = { 0 }, *wanted = options ? options : &none;
+    g_autoptr(ModelDomain) model = read_definition(xml, len, wanted, error);
     g_auto(DefineLocks) locks = { NULL, NULL };
 
-    if (!model || !define_locks_take(host, model, &locks, error) || !check_claims(host, model, error))
+    if (!model || !define_locks_take(host, model, &locks, error) || !check_claims(host, model, error)
+        || !check_unchanged(host, model->name, wanted->expect_xml, error))
         return NULL;
     g_autofree char *path = store_path_domain(host->tree, model->name);
     g_autofree char *mark = store_path_domain_autostart(host->tree, model->name);

@@ -6,8 +6,6 @@ import re
 import subprocess
 import uuid
 
-import pytest
-
 import harness
 import machine
 
@@ -117,6 +115,17 @@ def test_edit_replaces_only_what_is_good(kho):
     assert "edited" in kho("edit", "web1", env={"VISUAL": "sed -i s/65536/32768/", "EDITOR": "false"}).out
 
 
+def test_edit_does_not_undo_what_another_changed_meanwhile(kho):
+    own = str(uuid.uuid4())
+    machine.define(kho, "web1", uuid=own)
+    (kho.tmp / "other.xml").write_text(machine.xml("web1", uuid=own, memory_mib=48))
+    script = kho.tmp / "editor"
+    script.write_text(f'#!/bin/sh\n{kho.program} -q define other.xml && sed -i s/32768/65536/ "$1"\n')
+    script.chmod(0o755)
+    kho.refuses("edit", "web1", env={"EDITOR": "./editor", "VISUAL": ""}, status=BUSY, says=["'web1'", "meanwhile"])
+    assert kho.json("dominfo", "web1")["max-memory-kib"] == 48 * 1024
+
+
 def test_a_damaged_definition_hides_no_other_machine(kho):
     machine.define(kho, "good")
     (kho.root / "etc/qemu/bad.xml").write_text("<domain")
@@ -130,13 +139,13 @@ def test_a_damaged_definition_hides_no_other_machine(kho):
 BAD_NAMES = ["", "a/b", ".", "..", "-a", ".a", "a\tb", "x" * 201]
 
 
-@pytest.mark.parametrize("name", BAD_NAMES, ids=[repr(name)[:12] for name in BAD_NAMES])
-def test_forbidden_names_are_refused(kho, name):
+def test_forbidden_names_are_refused(kho):
     machine.define(kho, "web1")
     before = machine.kept(kho)
-    kho.refuses("define", "-", input=machine.xml(name.replace("\t", "&#9;")), status=INVALID)
-    kho.refuses("dominfo", "--domain", name, status=NOT_FOUND)
-    assert machine.kept(kho) == before
+    for name in BAD_NAMES:
+        kho.refuses("define", "-", input=machine.xml(name.replace("\t", "&#9;")), status=INVALID)
+        kho.refuses("dominfo", "--domain", name, status=NOT_FOUND)
+        assert machine.kept(kho) == before, name
 
 
 BAD_XML = {
@@ -155,27 +164,26 @@ BAD_XML = {
 }
 
 
-@pytest.mark.parametrize("what", BAD_XML)
-def test_bad_xml_is_refused_with_its_place(kho, what):
-    text, status, says = BAD_XML[what]
+def test_bad_xml_is_refused_with_its_place(kho):
     machine.define(kho, "web1")
     before = machine.kept(kho)
-    kho.refuses("define", "-", input=text, status=status, says=says)
-    assert machine.kept(kho) == before
+    for what, (text, status, says) in BAD_XML.items():
+        kho.refuses("define", "-", input=text, status=status, says=says)
+        assert machine.kept(kho) == before, what
 
 
 VERBS_ON_ONE = ["undefine", "autostart", "dominfo", "domstate", "domid", "domuuid", "domname", "dumpxml", "domblklist",
                 "start", "console", "shutdown", "reboot", "reset", "suspend", "resume", "destroy", "edit"]
 
 
-@pytest.mark.parametrize("verb", VERBS_ON_ONE)
-def test_unknown_machine_and_wrong_arguments(kho, verb):
-    kho.refuses(verb, "nope", status=NOT_FOUND, says="'nope'")
-    kho.refuses(verb, status=USAGE, says="DOMAIN")
-    kho.refuses(verb, "a", "b", "c", status=USAGE, says="one argument too many")
-    kho.refuses(verb, "nope", "--bogus", status=USAGE, says="--bogus")
-    assert f"Usage: kho {verb}" in kho(verb, "--help").out
-    assert kho("domain", verb, "--help").out == kho("help", verb).out
+def test_unknown_machine_and_wrong_arguments(kho):
+    for verb in VERBS_ON_ONE:
+        kho.refuses(verb, "nope", status=NOT_FOUND, says="'nope'")
+        kho.refuses(verb, status=USAGE, says="DOMAIN")
+        kho.refuses(verb, "a", "b", "c", status=USAGE, says="one argument too many")
+        kho.refuses(verb, "nope", "--bogus", status=USAGE, says="--bogus")
+        assert f"Usage: kho {verb}" in kho(verb, "--help").out
+        assert kho("domain", verb, "--help").out == kho("help", verb).out
 
 
 def make_image(path, *options, size="8M", format="qcow2"):
@@ -269,11 +277,11 @@ STATES = {
 SHORT_STATES = {"shut off", "running", "paused"}
 
 
-@pytest.mark.parametrize("verb", STATES)
-def test_every_verb_in_every_state(kho, verb):
+def test_every_verb_in_every_state(kho):
     machine.define(kho, "web1")
-    for state, wanted in STATES[verb].items():
-        enter(kho, state)
+    for verb, state, wanted in [(verb, *row) for verb, rows in STATES.items() for row in rows.items()]:
+        if kho("domstate", "web1").out.strip() != state:
+            enter(kho, state)
         if wanted is None or wanted in SHORT_STATES:
             kho(verb, "web1")
             assert wanted in (None, kho("domstate", "web1").out.strip()), f"{verb} of a machine that is {state}"
