@@ -21,7 +21,7 @@ struct KhoImage {
     guint32 cluster_bytes; /* 1 where the format has no clusters */
     gboolean writable;
     gboolean unpublished;    /* its file has no name yet: FORMAT_UNPUBLISHED */
-    gboolean has_file_holes; /* the file had holes when it was opened: what is mapped may be one */
+    gboolean has_file_holes; /* much of the file was holes when it was opened: what is mapped may be one */
     struct stat identity;    /* of the file when it was opened: tells one file by its device and inode */
     RangeLock ranges;        /* guest ranges being read or written, where writable */
 };

@@ -28,19 +28,18 @@ check_writable(KhoImage *image, GError **error)
 gboolean
 image_locate(KhoImage *image, guint64 off, guint64 max_bytes, Located *found, GError **error)
 {
-    for (;; image = image->backing) {
-        guint64 size = image->format->guest_bytes;
-
-        found->owner = image;
-        if (off >= size) { /* a backing file shorter than its overlay */
-            found->run = (Run){ .kind = RUN_HOLE, .bytes = max_bytes };
-            return TRUE;
-        }
-        if (!format_map(image->format, guest_off(off), MIN(max_bytes, size - off), &found->run, error))
+    for (;;) {
+        if (!format_map(image->format, guest_off(off), max_bytes, &found->run, error))
             return FALSE;
+        found->owner = image;
         if (found->run.kind != RUN_HOLE || !image->backing)
             return TRUE;
-        max_bytes = found->run.bytes;
+        /* Where the backing file is shorter than its overlay, the hole is the overlay's. */
+        guint64 backing_bytes = image->backing->format->guest_bytes;
+        if (off >= backing_bytes)
+            return TRUE;
+        max_bytes = MIN(found->run.bytes, backing_bytes - off);
+        image = image->backing;
     }
 }
 

@@ -22,18 +22,42 @@ prealloc_check(const FormatOps *ops, KhoPrealloc prealloc, gboolean has_backing,
 }
 
 guint64
-prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes)
+prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes)
 {
-    guint64 data = num_align_up(MIN(bytes, NUM_OFFSET_MAX - 2 * MIB), 2 * MIB);
+    guint64 cluster = cluster_bytes;
+    guint64 data = num_align_up(MIN(bytes, NUM_OFFSET_MAX / 2), cluster);
+    /* Eight bytes of L2 and at most eight of refcount for each cluster, and new L1 and refcount tables. */
+    guint64 tables = cluster == 1 ? 0 : data / cluster * 16 + 16 * cluster;
 
-    return prealloc == KHO_PREALLOC_FALLOC || prealloc == KHO_PREALLOC_FULL ? data : 0;
+    switch (prealloc) {
+    case KHO_PREALLOC_OFF: return 0;
+    case KHO_PREALLOC_METADATA: return tables;
+    case KHO_PREALLOC_FALLOC:
+    case KHO_PREALLOC_FULL: return data + tables;
+    }
+    return 0;
+}
+
+/* Makes the place's space read as zeros: as a hole, or reserved. Nobody else writes to the file meanwhile, so
+ * that it may be made longer in one step, without a block at the end of each place. */
+static gboolean
+make_zeros(BlkStore *file, guint64 host, guint64 bytes, KhoPrealloc prealloc, GError **error)
+{
+    guint64 file_bytes;
+
+    if (prealloc != KHO_PREALLOC_METADATA)
+        return blk_zero(file, host, bytes, BLK_ZERO_RESERVE, error);
+    if (!blk_size(file, &file_bytes, error))
+        return FALSE;
+    if (host < file_bytes && !blk_zero(file, host, MIN(bytes, file_bytes - host), BLK_ZERO_MAY_PUNCH, error))
+        return FALSE;
+    return host + bytes <= file_bytes || blk_truncate(file, host + bytes, error);
 }
 
 /* One place of [at, to): its space, then its mapping. */
 static gboolean
 allocate_place(KhoImage *image, guint64 at, guint64 to, KhoPrealloc prealloc, guint64 *next, GError **error)
 {
-    BlkZeroMode mode = prealloc == KHO_PREALLOC_METADATA ? BLK_ZERO_MAY_PUNCH : BLK_ZERO_RESERVE;
     guint64 step = MIN(to - at, RESERVE_STEP_BYTES);
     Place place;
 
@@ -45,7 +69,7 @@ allocate_place(KhoImage *image, guint64 at, guint64 to, KhoPrealloc prealloc, gu
 
     /* A new place is made zeros whole, since what it held before is undefined; in place there are zeros. */
     guint64 host = place.in_place ? place.host.bytes + head : place.host.bytes;
-    if (!blk_zero(image->format->file, host, place.in_place ? bytes : place.bytes, mode, error)) {
+    if (!make_zeros(image->format->file, host, place.in_place ? bytes : place.bytes, prealloc, error)) {
         format_abandon(image->format, &place);
         return FALSE;
     }

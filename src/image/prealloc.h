@@ -7,8 +7,9 @@
 /* KHO_ERROR_INVALID where images of format @ops cannot be allocated that way. */
 gboolean prealloc_check(const FormatOps *ops, KhoPrealloc prealloc, gboolean has_backing, GError **error);
 
-/* How much free space @bytes more of the virtual disk need at most; 0 where nothing is reserved. */
-guint64 prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes);
+/* How much free space @bytes more of a virtual disk with clusters of @cluster_bytes (1: raw) may need; 0
+ * where nothing is allocated. At most a hundredth too much with clusters of 4 KiB or more. */
+guint64 prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes);
 
 /* Allocates [from, to) of @image, which reads as zeros there and holds no data. */
 gboolean prealloc_range(KhoImage *image, guint64 from, guint64 to, KhoPrealloc prealloc, const KhoJob *job,

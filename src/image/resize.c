@@ -9,7 +9,9 @@ check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, GError **
 {
     int fd = blk_fd(image->format->file);
 
-    return fd < 0 || entry_check_space(fd, prealloc_space_bytes(prealloc, more_bytes), image->path, error);
+    return fd < 0
+           || entry_check_space(fd, prealloc_space_bytes(prealloc, more_bytes, image->cluster_bytes),
+                                image->path, error);
 }
 
 /* The cluster that the old end lies in becomes the image's own, zeros past the end, before the disk grows:
@@ -38,19 +40,27 @@ hide_backing(KhoImage *image, guint64 from, guint64 to, GError **error)
 }
 
 static gboolean
+fill_new(KhoImage *image, guint64 from, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
+{
+    return hide_backing(image, from, to, error) && prealloc_range(image, from, to, prealloc, job, error)
+           && kho_image_flush(image, error);
+}
+
+static gboolean
 grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
 {
     guint64 from = kho_image_size_bytes(image);
-    g_autoptr(GError) undone = NULL;
+    g_autoptr(GError) cause = NULL, undo = NULL;
 
     if (!check_space(image, to - from, prealloc, error) || !own_last_cluster(image, error)
         || !format_resize(image->format, to, FALSE, error))
         return FALSE;
-    if (hide_backing(image, from, to, error) && prealloc_range(image, from, to, prealloc, job, error)
-        && kho_image_flush(image, error))
+    if (fill_new(image, from, to, prealloc, job, &cause))
         return TRUE;
-    if (!format_resize(image->format, from, TRUE, &undone))
-        g_warning("%s keeps its new size: %s", image->path, undone->message);
+    if (!format_resize(image->format, from, TRUE, &undo))
+        return fail(error, (KhoErrorCode) cause->code, "%s; it keeps its new size, since %s", cause->message,
+                    undo->message);
+    g_propagate_error(error, g_steal_pointer(&cause));
     return FALSE;
 }
 
@@ -74,5 +84,6 @@ kho_image_resize(const char *path, const char *format, guint64 size_bytes, gbool
 
     gboolean done = to > from ? grow(image, to, prealloc, job, error)
                               : to == from || format_resize(image->format, to, may_shrink, error);
-    return done && kho_image_close(g_steal_pointer(&image), error);
+    /* After a failure there is one message already. */
+    return kho_image_close(g_steal_pointer(&image), done ? error : NULL) && done;
 }

@@ -7,6 +7,8 @@
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
+#define DEFAULT_CLUSTER_BYTES 65536
+
 gboolean
 target_check(const KhoImageCreate *options, GError **error)
 {
@@ -62,6 +64,14 @@ read_compression(const char *name, Qcow2Compression *compression, GError **error
     return TRUE;
 }
 
+static guint32
+cluster_bytes(const KhoImageCreate *options)
+{
+    if (g_str_equal(options->format, raw_format.name))
+        return 1;
+    return options->cluster_bytes ? options->cluster_bytes : DEFAULT_CLUSTER_BYTES;
+}
+
 static gboolean
 write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, GError **error)
 {
@@ -92,7 +102,8 @@ target_open(Publish *publish, const char *path, const KhoImageCreate *options, g
         return NULL;
     size = num_align_up(size, IMAGE_SECTOR_BYTES);
     guint64 reserved = options->prealloc_bytes ? MIN(options->prealloc_bytes, size) : size;
-    if (!publish_check_space(publish, prealloc_space_bytes(options->prealloc, reserved), error)
+    if (!publish_check_space(publish,
+                             prealloc_space_bytes(options->prealloc, reserved, cluster_bytes(options)), error)
         || !write_format(file, options, size, error))
         return NULL;
 

@@ -1,0 +1,70 @@
+"""kho's engine and QEMU's, driven side by side: a session with kho-io, batches for qemu-io, and comparisons whose oracle
+is qemu-img or a model in the test."""
+
+import hashlib
+import json
+import subprocess
+
+import harness
+
+
+class KhoIo:
+    """A session with the kho-io test program: io("write", 0, 512, 7). Ends with end()."""
+
+    def __init__(self, kho):
+        self.kho = kho
+        self.child = subprocess.Popen([str(kho.build / "kho-io")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      env=kho.env(), cwd=kho.tmp, text=True, bufsize=1)
+        kho.children.append(self.child)
+
+    def __call__(self, *words):
+        line = " ".join(map(str, words))
+        self.child.stdin.write(line + "\n")
+        self.child.stdin.flush()
+        answer = self.child.stdout.readline().rstrip("\n")
+        assert answer.startswith("ok"), f"kho-io: {line}: {answer or 'it ended'}"
+        return answer[3:]
+
+    def end(self):
+        self.child.stdin.close()
+        self.kho.children.remove(self.child)
+        assert self.child.wait(timeout=harness.HANG_GUARD_S) == 0
+
+
+def qemu_io(path, commands, fmt="qcow2"):
+    """Runs qemu-io's commands in one process, with discards that reach the image. Any complaint is a failure."""
+    argv = ["qemu-io", "-d", "unmap", "-f", fmt]
+    for command in commands:
+        argv += ["-c", command]
+    ran = harness.run([*argv, path])
+    for word in ("failed", "rror", "invalid", "mismatch"):
+        assert word not in ran.out + ran.err, f"qemu-io complains: {ran}"
+    return ran
+
+
+def qemu_img(*args, status=0, **keywords):
+    return harness.run(["qemu-img", *args], status=status, **keywords)
+
+
+def qemu_json(*args, **keywords):
+    return json.loads(qemu_img(*args, "--output=json", **keywords).out)
+
+
+def sha256_of(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def assert_clean(path):
+    """qemu-img finds neither corruption nor leaked clusters."""
+    found = qemu_json("check", "-f", "qcow2", path)
+    assert not found.get("corruptions") and not found.get("leaks") and not found["check-errors"], found
+
+
+def assert_same(a, a_format, b, b_format):
+    """qemu-img reads the same bytes, and the same size, from both."""
+    ran = qemu_img("compare", "-f", a_format, "-F", b_format, a, b, status=None)
+    assert ran.status == 0 and "mismatch" not in ran.out + ran.err, str(ran)

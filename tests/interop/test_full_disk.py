@@ -1,0 +1,123 @@
+"""A full disk: at each of 20 fill levels a verb succeeds whole, or says so in one line and leaves the old state."""
+
+import os
+import random
+
+import pytest
+
+from interop.engine import assert_clean, assert_same, qemu_img, qemu_io, sha256_of
+
+NO_SPACE = 10
+LEVELS = 20
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("full") / "source.raw"
+    path.write_bytes(random.Random(5).randbytes(6 << 20))
+    return path
+
+
+def names(fs):
+    return sorted(set(os.listdir(fs.path)) - {".ballast", "lost+found"})
+
+
+def at_every_level(fs, most_bytes, attempt, undo):
+    """Runs @attempt with ever more space left, then @undo. Both ends must have been seen: refused, and done."""
+    statuses = []
+    for level in range(LEVELS):
+        fs.fill(most_bytes * level // (LEVELS - 1))
+        statuses.append(attempt())
+        undo(statuses[-1])
+    assert statuses[0] == NO_SPACE and statuses[-1] == 0, statuses
+
+
+def refused_or_done(ran):
+    assert ran.status in (0, NO_SPACE), str(ran)
+    if ran.status:
+        assert len(ran.err.splitlines()) == 1, str(ran)
+    return ran.status
+
+
+@pytest.mark.parametrize("fmt,mode", [("raw", "falloc"), ("raw", "full"), ("qcow2", "falloc"), ("qcow2", "full"),
+                                      ("qcow2", "metadata"), ("qcow2", "off")])
+def test_create(kho, small_fs, fmt, mode):
+    fs = small_fs("ext4", 32)
+    new = fs.path / "new"
+    size, cluster = ("8M", "64k") if mode in ("falloc", "full") else ("256M", "512") if mode == "metadata" else ("1T", "4k")
+    options = f"preallocation={mode}" + (f",cluster_size={cluster}" if fmt == "qcow2" else "")
+    most = 12 << 20
+
+    def attempt():
+        status = refused_or_done(kho("img", "create", "-f", fmt, "-o", options, new, size, status=None))
+        assert names(fs) == ([] if status else ["new"])
+        if status == 0 and fmt == "qcow2":
+            assert_clean(new)
+        return status
+
+    at_every_level(fs, most, attempt, lambda status: status or new.unlink())
+
+
+@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
+def test_convert(kho, small_fs, source, fmt):
+    fs = small_fs("ext4", 32)
+    target = fs.path / "target"
+
+    def attempt():
+        status = refused_or_done(kho("img", "convert", "-f", "raw", "-O", fmt, source, target, status=None))
+        assert names(fs) == ([] if status else ["target"])
+        if status == 0:
+            assert_same(target, fmt, source, "raw")
+        return status
+
+    at_every_level(fs, 8 << 20, attempt, lambda status: status or target.unlink())
+
+
+def test_convert_over_an_old_target(kho, small_fs, source):
+    fs = small_fs("ext4", 32)
+    target = fs.path / "target"
+    target.write_bytes(b"precious")
+
+    def attempt():
+        status = refused_or_done(kho("img", "convert", "--force", "-O", "qcow2", source, target, status=None))
+        assert names(fs) == ["target"]
+        if status:
+            assert target.read_bytes() == b"precious"
+        else:
+            assert_same(target, "qcow2", source, "raw")
+        return status
+
+    at_every_level(fs, 8 << 20, attempt, lambda status: status or target.write_bytes(b"precious"))
+
+
+@pytest.mark.parametrize("fmt,cluster,mode,more", [
+    ("raw", None, "falloc", "8M"), ("raw", None, "full", "8M"), ("qcow2", "64k", "falloc", "8M"),
+    ("qcow2", "64k", "full", "8M"), ("qcow2", "512", "metadata", "64M"), ("qcow2", "512", "off", "2G")])
+def test_resize(kho, small_fs, fmt, cluster, mode, more):
+    """Rule: a resize that does not fit changes neither size nor contents, and leaks nothing."""
+    fs = small_fs("ext4", 40)
+    disk = fs.path / "disk"
+    options = ["-o", f"cluster_size={cluster}"] if cluster else []
+
+    def fresh(status=0):
+        if status == 0:
+            disk.unlink(missing_ok=True)
+            fs.fill(20 << 20)
+            qemu_img("create", "-q", "-f", fmt, *options, disk, "2M")
+            qemu_io(disk, ["write -P 5 100k 1M", "write -P 6 1900k 100k"], fmt)
+
+    def attempt():
+        before, size = sha256_of(disk), disk.stat().st_size
+        content = kho.tmp / "before.raw"
+        qemu_img("convert", "-f", fmt, "-O", "raw", disk, content)
+        status = refused_or_done(kho("img", "resize", "-f", fmt, f"--preallocation={mode}", disk, f"+{more}", status=None))
+        assert names(fs) == ["disk"]
+        if status:
+            assert_same(disk, fmt, content, "raw")
+            assert fmt == "qcow2" or (sha256_of(disk), disk.stat().st_size) == (before, size)
+        if fmt == "qcow2":
+            assert_clean(disk)
+        return status
+
+    fresh()
+    at_every_level(fs, 24 << 20, attempt, fresh)

@@ -1,0 +1,129 @@
+/* Drives kho's engine from a test: commands on stdin, one answer line each on stdout. What a person would
+ * type is `kho img`; here are single reads and writes, as qemu-io has them.
+ *
+ *   open FORMAT PATH        write OFF LEN BYTE     read OFF LEN      (answers the SHA-256 of what was read)
+ *   openro FORMAT PATH      zero OFF LEN           resize BYTES      flush      close
+ *
+ * Answers "ok", "ok VALUE" or "error CODE MESSAGE". Ends at the end of stdin. */
+#include <kho/image.h>
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct {
+    KhoImage *image;
+    char *path, *format;
+} Session;
+
+static gboolean
+refuse(GError **error, const char *message)
+{
+    g_set_error_literal(error, KHO_ERROR, KHO_ERROR_INVALID, message);
+    return FALSE;
+}
+
+static gboolean
+do_open(Session *s, char **words, KhoImageFlags flags, GError **error)
+{
+    if (s->image)
+        return refuse(error, "an image is open");
+    s->image = kho_image_open(words[2], words[1], flags, &kho_image_gate_open, error);
+    if (!s->image)
+        return FALSE;
+    g_free(s->path);
+    g_free(s->format);
+    s->path = g_strdup(words[2]);
+    s->format = g_strdup(words[1]);
+    return TRUE;
+}
+
+static gboolean
+do_close(Session *s, GError **error)
+{
+    return !s->image || kho_image_close(g_steal_pointer(&s->image), error);
+}
+
+static gboolean
+do_write(Session *s, guint64 off, guint64 len, guint64 byte, GError **error)
+{
+    g_autofree guint8 *buf = g_malloc(len);
+
+    memset(buf, (int) byte, len);
+    return kho_image_write(s->image, off, buf, len, error);
+}
+
+static gboolean
+do_read(Session *s, guint64 off, guint64 len, char **answer, GError **error)
+{
+    g_autofree guint8 *buf = g_malloc(len);
+
+    if (!kho_image_read(s->image, off, buf, len, error))
+        return FALSE;
+    *answer = g_compute_checksum_for_data(G_CHECKSUM_SHA256, buf, len);
+    return TRUE;
+}
+
+/* Resizing is done to a path, as a person does it. */
+static gboolean
+do_resize(Session *s, guint64 bytes, GError **error)
+{
+    if (!do_close(s, error)
+        || !kho_image_resize(s->path, s->format, bytes, FALSE, KHO_PREALLOC_OFF, &kho_image_gate_open, NULL,
+                             error))
+        return FALSE;
+    s->image = kho_image_open(s->path, s->format, KHO_IMAGE_WRITE, &kho_image_gate_open, error);
+    return s->image != NULL;
+}
+
+static gboolean
+run(Session *s, char **words, char **answer, GError **error)
+{
+    guint n = g_strv_length(words);
+    guint64 number[3] = { 0 };
+
+    if (n == 3 && g_str_equal(words[0], "open"))
+        return do_open(s, words, KHO_IMAGE_WRITE, error);
+    if (n == 3 && g_str_equal(words[0], "openro"))
+        return do_open(s, words, KHO_IMAGE_READ, error);
+    if (n == 1 && g_str_equal(words[0], "close"))
+        return do_close(s, error);
+    if (!s->image)
+        return refuse(error, "no image is open");
+    for (guint i = 0; i < G_N_ELEMENTS(number) && i + 1 < n; i++)
+        number[i] = g_ascii_strtoull(words[i + 1], NULL, 10);
+    if (n == 4 && g_str_equal(words[0], "write"))
+        return do_write(s, number[0], number[1], number[2], error);
+    if (n == 3 && g_str_equal(words[0], "zero"))
+        return kho_image_zero(s->image, number[0], number[1], error);
+    if (n == 3 && g_str_equal(words[0], "read"))
+        return do_read(s, number[0], number[1], answer, error);
+    if (n == 2 && g_str_equal(words[0], "resize"))
+        return do_resize(s, number[0], error);
+    if (n == 1 && g_str_equal(words[0], "flush"))
+        return kho_image_flush(s->image, error);
+    return refuse(error, "unknown command");
+}
+
+int
+main(void)
+{
+    Session session = { 0 };
+    char line[4096];
+
+    while (fgets(line, sizeof line, stdin)) {
+        g_autofree char *answer = NULL;
+        g_autoptr(GError) error = NULL;
+        g_auto(GStrv) words = g_strsplit(g_strchomp(line), " ", 3 + (line[0] != 'o'));
+
+        if (!run(&session, words, &answer, &error))
+            printf("error %s %s\n", kho_error_code_name((KhoErrorCode) error->code), error->message);
+        else
+            printf("ok%s%s\n", answer ? " " : "", answer ? answer : "");
+        fflush(stdout);
+    }
+    g_autoptr(GError) error = NULL;
+    gboolean closed = do_close(&session, &error);
+    g_free(session.path);
+    g_free(session.format);
+    return closed ? 0 : 1;
+}
