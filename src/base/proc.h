@@ -18,8 +18,9 @@ pid_t proc_own_pid(void);
 /* TRUE while a signal (SIGSTOP) keeps the process from running. */
 gboolean proc_is_stopped(pid_t pid);
 
-/* TRUE from the moment that SIGKILL was sent or its end began: the kernel may take milliseconds to free its
- * memory before anyone is told. TRUE as well when there is no such process. */
+/* TRUE once SIGKILL is pending or its end has begun: the kernel may take milliseconds to free its memory
+ * before anyone is told. Between the two, for microseconds, nothing shows. TRUE as well when there is no such
+ * process. */
 gboolean proc_is_ending(pid_t pid);
 
 /* KHO_ERROR_NOT_FOUND when there is no such process (a zombie counts as none). */

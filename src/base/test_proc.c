@@ -1,5 +1,5 @@
-/* Rules held: a process that was killed counts as ending at once, before anyone could reap it; a stopped one
- * is told from a running one; a pid without its start time names nobody. */
+/* Rules held: a process that was killed counts as ending, before anyone could reap it and after; a stopped
+ * one is told from a running one; a pid without its start time names nobody. */
 #include "base/pipe.h"
 #include "base/proc.h"
 #include "base/spawn.h"
@@ -23,6 +23,9 @@ test_ending(void)
     g_assert_false(proc_is_stopped(child.pid));
 
     g_assert_true(proc_signal(child.pidfd, SIGKILL, &error));
+    gint64 deadline_ms = deadline_in(10000);
+    while (!proc_is_ending(child.pid) && deadline_left(deadline_ms) > 0)
+        clock_pause(1);
     g_assert_true(proc_is_ending(child.pid));
     g_assert_true(proc_wait_end(child.pidfd, deadline_in(10000), "sleep", &error));
     g_assert_true(proc_is_ending(child.pid));
