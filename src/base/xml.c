@@ -211,7 +211,7 @@ on_start(void *data, const xmlChar *name, const xmlChar *prefix, const xmlChar *
     if (p->error)
         return;
     if (p->depth >= XML_DEPTH_MAX) {
-        stop_here(p, "elements are nested too deeply: at most " G_STRINGIFY(XML_DEPTH_MAX));
+        stop_here(p, "elements are nested too deeply: at most " G_STRINGIFY(XML_DEPTH_MAX) " levels");
         return;
     }
     if (p->at)

@@ -6,9 +6,9 @@
 #include <glib.h>
 
 #define XML_TEXT_MAX                                                                                         \
-    (4u << 20)            /* bytes of one document; the tree takes at most some thirty times as much         \
-                           */
-#define XML_DEPTH_MAX 64u /* elements within elements */
+    (4u << 20)           /* bytes of one document; the tree takes at most some thirty times as much          \
+                          */
+#define XML_DEPTH_MAX 64 /* elements within elements */
 
 typedef struct XmlAttr XmlAttr;
 typedef struct XmlNode XmlNode;

@@ -69,6 +69,20 @@ kho_volume_create(KhoHost *host, const char *pool_name, const KhoVolumeCreate *o
     return create(host, pool, wanted, options->prealloc_metadata, job, error);
 }
 
+/* An element that is not known is passed over, but not this one: the data would lie there in the clear. */
+static gboolean
+check_clear(const ModelVolume *wanted, GError **error)
+{
+    g_autoptr(GPtrArray) unknown = model_volume_unknown(wanted);
+
+    for (guint i = 0; i < unknown->len; i++)
+        if (g_str_has_prefix(unknown->pdata[i], "<encryption>"))
+            return fail(error, KHO_ERROR_UNSUPPORTED,
+                        "volume %s: %s: this kho makes no encrypted volumes: leave it out", wanted->name,
+                        (const char *) unknown->pdata[i]);
+    return TRUE;
+}
+
 gboolean
 kho_volume_create_xml(KhoHost *host, const char *pool_name, const char *xml, gsize len, const KhoJob *job,
                       char **name, GError **error)
@@ -76,7 +90,7 @@ kho_volume_create_xml(KhoHost *host, const char *pool_name, const char *xml, gsi
     g_autoptr(ModelVolume) wanted = model_volume_parse(xml, len, error);
     g_autoptr(HostPool) pool = wanted ? host_pool_find_active(host, pool_name, error) : NULL;
 
-    if (!pool || !create(host, pool, wanted, FALSE, job, error))
+    if (!pool || !check_clear(wanted, error) || !create(host, pool, wanted, FALSE, job, error))
         return FALSE;
     *name = g_strdup(wanted->name);
     return TRUE;

@@ -12,6 +12,25 @@ static const FormatOps *const formats[] = { &qcow2_format, &raw_format };
 
 #define PROBE_BYTES 512
 
+/* Formats that kho does not have, by what their files begin with: taken for raw, such a file would be copied
+ * as garbage and resized to pieces. Facts: each format's own specification. LUKS is not among them, since a
+ * raw disk may well begin so. */
+static const struct {
+    const char *name;
+    gsize off, len;
+    const char *mark;
+} foreign[] = {
+    { "vmdk", 0, 4, "KDMV" },
+    { "vmdk", 0, 4, "COWD" },
+    { "vmdk", 0, 21, "# Disk DescriptorFile" },
+    { "vdi", 64, 4, "\x7f\x10\xda\xbe" },
+    { "vhdx", 0, 8, "vhdxfile" },
+    { "vpc", 0, 8, "conectix" },
+    { "qed", 0, 4, "QED\0" },
+    { "parallels", 0, 16, "WithoutFreeSpace" },
+    { "parallels", 0, 16, "WithouFreSpacExt" },
+};
+
 const FormatOps *
 format_by_name(const char *name, GError **error)
 {
@@ -33,6 +52,20 @@ read_head(BlkStore *file, guint8 head[PROBE_BYTES], gsize *len, GError **error)
     return *len == 0 || blk_pread(file, 0, head, *len, error);
 }
 
+static gboolean
+refuse_foreign(BlkStore *file, const guint8 *head, gsize len, GError **error)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(foreign); i++)
+        if (len >= foreign[i].off + foreign[i].len
+            && memcmp(head + foreign[i].off, foreign[i].mark, foreign[i].len) == 0)
+            return fail(
+                error, KHO_ERROR_UNSUPPORTED,
+                "%s is a %s image: there are qcow2 and raw; state the format raw to take its bytes as "
+                "they are",
+                file->label, foreign[i].name);
+    return TRUE;
+}
+
 const FormatOps *
 format_probe(BlkStore *file, GError **error)
 {
@@ -44,7 +77,7 @@ format_probe(BlkStore *file, GError **error)
     for (gsize i = 0; i < G_N_ELEMENTS(formats); i++)
         if (formats[i]->probe && formats[i]->probe(head, len))
             return formats[i];
-    return formats[G_N_ELEMENTS(formats) - 1];
+    return refuse_foreign(file, head, len, error) ? formats[G_N_ELEMENTS(formats) - 1] : NULL;
 }
 
 FormatImage *

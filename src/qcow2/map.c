@@ -18,7 +18,9 @@ empty_bytes(const Qcow2Image *image, guint64 at, guint64 max_bytes)
     guint64 l1_index = at / span;
     guint64 end = at + max_bytes;
 
-    while (l1_index < image->l1.n && image->l1.words[l1_index] == 0 && l1_index * span < end)
+    /* COPIED says nothing where there is no table. */
+    while (l1_index < image->l1.n && (image->l1.words[l1_index] & ~QCOW2_ENTRY_COPIED) == 0
+           && l1_index * span < end)
         l1_index++;
     return MIN(l1_index * span, end) - at;
 }

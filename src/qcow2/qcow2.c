@@ -11,7 +11,9 @@
 static gboolean
 probe(const guint8 *head, gsize len)
 {
-    return len >= 8 && be32_load(head) == QCOW2_MAGIC && be32_load(head + 4) >= 2;
+    /* Also where the header is cut short or of a version that cannot be read: taken for raw, it would be
+     * written over. */
+    return len >= 4 && be32_load(head) == QCOW2_MAGIC;
 }
 
 const FormatOps qcow2_format = {

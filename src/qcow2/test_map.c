@@ -90,6 +90,27 @@ test_lies(gconstpointer data)
     test_close(image);
 }
 
+/* COPIED without a table: QEMU reads a hole there and so must we, and a write makes a table. */
+static void
+test_copied_without_table(void)
+{
+    g_autoptr(BlkStore) store = make(3);
+    Qcow2Header h = test_header(store);
+    guint8 byte = 1;
+    Run run;
+
+    test_set_word(store, h.l1_off, QCOW2_ENTRY_COPIED);
+    FormatImage *image = test_open(store);
+    g_assert_true(image->ops->map(image, guest_off(100), 64 * MIB - 100, &run, NULL));
+    g_assert_cmpint(run.kind, ==, RUN_HOLE);
+    g_assert_cmpuint(run.bytes, ==, 64 * MIB - 100);
+    g_assert_true(test_read(image, AT, &byte, 1, NULL));
+    g_assert_cmpuint(byte, ==, 0);
+    test_fill(image, AT, CLUSTER, 0x5a);
+    test_expect(image, AT, CLUSTER, 0x5a);
+    test_close(image);
+}
+
 /* An L1 entry that lies, and data that is mapped to where metadata is. */
 static void
 test_metadata(void)
@@ -169,6 +190,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/map/runs", test_runs);
+    g_test_add_func("/qcow2/map/copied-without-table", test_copied_without_table);
     g_test_add_func("/qcow2/map/metadata", test_metadata);
     g_test_add_func("/qcow2/map/guard", test_guard);
     g_test_add_func("/qcow2/map/unsupported", test_unsupported);

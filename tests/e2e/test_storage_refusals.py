@@ -158,6 +158,9 @@ BAD_VOLUME_XML = [
      ["compat"], INVALID),
     ("owner", volume_xml("<name>n</name><capacity>1048576</capacity><target><permissions><owner>12345</owner></permissions></target>"),
      ["owner"], UNSUPPORTED),
+    ("encryption", volume_xml("<name>n</name><capacity>1048576</capacity><target><format type='qcow2'/><encryption format='luks'/></target>"),
+     ["volume n", "encrypt"], UNSUPPORTED),
+    ("deep", volume_xml("<name>n</name>" + "<a>" * 20000 + "</a>" * 20000), ["nested too deeply: at most 64 "], INVALID),
     ("name", volume_xml("<name>a/b</name><capacity>1048576</capacity>"), ["a/b"], INVALID),
     ("backing", volume_xml("<name>n</name><capacity>1048576</capacity><target><format type='qcow2'/></target>"
                            "<backingStore><path>/nosuch</path><format type='raw'/></backingStore>"), ["/nosuch"], NOT_FOUND),
@@ -169,6 +172,18 @@ def test_bad_volume_xml(world):
         file = world.tmp / f"{name}.xml"
         file.write_text(text)
         world.nothing_changes("vol-create", "on", file, status=status, says=says)
+
+
+def test_cut_and_foreign_images(world):
+    """What is not raw is never resized or copied as if it were: a header cut short, and a format that kho does not have."""
+    for name, text in (("cut", b"QFI\xfb"), ("vmdk", b"KDMV" + bytes(5000))):
+        path = world.base / "on" / name
+        path.write_bytes(text)
+        world.nothing_changes("vol-resize", name, "5M", "--pool", "on", status=None, says=str(path))
+        world.nothing_changes("vol-clone", name, "new", "--pool", "on", status=None, says=str(path))
+        world.nothing_changes("img", "resize", path, "5M", status=None, says=str(path))
+        world.nothing_changes("img", "convert", "-O", "raw", path, world.base / "new", status=None, says=str(path))
+        world("vol-delete", name, "--pool", "on")
 
 
 def test_bad_files(world):
