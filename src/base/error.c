@@ -32,10 +32,13 @@ fail(GError **error, KhoErrorCode code, const char *format, ...)
 {
     va_list args;
 
+    if (!error)
+        return FALSE;
     va_start(args, format);
-    if (error)
-        *error = g_error_new_valist(KHO_ERROR, (gint) code, format, args);
+    g_autofree char *message = g_strdup_vprintf(format, args);
     va_end(args);
+    g_autofree char *line = error_one_line(message);
+    *error = g_error_new_literal(KHO_ERROR, (gint) code, line);
     return FALSE;
 }
 
@@ -87,7 +90,7 @@ error_code_of_errno(int errno_value)
 char *
 error_one_line(const char *text)
 {
-    char *line = g_strdup(text ? text : "");
+    char *line = g_utf8_make_valid(text ? text : "", -1);
 
     for (char *c = line; *c; c++)
         if ((guchar) *c < 0x20 || *c == 0x7f)

@@ -5,7 +5,8 @@
 
 #include <kho/error.h>
 
-/* Sets @error and returns FALSE, so that `return fail(error, KHO_ERROR_INVALID, "...", ...);` is one line. */
+/* Sets @error and returns FALSE, so that `return fail(error, KHO_ERROR_INVALID, "...", ...);` is one line.
+ * Whatever stands in the values, the message is one line of UTF-8. */
 gboolean fail(GError **error, KhoErrorCode code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /* The same with ": strerror(@errno_value)" appended and the code that @errno_value implies
@@ -15,7 +16,8 @@ gboolean fail_errno(GError **error, int errno_value, const char *format, ...) G_
 
 KhoErrorCode error_code_of_errno(int errno_value);
 
-/* Replaces line breaks and control characters by spaces: for text from outside that enters a message. */
+/* One line of UTF-8: line breaks and control characters are replaced by spaces, wrong bytes by U+FFFD, and
+ * spaces around it are gone. */
 char *error_one_line(const char *text);
 
 #endif

@@ -25,6 +25,9 @@ test_fail(void)
     g_assert_error(error, KHO_ERROR, KHO_ERROR_BUSY);
     g_assert_cmpstr(error->message, ==, "it is held");
     g_assert_false(fail(NULL, KHO_ERROR_BUSY, "nobody asked"));
+    g_clear_error(&error);
+    g_assert_false(fail(&error, KHO_ERROR_INVALID, "file '%s'", "a\nb\xff"));
+    g_assert_cmpstr(error->message, ==, "file 'a b\xef\xbf\xbd'");
 }
 
 static void

@@ -97,10 +97,9 @@ address_parse(const XmlNode *node, gpointer member, GError **error)
             continue;
         gint64 n = g_ascii_strtoll(text, &end, g_str_has_prefix(text, "0x") ? 16 : 10);
         if (end == text || *end || n < 0 || n > part->max) {
-            g_autofree char *one = error_one_line(text);
             return fail(error, KHO_ERROR_INVALID,
                         "line %u: attribute '%s' of <%s> is '%.40s': it must be a number from 0 to %d",
-                        node->line, part->name, node->name, one, part->max);
+                        node->line, part->name, node->name, text, part->max);
         }
         G_STRUCT_MEMBER(gint, &a, part->member) = (gint) n;
     }

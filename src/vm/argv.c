@@ -47,10 +47,9 @@ argv_refuse(GError **error, KhoErrorCode code, const ModelNode *node, const char
     va_start(args, format);
     g_autofree char *what = g_strdup_vprintf(format, args);
     va_end(args);
-    g_autofree char *one = error_one_line(what);
     if (node->line == 0)
-        return fail(error, code, "<%s> %s", node->table->element, one);
-    return fail(error, code, "line %u: <%s> %s", node->line, node->table->element, one);
+        return fail(error, code, "<%s> %s", node->table->element, what);
+    return fail(error, code, "line %u: <%s> %s", node->line, node->table->element, what);
 }
 
 static gboolean

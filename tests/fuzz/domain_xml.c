@@ -33,8 +33,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     g_assert_cmpstr(again, ==, live);
 
     g_autofree char *stored = complete_and_format(d, &error);
-    if (!stored)
+    if (!stored) {
+        g_assert_null(strchr(error->message, '\n'));
         return 0;
+    }
     g_autoptr(ModelDomain) read = model_domain_parse(stored, strlen(stored), &error);
     g_assert_no_error(error);
     g_autofree char *stored_again = complete_and_format(read, &error);
