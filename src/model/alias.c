@@ -59,6 +59,7 @@ model_domain_assign_aliases(ModelDomain *d)
     NUMBER(ModelVideo, d->videos, "video");
     NUMBER(ModelBalloon, d->balloons, "balloon");
     NUMBER(ModelRng, d->rngs, "rng");
+    NUMBER(ModelPanic, d->panics, "panic");
     for (guint i = 0; i < d->consoles->len; i++) {
         ModelChardev *c = g_ptr_array_index(d->consoles, i);
         const ModelChardev *serial = i == 0 && d->serials->len ? g_ptr_array_index(d->serials, 0) : NULL;

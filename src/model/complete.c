@@ -47,6 +47,7 @@ model_domain_strip_live(ModelDomain *d)
     STRIP_ALIASES(ModelVideo, d->videos);
     STRIP_ALIASES(ModelBalloon, d->balloons);
     STRIP_ALIASES(ModelRng, d->rngs);
+    STRIP_ALIASES(ModelPanic, d->panics);
     strip_chardevs(d->serials);
     strip_chardevs(d->consoles);
     strip_chardevs(d->channels);
@@ -312,6 +313,8 @@ complete_small_devices(ModelDomain *d, GError **error)
             r->backend_path = g_strdup("/dev/random");
         }
     }
+    for (guint i = 0; i < d->panics->len; i++)
+        fill(&((ModelPanic *) g_ptr_array_index(d->panics, i))->model, "isa");
     for (guint i = 0; i < d->inputs->len; i++) {
         ModelInput *in = g_ptr_array_index(d->inputs, i);
         if (!in->type)

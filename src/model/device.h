@@ -220,6 +220,13 @@ typedef struct {
     ModelAddress address;
 } ModelRng;
 
+typedef struct {
+    ModelNode node;
+    char *model; /* isa: the guest tells of its panic through pvpanic */
+    char *alias;
+    ModelAddress address;
+} ModelPanic;
+
 /* Empty ones, to be filled in by code rather than from text. */
 ModelDisk *model_disk_new(void);
 

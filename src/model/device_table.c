@@ -153,6 +153,13 @@ static const ModelRow rng_rows[] = {
 };
 const ModelTable model_rng_table = TABLE("rng", ModelRng, rng_rows);
 
+static const ModelRow panic_rows[] = {
+    ROW("@model", MODEL_STRING, ModelPanic, model),
+    ROW("/alias@name", MODEL_STRING, ModelPanic, alias),
+    ROW_HOOK("/address", ModelPanic, address, &model_address_hook),
+};
+const ModelTable model_panic_table = TABLE("panic", ModelPanic, panic_rows);
+
 ModelDisk *
 model_disk_new(void)
 {

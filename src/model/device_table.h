@@ -7,6 +7,6 @@
 
 extern const ModelTable model_disk_table, model_controller_table, model_interface_table, model_serial_table,
     model_console_table, model_channel_table, model_input_table, model_graphics_table, model_listen_table,
-    model_video_table, model_balloon_table, model_rng_table;
+    model_video_table, model_balloon_table, model_rng_table, model_panic_table;
 
 #endif

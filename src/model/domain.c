@@ -120,6 +120,7 @@ static const ModelRow domain_rows[] = {
     ROW_LIST("/devices/video", ModelDomain, videos, &model_video_table),
     ROW_LIST("/devices/memballoon", ModelDomain, balloons, &model_balloon_table),
     ROW_LIST("/devices/rng", ModelDomain, rngs, &model_rng_table),
+    ROW_LIST("/devices/panic", ModelDomain, panics, &model_panic_table),
 };
 const ModelTable model_domain_table = TABLE("domain", ModelDomain, domain_rows);
 

@@ -120,6 +120,7 @@ typedef struct {
     GPtrArray *videos;      /* ModelVideo */
     GPtrArray *balloons;    /* ModelBalloon: one at most */
     GPtrArray *rngs;        /* ModelRng */
+    GPtrArray *panics;      /* ModelPanic: without one, on_crash has nothing to act on */
 } ModelDomain;              /* the lists are never NULL */
 
 /* What the host brings to a definition. */

@@ -221,6 +221,16 @@ add_balloon(Argv *a, const ModelBalloon *b, GError **error)
     return argv_add_device(a, device, b->alias, &b->address, &b->node, error);
 }
 
+static gboolean
+add_panic(Argv *a, const ModelPanic *p, GError **error)
+{
+    if (strcmp(p->model, "isa") != 0 || p->address.type != MODEL_ADDRESS_UNSET)
+        return argv_refuse(error, KHO_ERROR_UNSUPPORTED, &p->node,
+                           "has the model '%s'%s: 'isa' without one can run", p->model,
+                           p->address.type != MODEL_ADDRESS_UNSET ? " and an <address>" : "");
+    return argv_add_device(a, json_pack("{s:s}", "driver", "pvpanic"), p->alias, NULL, &p->node, error);
+}
+
 gboolean
 argv_add_devices(Argv *a, GError **error)
 {
@@ -239,6 +249,9 @@ argv_add_devices(Argv *a, GError **error)
             return FALSE;
     for (guint i = 0; i < d->balloons->len; i++)
         if (!add_balloon(a, g_ptr_array_index(d->balloons, i), error))
+            return FALSE;
+    for (guint i = 0; i < d->panics->len; i++)
+        if (!add_panic(a, g_ptr_array_index(d->panics, i), error))
             return FALSE;
     return TRUE;
 }

@@ -30,9 +30,10 @@ check_machine(Argv *a, GError **error)
     if (d->type == MODEL_DOMAIN_KVM && !a->r->kvm)
         return argv_refuse(error, KHO_ERROR_UNSUPPORTED, &d->node,
                            "is of type 'kvm', but /dev/kvm cannot be used here: type 'qemu' runs without it");
-    if (d->cpuset)
+    if (d->cpuset || strcmp(d->vcpu_placement, "static") != 0)
         return argv_refuse(error, KHO_ERROR_UNSUPPORTED, &d->node,
-                           "has cpuset '%s' at <vcpu>: kho does not bind processors yet", d->cpuset);
+                           "has %s '%s' at <vcpu>: kho does not bind processors",
+                           d->cpuset ? "cpuset" : "placement", d->cpuset ? d->cpuset : d->vcpu_placement);
     return TRUE;
 }
 
@@ -203,7 +204,8 @@ check_timers(Argv *a, GError **error)
         gboolean is_known = FALSE;
         for (gsize k = 0; k < G_N_ELEMENTS(known); k++)
             is_known |= g_strcmp0(t->name, known[k]) == 0;
-        if (!is_known || (g_strcmp0(t->name, "tsc") == 0 && t->present != MODEL_SWITCH_UNSET))
+        gboolean built_in = g_strcmp0(t->name, "tsc") == 0 || g_strcmp0(t->name, "rtc") == 0;
+        if (!is_known || (built_in && t->present == MODEL_SWITCH_OFF))
             return argv_refuse(error, KHO_ERROR_UNSUPPORTED, &t->node,
                                "'%s' cannot be given to QEMU: remove it to start", t->name ? t->name : "");
         if (t->tickpolicy
