@@ -51,6 +51,8 @@ cli_domain_state_text(const KhoDomainStatus *status)
 {
     const char *word = kho_domain_state_word(status->state);
 
+    if (status->unsupervised)
+        return g_strdup_printf("%s (kho-vm does not answer)", word);
     if (status->unanswered_ms < UNANSWERED_TOLD_MS)
         return g_strdup(word);
     g_autofree char *since = unanswered_since(status);
@@ -60,7 +62,9 @@ cli_domain_state_text(const KhoDomainStatus *status)
 void
 cli_domain_warn_unanswered(const char *name, const KhoDomainStatus *status)
 {
-    if (status->unanswered_ms < UNANSWERED_TOLD_MS)
+    if (status->unsupervised)
+        out_warning("kho-vm of machine '%s' does not answer; this is what it wrote last", name);
+    if (status->unsupervised || status->unanswered_ms < UNANSWERED_TOLD_MS)
         return;
     g_autofree char *since = unanswered_since(status);
     out_warning("QEMU of machine '%s' (pid %" G_GINT64_FORMAT
@@ -76,6 +80,7 @@ cli_domain_status_json(const KhoDomainStatus *status)
     json_object_set_new(object, "reason", json_string(status->reason));
     json_object_set_new(object, "since-ms", status->since_ms ? json_integer(status->since_ms) : json_null());
     json_object_set_new(object, "unanswered-ms", json_integer((json_int_t) status->unanswered_ms));
+    json_object_set_new(object, "supervised", json_boolean(status->id >= 0 && !status->unsupervised));
     json_object_set_new(object, "id", status->id >= 0 ? json_integer(status->id) : json_null());
     json_object_set_new(object, "pid", status->pid ? json_integer(status->pid) : json_null());
     return object;

@@ -37,7 +37,7 @@ char *cli_domain_state_text(const KhoDomainStatus *status);
 /* Says on stderr since when QEMU has not answered, where it has not. */
 void cli_domain_warn_unanswered(const char *name, const KhoDomainStatus *status);
 
-/* {"state", "reason", "since-ms", "unanswered-ms", "id", "pid"} */
+/* {"state", "reason", "since-ms", "unanswered-ms", "supervised", "id", "pid"} */
 struct json_t *cli_domain_status_json(const KhoDomainStatus *status);
 
 #endif

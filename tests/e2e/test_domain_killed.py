@@ -60,7 +60,9 @@ def test_with_qemu_and_supervisor_stopped_reads_answer_and_destroy_works(kho):
     for verb in READS:
         kho(*verb, timeout=NOT_HUNG_S)
     assert machine.is_stopped(qemu) and machine.is_stopped(supervisor)
-    assert kho("domstate", "web1").out == "running\n"
+    ran = kho("domstate", "web1")
+    assert ran.out == "running\n" and "kho-vm of machine 'web1' does not answer" in ran.err
+    assert kho.json("domstate", "web1")["supervised"] is False and "(kho-vm does not answer)" in kho("list").out
     kho("destroy", "web1")
     assert not machine.is_alive(qemu) and not machine.is_alive(supervisor)
     assert kho("domstate", "web1").out == "shut off\n"
