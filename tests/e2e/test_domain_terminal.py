@@ -101,6 +101,35 @@ def test_console_over_a_pipe(guest):
     assert child.wait(timeout=harness.HANG_GUARD_S) == 0
 
 
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+
+
+def test_a_guest_follows_shutdown_and_reboot(kho):
+    serial.make()
+    machine.define(kho, "web1", memory_mib=256, more="  <features><acpi/></features>\n", os_more=GUEST_XML_OS.format(
+        kernel=serial.KERNEL, initrd=serial.INITRAMFS, cmdline=serial.command_line()))
+    kho("start", "web1")
+    pid, since = machine.qemu_pid(kho, "web1"), kho.json("domstate", "web1")["since-ms"]
+    with serial.GuestSerial.over_console([kho.program, "console", "web1"], env=kho.env()) as line:
+        line.wait_ready()
+        boot = line.run(BOOT_ID)
+        assert kho("reboot", "web1").out == "Domain 'web1' is being rebooted\n"
+        harness.wait_for("the guest to be back", lambda: answer(line, BOOT_ID) not in (None, boot))
+        assert machine.qemu_pid(kho, "web1") == pid and kho("domstate", "web1").out == "running\n"
+        assert kho.json("domstate", "web1")["since-ms"] > since
+        assert kho("shutdown", "web1").out == "Domain 'web1' is being shutdown\n"
+    harness.wait_for("the guest to shut down", lambda: kho("domstate", "web1").out == "shut off\n")
+    assert kho("domstate", "web1", "--reason").out == "shut off (shutdown)\n" and not machine.is_alive(pid)
+
+
+def answer(line, command):
+    """None where the guest is not there to answer."""
+    try:
+        return line.run(command, timeout=2)
+    except serial.GuestError:
+        return None
+
+
 def test_start_with_console(kho):
     machine.define(kho, "web1")
     child = kho.terminal("start", "web1", "--console")
