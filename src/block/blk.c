@@ -113,6 +113,8 @@ blk_zero(BlkStore *store, guint64 off, guint64 len, BlkZeroMode mode, GError **e
         return FALSE;
     if (len == 0)
         return TRUE;
+    if (!store->ops->zero && mode == BLK_ZERO_GIVE_BACK)
+        return TRUE;
     if (store->ops->zero) {
         GError *inner = NULL;
         gboolean ok = store->ops->zero(store, off, len, mode, &inner);

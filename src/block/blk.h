@@ -19,6 +19,8 @@ typedef struct {
 /* How blk_zero makes a range read as zeros. */
 typedef enum {
     BLK_ZERO_MAY_PUNCH, /* give the space back where the store can */
+    BLK_ZERO_GIVE_BACK, /* nobody reads it any more: the space goes back where the store can, else nothing is
+                           done */
     BLK_ZERO_RESERVE,   /* zeros, with their space reserved: a later write cannot run out of space */
 } BlkZeroMode;
 

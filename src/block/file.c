@@ -87,6 +87,8 @@ file_zero(BlkStore *store, guint64 off, guint64 len, BlkZeroMode mode, GError **
     FileStore *file = file_of(store);
     gboolean done = FALSE;
 
+    if (mode == BLK_ZERO_GIVE_BACK)
+        return fd_space(file->fd, FD_SPACE_PUNCH, off, len, &done, store->label, error);
     if (mode == BLK_ZERO_MAY_PUNCH ? !zero_punch(file, off, len, &done, error)
                                    : !zero_reserve(file, off, len, &done, error))
         return FALSE;

@@ -128,6 +128,28 @@ write_references(Qcow2Image *image, GError **error)
     return write_class(image, USED_L2, error) && qcow2_words_write(&image->l1, image->base.file, error);
 }
 
+/* Nothing on disk names these clusters since phase 3, so a crash leaves leaks at most. Space is all that a
+ * failure here costs, so it is not told. */
+static void
+give_back(Qcow2Image *image, const Qcow2Lower *lower)
+{
+    guint bits = image->geo.cluster_bits;
+    guint64 end = lower->first + lower->n;
+    guint64 file_bytes;
+
+    if (!blk_size(image->base.file, &file_bytes, NULL))
+        return;
+    for (guint64 c = lower->first, run; c < end; c = run + 1) {
+        guint64 count = 0;
+
+        for (run = c; run < end && qcow2_refcount_get(image, run, &count, NULL) && count == 0; run++)
+            ;
+        guint64 to = MIN(run << bits, file_bytes);
+        if (c << bits < to)
+            blk_zero(image->base.file, c << bits, to - (c << bits), BLK_ZERO_GIVE_BACK, NULL);
+    }
+}
+
 /* Phase 4: what phase 3 let go. */
 static gboolean
 apply_lowers(Qcow2Image *image, GError **error)
@@ -139,6 +161,8 @@ apply_lowers(Qcow2Image *image, GError **error)
         const Qcow2Lower *lower = &g_array_index(lowers, Qcow2Lower, i);
         if (!qcow2_refcount_lower(image, lower->first, lower->n, error))
             return FALSE; /* the rest leaks */
+        if (image->give_back)
+            give_back(image, lower);
     }
     return TRUE;
 }

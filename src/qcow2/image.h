@@ -49,6 +49,7 @@ typedef struct {
     char *refusal;          /* why nothing may be changed any more, or NULL */
     gboolean deferred;      /* this process set the dirty mark and holds refcounts back */
     gboolean broken;        /* a barrier failed: nothing more may be written at all */
+    gboolean give_back;     /* shrinking: the space of what is freed goes back to the file system */
     gboolean no_header;     /* create: the header is written last */
     gboolean borrowed;      /* a snapshot's view: the file belongs to the image it was made from */
 

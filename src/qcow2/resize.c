@@ -286,8 +286,11 @@ shrink_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
     Qcow2Header to = image->header;
 
     to.guest_bytes = guest_bytes;
-    return qcow2_unmap_locked(image, guest_bytes, image->base.guest_bytes, error)
-           && qcow2_flush_locked(image, TRUE, error) && publish(image, &to, error) && cut_file(image, error);
+    image->give_back = TRUE;
+    gboolean freed = qcow2_unmap_locked(image, guest_bytes, image->base.guest_bytes, error)
+                     && qcow2_flush_locked(image, TRUE, error);
+    image->give_back = FALSE;
+    return freed && publish(image, &to, error) && cut_file(image, error);
 }
 
 gboolean

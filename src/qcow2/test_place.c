@@ -220,6 +220,32 @@ test_shrink_cuts(void)
     test_clean(store, 0);
 }
 
+/* What is freed before the file's last cluster in use goes back, too: nothing of it is left in the file. */
+static void
+test_shrink_gives_back(void)
+{
+    g_autoptr(BlkStore) store = make(3, FALSE);
+    FormatImage *image = test_open(store);
+    guint8 gone[512];
+    guint64 bytes;
+
+    test_fill(image, MIB, 9 * MIB, 0xab);
+    test_fill(image, 0, MIB, 1);
+    g_assert_true(image->ops->flush(image, NULL));
+    g_assert_true(image->ops->resize(image, MIB, TRUE, NULL));
+    test_expect(image, 0, MIB, 1);
+    test_close(image);
+    test_clean(store, 0);
+
+    memset(gone, 0xab, sizeof gone);
+    g_assert_true(blk_size(store, &bytes, NULL));
+    g_assert_cmpuint(bytes, >, 10 * MIB);
+    g_autofree guint8 *file = g_malloc(bytes);
+    g_assert_true(blk_pread(store, 0, file, bytes, NULL));
+    for (guint64 at = 0; at + sizeof gone <= bytes; at += sizeof gone)
+        g_assert_cmpint(memcmp(file + at, gone, sizeof gone), !=, 0);
+}
+
 static TestWindow *
 window_of(FormatImage *image)
 {
@@ -347,6 +373,7 @@ main(int argc, char **argv)
     g_test_add_data_func("/qcow2/zero/version-3", GINT_TO_POINTER(3), test_zeros);
     g_test_add_func("/qcow2/zero/backing", test_zeros_over_backing);
     g_test_add_func("/qcow2/resize/cuts", test_shrink_cuts);
+    g_test_add_func("/qcow2/resize/gives-back", test_shrink_gives_back);
     g_test_add_func("/qcow2/resize/backing", test_grow_over_backing);
     g_test_add_func("/qcow2/flush/barriers", test_barriers);
     g_test_add_func("/qcow2/flush/failed", test_failed_barrier);

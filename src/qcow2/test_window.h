@@ -26,6 +26,12 @@ test_window_pwrite(BlkStore *store, guint64 off, const void *buf, gsize len, GEr
 }
 
 static inline gboolean
+test_window_zero(BlkStore *store, guint64 off, guint64 len, BlkZeroMode mode, GError **error)
+{
+    return blk_zero(((TestWindow *) store)->under, off, len, mode, error);
+}
+
+static inline gboolean
 test_window_truncate(BlkStore *store, guint64 bytes, GError **error)
 {
     return blk_truncate(((TestWindow *) store)->under, bytes, error);
@@ -62,6 +68,7 @@ test_open_flags(BlkStore *store, FormatFlags flags)
         .name = "window",
         .pread = test_window_pread,
         .pwrite = test_window_pwrite,
+        .zero = test_window_zero,
         .truncate = test_window_truncate,
         .flush = test_window_flush,
         .size = test_window_size,
