@@ -89,6 +89,19 @@ live_model(const KhoDomain *domain, GError **error)
     return g_steal_pointer(&model);
 }
 
+static char **
+links_down(const ModelDomain *model)
+{
+    g_autoptr(GStrvBuilder) ids = g_strv_builder_new();
+
+    for (guint i = 0; i < model->interfaces->len; i++) {
+        const ModelInterface *nic = model->interfaces->pdata[i];
+        if (nic->link == MODEL_LINK_DOWN)
+            g_strv_builder_add(ids, nic->alias);
+    }
+    return g_strv_builder_end(ids);
+}
+
 static VmPlan *
 make_plan(const KhoDomain *domain, gboolean paused, GError **error)
 {
@@ -117,6 +130,7 @@ make_plan(const KhoDomain *domain, gboolean paused, GError **error)
     plan->on_crash = plan_action(model->on_crash, VM_ACTION_DESTROY);
     if (model->current_memory_kib < model->memory_kib)
         plan->balloon_bytes = model->current_memory_kib * KIB;
+    plan->links_down = links_down(model);
     plan->paused = paused;
     plan->live_xml = model_domain_format(model, MODEL_FORMAT_LIVE);
     return g_steal_pointer(&plan);

@@ -12,6 +12,7 @@
 typedef struct Hello {
     Supervisor *s;
     guint step;
+    guint links; /* of the plan's links_down that are down by now */
     json_t *chardevs, *vnc;
 } Hello;
 
@@ -105,10 +106,37 @@ balloon(const Hello *h)
     return json_pack("{s:I}", "value", (json_int_t) h->s->plan->balloon_bytes);
 }
 
+static gboolean
+wants_link_down(const Hello *h)
+{
+    char **ids = is_start(h) ? h->s->plan->links_down : NULL;
+
+    return ids && h->links < g_strv_length(ids);
+}
+
+static json_t *
+link_down(const Hello *h)
+{
+    return json_pack("{s:s,s:b}", "name", h->s->plan->links_down[h->links], "up", FALSE);
+}
+
+/* The step is taken once for each of them. */
+static gboolean
+take_link_down(Hello *h, const json_t *reply, GError **error)
+{
+    h->links++;
+    h->step--;
+    return must_work(h, reply, error);
+}
+
 static const Step steps[] = {
-    { "set-action", is_start, actions, must_work },   { "query-chardev", is_start, NULL, take_chardevs },
-    { "query-vnc", is_start, NULL, take_vnc },        { "query-status", is_adoption, NULL, take_state },
-    { "balloon", wants_balloon, balloon, must_work }, { "cont", may_run, NULL, must_work },
+    { "set-action", is_start, actions, must_work },
+    { "query-chardev", is_start, NULL, take_chardevs },
+    { "query-vnc", is_start, NULL, take_vnc },
+    { "query-status", is_adoption, NULL, take_state },
+    { "set_link", wants_link_down, link_down, take_link_down },
+    { "balloon", wants_balloon, balloon, must_work },
+    { "cont", may_run, NULL, must_work },
 };
 
 /* The machine has started: it is published, and only then the starter is told. */

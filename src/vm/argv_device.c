@@ -45,9 +45,6 @@ add_interface(Argv *a, guint index, GError **error)
             error, KHO_ERROR_UNSUPPORTED, &nic->node,
             "%s has the model '%s': virtio, rtl8139, e1000, e1000e, ne2k_pci, pcnet and vmxnet3 can run",
             nic->mac, nic->model);
-    if (nic->link == MODEL_LINK_DOWN)
-        return argv_refuse(error, KHO_ERROR_UNSUPPORTED, &nic->node,
-                           "%s starts with its link down: QEMU's arguments cannot say so", nic->mac);
 
     g_autofree char *netdev = g_strdup_printf("host%s", nic->alias);
     gint boot = argv_boot_index(a->d, nic->boot_order, MODEL_BOOT_NETWORK, index == 0);

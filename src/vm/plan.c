@@ -55,6 +55,7 @@ vm_plan_free(VmPlan *plan)
     g_free(plan->log_path);
     g_free(plan->live_xml);
     g_strfreev(plan->argv);
+    g_strfreev(plan->links_down);
     g_ptr_array_unref(plan->files);
     g_free(plan);
 }
@@ -96,6 +97,10 @@ vm_plan_to_json(const VmPlan *plan)
     json_set_string(json, "on-poweroff", vm_action_word(plan->on_poweroff));
     json_set_string(json, "on-reboot", vm_action_word(plan->on_reboot));
     json_set_string(json, "on-crash", vm_action_word(plan->on_crash));
+    json_t *links = json_array();
+    for (char **id = plan->links_down; id && *id; id++)
+        json_array_append_new(links, json_string(*id));
+    json_object_set_new(json, "links-down", links);
     json_object_set_new(json, "balloon-bytes", json_integer((json_int_t) plan->balloon_bytes));
     json_object_set_new(json, "paused", json_boolean(plan->paused));
     json_set_string(json, "live-xml", plan->live_xml);
@@ -140,6 +145,22 @@ get_argv(const json_t *json, VmPlan *plan, GError **error)
             return fail(error, KHO_ERROR_INVALID, "the plan: argument %" G_GSIZE_FORMAT " is not a string",
                         i);
         plan->argv[i] = g_strdup(arg);
+    }
+    return TRUE;
+}
+
+static gboolean
+get_links(const json_t *json, VmPlan *plan, GError **error)
+{
+    const json_t *links = json_object_get(json, "links-down");
+    gsize n = json_array_size(links);
+
+    plan->links_down = g_new0(char *, n + 1);
+    for (gsize i = 0; i < n; i++) {
+        const char *id = json_string_value(json_array_get(links, i));
+        if (!id)
+            return fail(error, KHO_ERROR_INVALID, "the plan: 'links-down' holds what is not a string");
+        plan->links_down[i] = g_strdup(id);
     }
     return TRUE;
 }
@@ -198,7 +219,7 @@ get_members(const json_t *json, VmPlan *plan, GError **error)
     plan->balloon_bytes = (guint64) balloon_bytes;
     if (!g_path_is_absolute(plan->run_path) || !g_path_is_absolute(plan->log_path))
         return fail(error, KHO_ERROR_INVALID, "the plan: run-path and log-path must be absolute");
-    return get_argv(json, plan, error) && get_files(json, plan, error);
+    return get_argv(json, plan, error) && get_links(json, plan, error) && get_files(json, plan, error);
 }
 
 VmPlan *

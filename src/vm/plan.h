@@ -37,6 +37,7 @@ typedef struct VmPlan {
     gint monitor_fd;  /* the number of the listening QMP socket in argv; kho-vm makes it */
     GPtrArray *files; /* of VmPlanFile; owned */
     VmAction on_poweroff, on_reboot, on_crash;
+    char **links_down;      /* ids of interfaces whose link is down from the start; NULL: none */
     guint64 balloon_bytes;  /* what the guest is to have of its memory; 0: all of it */
     gboolean paused;        /* do not let the guest run */
     char *live_xml;         /* the live definition; kho-vm fills in ptys and ports */
