@@ -129,7 +129,9 @@ run_domid(CliRun *cli, const void *p, GError **error)
 
     if (!cli_domain_open(cli, a->domain, &opened, error) || !kho_domain_status(opened.domain, &status, error))
         return FALSE;
-    if (status.id >= 0)
+    if (cli->json)
+        out_json(json_pack("{s:o}", "id", status.id >= 0 ? json_integer(status.id) : json_null()));
+    else if (status.id >= 0)
         out_print("%d\n", status.id);
     else
         out_print("-\n");
@@ -142,6 +144,7 @@ const CliVerb verb_domid = {
     .summary = "print the id of a running machine, or -",
     .args = domain_only_args,
     .args_bytes = sizeof(DomainArgs),
+    .json = TRUE,
     .run = run_domid,
 };
 
@@ -153,7 +156,10 @@ run_domuuid(CliRun *cli, const void *p, GError **error)
 
     if (!cli_domain_open(cli, a->domain, &opened, error))
         return FALSE;
-    out_print("%s\n", kho_domain_uuid(opened.domain));
+    if (cli->json)
+        out_json(json_pack("{s:s}", "uuid", kho_domain_uuid(opened.domain)));
+    else
+        out_print("%s\n", kho_domain_uuid(opened.domain));
     return TRUE;
 }
 
@@ -163,6 +169,7 @@ const CliVerb verb_domuuid = {
     .summary = "print a machine's uuid",
     .args = domain_only_args,
     .args_bytes = sizeof(DomainArgs),
+    .json = TRUE,
     .run = run_domuuid,
 };
 
@@ -174,7 +181,10 @@ run_domname(CliRun *cli, const void *p, GError **error)
 
     if (!cli_domain_open(cli, a->domain, &opened, error))
         return FALSE;
-    out_print("%s\n", opened.name);
+    if (cli->json)
+        out_json(json_pack("{s:s}", "name", opened.name));
+    else
+        out_print("%s\n", opened.name);
     return TRUE;
 }
 
@@ -184,6 +194,7 @@ const CliVerb verb_domname = {
     .summary = "print the name of the machine with a uuid or id",
     .args = domain_only_args,
     .args_bytes = sizeof(DomainArgs),
+    .json = TRUE,
     .run = run_domname,
 };
 

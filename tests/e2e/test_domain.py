@@ -46,6 +46,8 @@ def test_json_has_the_keys_of_the_docs(kho):
     for key in {key for answer in said for key in answer}:
         assert f"`{key}`" in docs, f"docs/json.md does not tell of {key}"
     assert said[0]["state"] == said[1]["state"] == said[2]["state"] == "shut off"
+    assert kho.json("domuuid", "web1") == {"uuid": said[0]["uuid"]} and kho.json("domid", "web1") == {"id": None}
+    assert kho.json("domname", said[0]["uuid"]) == {"name": "web1"}
     assert said[0]["id"] is None and said[0]["uuid"] == said[1]["uuid"]
     assert kho.json("domblklist", "web1")[1] == {"type": "file", "device": "cdrom", "target": "hdc", "source": "/x.iso",
                                                  "format": "raw", "read-only": True}
