@@ -1,5 +1,5 @@
 /* qcow2 check against `qemu-img check`: the same counts on images that qemu-img made, whole and damaged in
- * their metadata at random (a failing seed is printed; KHO_SEED replays it alone). */
+ * their metadata at random (a failing round's seed is printed; KHO_ROUND replays it alone). */
 #include "qcow2/check.h"
 
 #include "base/num.h"
@@ -192,7 +192,7 @@ test_damaged(gconstpointer data)
 {
     const Recipe *recipe = data;
     guint32 base = g_str_hash(recipe->name), looked = 0;
-    const char *only = g_getenv("KHO_SEED");
+    const char *only = g_getenv("KHO_ROUND");
     guint rounds = only ? 1 : DAMAGED_ROUNDS * rounds_factor();
     g_autofree char *whole = NULL;
     gsize len;

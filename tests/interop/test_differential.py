@@ -1,6 +1,6 @@
 """Differential rounds: kho's engine and QEMU's take turns on one image, and a model in this test says what must be read.
 A round is at least 20 operations; each kind is at least one in 20 of them over all rounds (asserted). A failing round
-prints its seed, and KHO_SEED=that runs that round alone."""
+prints its seed, and KHO_ROUND=that runs that round alone."""
 
 import collections
 import hashlib
@@ -246,21 +246,21 @@ def run_round(seed, folder, io):
         r.finish()
     except AssertionError as error:
         steps = "\n  ".join(r.log if r else [])
-        raise AssertionError(f"round KHO_SEED={seed} (runs alone so)\n  {steps}\n{error}") from error
+        raise AssertionError(f"round KHO_ROUND={seed} (runs alone so)\n  {steps}\n{error}") from error
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
     return r.done
 
 
-def test_engines_take_turns(kho):
+def test_engines_take_turns(kho, rng):
     """Rule: whatever one engine writes, the other reads and writes on, for any order of operations."""
     io = KhoIo(kho)
     done = collections.Counter()
-    if "KHO_SEED" in os.environ:
-        seeds = [int(os.environ["KHO_SEED"])]
+    if "KHO_ROUND" in os.environ:
+        seeds = [int(os.environ["KHO_ROUND"])]
     else:
-        seeds = random.SystemRandom().sample(range(1 << 31), ROUNDS)
+        seeds = rng.sample(range(1 << 31), ROUNDS)
     for number, seed in enumerate(seeds):
         of_round = run_round(seed, kho.tmp / f"round-{number}", io)
         assert of_round.total() >= 20
