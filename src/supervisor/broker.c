@@ -28,8 +28,8 @@ typedef struct {
     pid_t pid;
     QmpDecoder *decoder;
     GByteArray *unread;
-    gboolean negotiated, doomed; /* doomed: freed when the current dispatch is over */
-    guint open;                  /* commands that wait for an answer */
+    gboolean negotiated, running, doomed; /* doomed: freed when the current dispatch is over */
+    guint open;                           /* commands that wait for an answer */
     guint in_watch, out_watch, doom;
     GList *waits; /* of Wait: what QEMU, or QEMU's end, still has to answer */
 } Client;
@@ -48,7 +48,7 @@ struct Broker {
     GPtrArray *destroys; /* of Wait: answered by broker_ended */
 };
 
-static void client_read_on(Client *c);
+static void client_go_on(Client *c);
 
 static void
 client_free(gpointer p)
@@ -177,7 +177,7 @@ wait_answer(Wait *w, json_t *message)
         c->waits = g_list_remove(c->waits, w);
         c->open--;
         client_send(c, message);
-        client_read_on(c);
+        client_go_on(c);
     } else {
         json_decref(message);
     }
@@ -316,9 +316,8 @@ run_command(Client *c, const json_t *message)
 
 static gboolean on_readable(gint fd, GIOCondition condition, gpointer data);
 
-/* Runs what has been read, as far as OPEN_MAX allows. */
 static void
-client_run(Client *c)
+run_messages(Client *c)
 {
     g_autoptr(GError) why = NULL;
 
@@ -335,14 +334,21 @@ client_run(Client *c)
     }
 }
 
-/* After an answer: goes on with a client that had asked too much at once. */
+/* Runs what has been read, as far as OPEN_MAX allows, and reads on only while it does: after new bytes and
+ * after each answer. */
 static void
-client_read_on(Client *c)
+client_go_on(Client *c)
 {
-    if (c->doomed || c->in_watch != 0 || c->open >= OPEN_MAX)
+    if (c->running) /* an answer that came while its command was run */
         return;
-    c->in_watch = g_unix_fd_add(c->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_readable, c);
-    client_run(c);
+    c->running = TRUE;
+    run_messages(c);
+    c->running = FALSE;
+    gboolean wants = !c->doomed && c->open < OPEN_MAX;
+    if (wants && c->in_watch == 0)
+        c->in_watch = g_unix_fd_add(c->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_readable, c);
+    else if (!wants)
+        g_clear_handle_id(&c->in_watch, g_source_remove);
 }
 
 static gboolean
@@ -355,18 +361,12 @@ on_readable(gint fd, GIOCondition condition, gpointer data)
     if (n < 0 && errno == EAGAIN)
         return G_SOURCE_CONTINUE;
     if (n <= 0) {
-        c->in_watch = 0;
         client_drop(c, NULL);
         return G_SOURCE_REMOVE;
     }
     qmp_decoder_feed(c->decoder, chunk, (gsize) n);
-    client_run(c);
-    if (c->doomed)
-        return G_SOURCE_REMOVE;
-    if (c->open < OPEN_MAX)
-        return G_SOURCE_CONTINUE;
-    c->in_watch = 0;
-    return G_SOURCE_REMOVE;
+    client_go_on(c);
+    return c->in_watch != 0;
 }
 
 /* QEMU's own greeting (without out-of-band commands, which are not passed on); before it has greeted, one
@@ -410,7 +410,7 @@ admit(Broker *b, int fd)
         client_drop(c, "too many clients");
     } else {
         client_send(c, greeting(b));
-        client_read_on(c);
+        client_go_on(c);
     }
 }
 
