@@ -8,6 +8,7 @@
 #include "supervisor/broker.h"
 #include "supervisor/link.h"
 #include "supervisor/output.h"
+#include "supervisor/step.h"
 #include "supervisor/supervisor.h"
 #include "vm/folder.h"
 
@@ -98,6 +99,7 @@ take_over(Supervisor *s, GError **error)
         return FALSE;
     guest_publish(s);
     death_watch(s);
+    step_reach(STEP_ADOPT_SERVING);
     if (unfinished) {
         vm_log(s->log, "its start was never finished");
         death_begin(s, "failed", FALSE, FAIL_TIMEOUT_MS);
@@ -127,6 +129,7 @@ adopt_begin(Supervisor *s, GError **error)
         g_propagate_error(error, g_steal_pointer(&why));
         return FALSE;
     }
+    step_reach(STEP_ADOPT_LOCKED);
     if (!take_status(s, &why))
         return clear_up_soon(s, error);
     return take_over(s, error);

@@ -12,6 +12,7 @@
 #include "supervisor/broker.h"
 #include "supervisor/monitor.h"
 #include "supervisor/output.h"
+#include "supervisor/step.h"
 #include "supervisor/supervisor.h"
 #include "vm/folder.h"
 
@@ -115,6 +116,7 @@ death_begin(Supervisor *s, const char *reason, gboolean graceful, guint timeout_
     if (!s->death.reason)
         s->death.reason = reason;
     vm_log(s->log, "ending QEMU (%s)", s->death.reason);
+    step_reach(STEP_END_BEGUN);
     enter_stage(s);
 }
 
@@ -185,6 +187,7 @@ on_end(gint fd, GIOCondition condition, gpointer data)
     g_autofree char *how = reap(s, &normal);
     if (starting)
         explain_start(s, how);
+    step_reach(STEP_END_REAPED);
     s->phase = PHASE_OVER;
     vm_log_end(s->log,
                starting          ? "failed"
@@ -192,6 +195,7 @@ on_end(gint fd, GIOCondition condition, gpointer data)
                                  : "crashed",
                starting ? s->start_error->message : how);
     remove_folder(s);
+    step_reach(STEP_END_REMOVED);
     if (s->broker)
         broker_ended(s->broker, NULL);
     supervisor_answer(s, s->start_error);

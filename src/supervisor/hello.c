@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/pipe.h"
 #include "supervisor/monitor.h"
+#include "supervisor/step.h"
 #include "supervisor/supervisor.h"
 #include "vm/folder.h"
 #include "vm/qmp.h"
@@ -11,7 +12,7 @@
 
 typedef struct Hello {
     Supervisor *s;
-    guint step;
+    guint next;  /* of the questions */
     guint links; /* of the plan's links_down that are down by now */
     json_t *chardevs, *vnc;
 } Hello;
@@ -21,9 +22,9 @@ typedef struct {
     gboolean (*wanted)(const Hello *h);                              /* NULL: always */
     json_t *(*arguments)(const Hello *h);                            /* NULL: none */
     gboolean (*take)(Hello *h, const json_t *reply, GError **error); /* NULL: whatever it says */
-} Step;
+} Question;
 
-static void next_step(Hello *h);
+static void ask_next(Hello *h);
 
 static void
 hello_free(Hello *h)
@@ -66,12 +67,16 @@ take_vnc(Hello *h, const json_t *reply, GError **error)
     if (!s->plan->live_xml)
         return TRUE;
     g_autofree char *xml = live_xml_complete(s->plan->live_xml, h->chardevs, h->vnc, error);
-    return xml && vm_folder_write(s->folder, VM_FILE_LIVE_XML, xml, error);
+    if (!xml || !vm_folder_write(s->folder, VM_FILE_LIVE_XML, xml, error))
+        return FALSE;
+    step_reach(STEP_START_DESCRIBED);
+    return TRUE;
 }
 
 static gboolean
 take_state(Hello *h, const json_t *reply, GError **error)
 {
+    step_reach(STEP_ADOPT_ASKED);
     guest_reconcile(h->s, json_string_or(json_object_get(reply, "return"), "status", "unknown"));
     return TRUE;
 }
@@ -120,16 +125,16 @@ link_down(const Hello *h)
     return json_pack("{s:s,s:b}", "name", h->s->plan->links_down[h->links], "up", FALSE);
 }
 
-/* The step is taken once for each of them. */
+/* Asked once for each of them. */
 static gboolean
 take_link_down(Hello *h, const json_t *reply, GError **error)
 {
     h->links++;
-    h->step--;
+    h->next--;
     return must_work(h, reply, error);
 }
 
-static const Step steps[] = {
+static const Question questions[] = {
     { "set-action", is_start, actions, must_work },
     { "query-chardev", is_start, NULL, take_chardevs },
     { "query-vnc", is_start, NULL, take_vnc },
@@ -147,11 +152,13 @@ finish(Hello *h)
     gboolean paused = is_start(h) && s->plan->paused;
 
     if (is_start(h)) {
+        step_reach(STEP_START_RUNNING);
         g_clear_handle_id(&s->start_timer, g_source_remove);
         guest_set_state(s, paused ? "paused" : "running", paused ? "starting up" : "booted");
         s->phase = PHASE_RUNNING;
         s->status->paused = paused;
         guest_publish(s);
+        step_reach(STEP_START_PUBLISHED);
         supervisor_answer(s, NULL);
     }
     hello_free(h);
@@ -162,31 +169,32 @@ on_reply(const json_t *reply, gpointer data)
 {
     Hello *h = data;
     g_autoptr(GError) why = NULL;
-    const Step *step = &steps[h->step++];
+    const Question *question = &questions[h->next++];
 
     if (!reply || h->s->phase > PHASE_RUNNING) {
         hello_free(h); /* QEMU is ending; or the connection did, and the next one begins anew */
         return;
     }
-    if (step->take && !step->take(h, reply, &why)) {
+    if (question->take && !question->take(h, reply, &why)) {
         start_fail(h->s, why);
         hello_free(h);
         return;
     }
-    next_step(h);
+    ask_next(h);
 }
 
 static void
-next_step(Hello *h)
+ask_next(Hello *h)
 {
-    while (h->step < G_N_ELEMENTS(steps) && steps[h->step].wanted && !steps[h->step].wanted(h))
-        h->step++;
-    if (h->step == G_N_ELEMENTS(steps)) {
+    while (h->next < G_N_ELEMENTS(questions) && questions[h->next].wanted && !questions[h->next].wanted(h))
+        h->next++;
+    if (h->next == G_N_ELEMENTS(questions)) {
         finish(h);
         return;
     }
-    const Step *step = &steps[h->step];
-    if (!monitor_send(h->s->monitor, step->command, step->arguments ? step->arguments(h) : NULL, on_reply, h))
+    const Question *question = &questions[h->next];
+    if (!monitor_send(h->s->monitor, question->command, question->arguments ? question->arguments(h) : NULL,
+                      on_reply, h))
         hello_free(h);
 }
 
@@ -197,5 +205,7 @@ hello_begin(Supervisor *s)
         return;
     Hello *h = g_new0(Hello, 1);
     h->s = s;
-    next_step(h);
+    if (is_start(h))
+        step_reach(STEP_START_GREETED);
+    ask_next(h);
 }

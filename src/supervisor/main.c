@@ -6,6 +6,7 @@
 #include "supervisor/monitor.h"
 #include "supervisor/output.h"
 #include "supervisor/scope.h"
+#include "supervisor/step.h"
 #include "supervisor/supervisor.h"
 #include "vm/runtime.h"
 
@@ -115,6 +116,8 @@ supervise(gboolean start, const char *run_path, const char *note)
     int plan_fd = VM_RUNTIME_PLAN_FD;
 
     watch_signals(s);
+    if (start)
+        step_reach(STEP_START_DETACHED);
     gboolean begun = start ? start_begin(s, plan_fd, &error) : adopt_begin(s, &error);
     if (start)
         fd_clear(&plan_fd);
@@ -138,6 +141,12 @@ main(int argc, char **argv)
         g_print("kho-vm " KHO_VERSION "\n");
         return 0;
     }
+#ifdef KHO_STEPS
+    if (argc == 2 && strcmp(argv[1], "--steps") == 0) {
+        step_print_all();
+        return 0;
+    }
+#endif
     gboolean start = argc == 3 && strcmp(argv[1], "--start") == 0;
     if ((!start && (argc != 3 || strcmp(argv[1], "--adopt") != 0)) || !g_path_is_absolute(argv[2])
         || !fd_stat(VM_RUNTIME_ANSWER_FD, &st, "descriptor 4", &error)

@@ -11,6 +11,7 @@
 #include "supervisor/link.h"
 #include "supervisor/monitor.h"
 #include "supervisor/output.h"
+#include "supervisor/step.h"
 #include "supervisor/supervisor.h"
 #include "vm/folder.h"
 #include "vm/runtime.h"
@@ -172,11 +173,15 @@ on_gate(pid_t pid, gpointer data, GError **error)
     Supervisor *s = data;
     ProcId qemu;
 
+    step_reach(STEP_START_FORKED);
     if (!proc_identify(pid, &qemu, error))
         return FALSE;
     s->status->pid = qemu.pid;
     s->status->pid_start = qemu.start_ticks;
-    return vm_status_write(s->status, s->folder, error);
+    if (!vm_status_write(s->status, s->folder, error))
+        return FALSE;
+    step_reach(STEP_START_NAMED);
+    return TRUE;
 }
 
 static gboolean
@@ -188,6 +193,7 @@ spawn_qemu(Supervisor *s, GError **error)
     gboolean done = collect_inherited(s, &in, error);
 
     if (done) {
+        step_reach(STEP_START_COLLECTED);
         SpawnSpec spec = { .argv = (const char *const *) s->plan->argv,
                            .fds = (const SpawnFd *) in.map->data,
                            .n_fds = in.map->len,
@@ -249,6 +255,7 @@ run_plan(Supervisor *s, GError **error)
     s->broker = broker_new(s, error);
     if (!s->broker || !spawn_qemu(s, error))
         return FALSE;
+    step_reach(STEP_START_LAUNCHED);
     death_watch(s);
     s->start_timer = g_timeout_add(s->plan->start_timeout_ms ? s->plan->start_timeout_ms : START_QEMU_MS,
                                    on_start_timeout, s);
@@ -262,8 +269,12 @@ start_begin(Supervisor *s, int plan_fd, GError **error)
 {
     g_autoptr(GError) why = NULL;
 
-    if (!read_plan(s, plan_fd, error) || !take_locks(s, error))
+    if (!read_plan(s, plan_fd, error))
         return FALSE;
+    step_reach(STEP_START_PLANNED);
+    if (!take_locks(s, error))
+        return FALSE;
+    step_reach(STEP_START_LOCKED);
     if (run_plan(s, &why))
         return TRUE;
     vm_log_end(s->log, "failed", why->message);

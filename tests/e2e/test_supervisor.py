@@ -364,26 +364,61 @@ def test_adopted_qemu_that_is_killed_is_cleared_up(machine):
     assert "ended (crashed)" in machine.ended()
 
 
-@pytest.mark.parametrize("moment", range(12))
-def test_kho_vm_killed_during_a_start(machine, rng, moment):
-    """Whenever it dies, the next adoption either serves a machine that was answered for, or leaves nothing."""
-    process = machine.launch("--start", machine.plan)
-    pid = harness.wait_for("kho-vm", lambda: [pid for pid, words in machine.kho.processes().items()
-                                              if "kho-vm --start" in words] or process_gone(process))[0]
-    # The moments are spread over what a start takes: between them there is nothing to wait for.
-    threading.Event().wait(rng.random() * 0.25 * moment / 12)
-    kill(pid)
-    with process:
-        answer = read_answer(process)
+def stopped(machine):
+    """The kho-vm of this tree that has stopped at its step."""
+    for pid, words in machine.kho.processes().items():
+        if "kho-vm --" in words:
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] == "T":
+                    return pid
+    return None
+
+
+def die_in_start(machine, step):
+    with machine.launch("--start", machine.plan, KHO_VM_STOP_AT=step) as ours:
+        kill(harness.wait_for(f"kho-vm at {step}", lambda: stopped(machine)))
+        assert read_answer(ours) is None
     machine.adopt()
-    if answer == {"ok": True}:
-        harness.wait_for("the adopter", lambda: machine.status()["state"] == "running")
+    if step == "start-published":  # it was running, though nobody was told: the next command finds it so
+        machine.wait_state("running", "booted")
         machine.destroy()
-    assert not machine.run_path.exists(), machine.log()
 
 
-def process_gone(process):
-    raise AssertionError("kho-vm ended before it could be killed")
+def die_in_adoption(machine, step):
+    machine.start()
+    status = machine.status()
+    kill(status["supervisor-pid"])
+    with machine.launch("--adopt", KHO_VM_STOP_AT=step):
+        kill(harness.wait_for(f"kho-vm at {step}", lambda: stopped(machine)))
+    machine.adopt()
+    assert machine.wait_state("running", "booted")["pid"] == status["pid"]
+    machine.destroy()
+
+
+def die_in_end(machine, step):
+    machine.start(KHO_VM_STOP_AT=step)
+    pid = machine.status()["pid"]
+    with machine.client() as client:
+        client.send({"execute": "kho-destroy"})
+        kill(harness.wait_for(f"kho-vm at {step}", lambda: stopped(machine)))
+        assert client.reply() is None
+    machine.adopt()
+    if step == "end-begun":  # QEMU was not told yet
+        assert machine.status()["pid"] == pid
+        machine.destroy()
+
+
+def test_kho_vm_killed_at_every_step(kho):
+    """Wherever it dies: the next adoption serves what runs or leaves nothing, and no QEMU stays that nobody knows."""
+    steps = harness.run([kho.build / "kho-vm", "--steps"]).out.split()
+    assert len(steps) >= 17
+    for number, step in enumerate(steps):
+        machine = Machine(kho, f"m{number}")
+        machine.plan["live-xml"] = (f"<domain type='qemu'><name>{machine.name}</name><uuid>{machine.plan['uuid']}</uuid>"
+                                    "<memory>16384</memory><os><type>hvm</type></os></domain>")
+        {"start": die_in_start, "adopt": die_in_adoption, "end": die_in_end}[step.split("-")[0]](machine, step)
+        assert not machine.run_path.exists(), f"{step}: {machine.log()}"
+        harness.wait_for(f"no process to be left after {step}", lambda: not kho.processes())
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"format":1}', b'{"format":99}'])
