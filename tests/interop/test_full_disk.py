@@ -44,7 +44,7 @@ def refused_or_done(ran):
 def test_create(kho, small_fs, fmt, mode):
     fs = small_fs("ext4", 32)
     new = fs.path / "new"
-    size, cluster = ("8M", "64k") if mode in ("falloc", "full") else ("256M", "512") if mode == "metadata" else ("1T", "4k")
+    size, cluster = ("8M", "64k") if mode in ("falloc", "full") else ("2G", "4k") if mode == "metadata" else ("1T", "4k")
     options = f"preallocation={mode}" + (f",cluster_size={cluster}" if fmt == "qcow2" else "")
     most = 12 << 20
 
@@ -92,7 +92,7 @@ def test_convert_over_an_old_target(kho, small_fs, source):
 
 @pytest.mark.parametrize("fmt,cluster,mode,more", [
     ("raw", None, "falloc", "8M"), ("raw", None, "full", "8M"), ("qcow2", "64k", "falloc", "8M"),
-    ("qcow2", "64k", "full", "8M"), ("qcow2", "512", "metadata", "64M"), ("qcow2", "512", "off", "2G")])
+    ("qcow2", "64k", "full", "8M"), ("qcow2", "4k", "metadata", "1G"), ("qcow2", "512", "off", "1G")])
 def test_resize(kho, small_fs, fmt, cluster, mode, more):
     """Rule: a resize that does not fit changes neither size nor contents, and leaks nothing."""
     fs = small_fs("ext4", 40)
