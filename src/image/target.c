@@ -86,6 +86,7 @@ write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, 
         .lazy_refcounts = options->lazy_refcounts,
         .backing_file = options->backing_file,
         .backing_format = options->backing_format,
+        .unpublished = TRUE,
     };
     return read_compression(options->compression, &create.compression, error)
            && qcow2_create(file, &create, error);
