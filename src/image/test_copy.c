@@ -1,0 +1,257 @@
+/* Rules held: a copy reads like its source whatever the cluster sizes and the number of workers; zeros take
+ * no space; the first error ends it and is the one told; a cancel ends it; progress comes from the calling
+ * thread. */
+#include "image/copy.h"
+
+#include "base/num.h"
+#include "block/fault.h"
+#include "qcow2/qcow2.h"
+#include "raw/raw.h"
+
+#include <string.h>
+
+#define DISK_BYTES (5 * MIB + 512)
+
+static KhoImage *
+over(BlkStore *store, const FormatOps *ops)
+{
+    g_autoptr(GError) error = NULL;
+    KhoImage *image = image_over_store(store, ops, FORMAT_WRITABLE | FORMAT_UNPUBLISHED, "disk", &error);
+
+    g_assert_no_error(error);
+    return image;
+}
+
+static KhoImage *
+new_raw(guint64 bytes)
+{
+    g_autoptr(GError) error = NULL;
+    BlkStore *store = blk_mem_new(NULL, 0, "raw");
+
+    g_assert_true(blk_truncate(store, bytes, &error));
+    return over(store, &raw_format);
+}
+
+static KhoImage *
+new_qcow2(guint64 bytes, guint32 cluster_bytes)
+{
+    const Qcow2CreateOptions options = { .guest_bytes = bytes,
+                                         .cluster_bytes = cluster_bytes,
+                                         .unpublished = TRUE };
+    g_autoptr(GError) error = NULL;
+    BlkStore *store = blk_mem_new(NULL, 0, "qcow2");
+
+    g_assert_true(qcow2_create(store, &options, &error));
+    return over(store, &qcow2_format);
+}
+
+/* Data in odd places, zeros within data, and a long stretch that was never written. */
+static void
+scribble(KhoImage *image, guint8 *model)
+{
+    static const struct {
+        guint64 off, len;
+        guint8 byte;
+    } writes[] = {
+        { 0, 1, 1 },        { 4095, 70000, 2 },     { 20000, 9000, 0 },
+        { MIB - 7, 14, 3 }, { 4 * MIB, 600000, 4 }, { DISK_BYTES - 3, 3, 5 },
+    };
+    g_autoptr(GError) error = NULL;
+
+    memset(model, 0, DISK_BYTES);
+    for (gsize i = 0; i < G_N_ELEMENTS(writes); i++) {
+        memset(model + writes[i].off, writes[i].byte, writes[i].len);
+        g_assert_true(kho_image_write(image, writes[i].off, model + writes[i].off, writes[i].len, &error));
+    }
+}
+
+static void
+assert_reads(KhoImage *image, const guint8 *model)
+{
+    g_autofree guint8 *got = g_malloc(DISK_BYTES);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(kho_image_read(image, 0, got, DISK_BYTES, &error));
+    g_assert_true(memcmp(got, model, DISK_BYTES) == 0);
+}
+
+static void
+test_reads_alike(void)
+{
+    static const guint32 clusters[] = { 0, 512, 65536, 2097152 };
+    g_autofree guint8 *model = g_malloc(DISK_BYTES);
+
+    for (gsize s = 0; s < G_N_ELEMENTS(clusters); s++)
+        for (gsize t = 0; t < G_N_ELEMENTS(clusters); t++)
+            for (guint workers = 1; workers <= 4; workers += 3) {
+                g_autoptr(KhoImage) source =
+                    clusters[s] ? new_qcow2(DISK_BYTES, clusters[s]) : new_raw(DISK_BYTES);
+                g_autoptr(KhoImage) target =
+                    clusters[t] ? new_qcow2(DISK_BYTES, clusters[t]) : new_raw(DISK_BYTES);
+                CopyPlan plan = { .source = source,
+                                  .target = target,
+                                  .bytes = DISK_BYTES,
+                                  .workers = workers,
+                                  .target_is_zero = TRUE };
+                g_autoptr(GError) error = NULL;
+
+                scribble(source, model);
+                g_assert_true(image_copy(&plan, &error));
+                assert_reads(target, model);
+            }
+}
+
+/* The zeros in the middle of the data, and what was never written, are holes of the target. */
+static void
+test_zeros_take_no_space(void)
+{
+    g_autofree guint8 *model = g_malloc(DISK_BYTES);
+    g_autoptr(KhoImage) source = new_raw(DISK_BYTES);
+    g_autoptr(KhoImage) target = new_qcow2(DISK_BYTES, 4096);
+    CopyPlan plan = { .source = source, .target = target, .bytes = DISK_BYTES, .target_is_zero = TRUE };
+    g_autoptr(GError) error = NULL;
+    KhoMapEntry entry;
+
+    scribble(source, model);
+    g_assert_true(image_copy(&plan, &error));
+    g_assert_true(kho_image_map(target, 20480, 4096, &entry, &error));
+    g_assert_cmpint(entry.kind, ==, KHO_MAP_HOLE);
+    g_assert_true(kho_image_map(target, 2 * MIB, MIB, &entry, &error));
+    g_assert_cmpint(entry.kind, ==, KHO_MAP_HOLE);
+    g_assert_cmpuint(entry.length_bytes, ==, MIB);
+}
+
+/* A part of a disk goes to another place, over what stood there. */
+static void
+test_over_old_data(void)
+{
+    g_autofree guint8 *model = g_malloc(DISK_BYTES), *old = g_malloc(DISK_BYTES);
+    g_autoptr(KhoImage) source = new_qcow2(DISK_BYTES, 4096);
+    g_autoptr(KhoImage) target = new_qcow2(DISK_BYTES, 65536);
+    CopyPlan plan = {
+        .source = source, .target = target, .source_off = 8192, .target_off = MIB, .bytes = 3 * MIB
+    };
+    g_autoptr(GError) error = NULL;
+
+    scribble(source, model);
+    memset(old, 9, DISK_BYTES);
+    g_assert_true(kho_image_write(target, 0, old, DISK_BYTES, &error));
+    g_assert_true(image_copy(&plan, &error));
+    memcpy(old + MIB, model + 8192, 3 * MIB);
+    assert_reads(target, old);
+}
+
+static void
+test_only_changes(void)
+{
+    g_autofree guint8 *model = g_malloc(DISK_BYTES);
+    g_autoptr(KhoImage) source = new_raw(DISK_BYTES);
+    g_autoptr(KhoImage) target = new_qcow2(DISK_BYTES, 65536);
+    CopyPlan plan = { .source = source, .target = target, .bytes = DISK_BYTES, .only_changes = TRUE };
+    g_autoptr(GError) error = NULL;
+    KhoMapEntry entry;
+
+    target->backing = new_raw(DISK_BYTES);
+    target->backing->depth = 1;
+    scribble(source, model);
+    scribble(target->backing, model);
+    model[3 * MIB + 5] = 77;
+    g_assert_true(kho_image_write(source, 3 * MIB + 5, model + 3 * MIB + 5, 1, &error));
+    model[4 * MIB] = 0;
+    g_assert_true(kho_image_write(source, 4 * MIB, model + 4 * MIB, 1, &error));
+    g_assert_true(image_copy(&plan, &error));
+    assert_reads(target, model);
+
+    guint64 own_bytes = 0;
+    for (guint64 at = 0; at < DISK_BYTES; at += entry.length_bytes) {
+        g_assert_true(kho_image_map(target, at, DISK_BYTES - at, &entry, &error));
+        own_bytes += entry.depth == 0 && entry.kind == KHO_MAP_DATA ? entry.length_bytes : 0;
+    }
+    g_assert_cmpuint(own_bytes, ==, 2 * 65536);
+}
+
+static void
+test_first_error(void)
+{
+    g_autofree guint8 *model = g_malloc(DISK_BYTES);
+    g_autoptr(KhoImage) source = new_raw(DISK_BYTES);
+    g_autoptr(BlkStore) below = blk_mem_new(NULL, 0, "below");
+    g_autoptr(GError) error = NULL;
+
+    scribble(source, model);
+    g_assert_true(blk_truncate(below, DISK_BYTES, &error));
+    g_autoptr(KhoImage) target = over(blk_fault_new(below, FAULT_NTH_WRITE, 2, TRUE), &raw_format);
+    CopyPlan plan = {
+        .source = source, .target = target, .bytes = DISK_BYTES, .workers = 4, .target_is_zero = TRUE
+    };
+
+    g_assert_false(image_copy(&plan, &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_IO);
+}
+
+typedef struct {
+    GThread *thread;
+    guint64 last;
+    guint calls;
+    gint cancel;
+} Seen;
+
+static void
+see(guint64 done_bytes, guint64 total_bytes, gpointer data)
+{
+    Seen *seen = data;
+
+    g_assert_true(g_thread_self() == seen->thread);
+    g_assert_cmpuint(done_bytes, >=, seen->last);
+    g_assert_cmpuint(total_bytes, ==, DISK_BYTES);
+    seen->last = done_bytes;
+    seen->calls++;
+}
+
+static void
+test_progress_and_cancel(void)
+{
+    g_autoptr(KhoImage) source = new_raw(DISK_BYTES);
+    g_autoptr(KhoImage) target = new_raw(DISK_BYTES);
+    Seen seen = { .thread = g_thread_self() };
+    const KhoJob job = { .progress = see, .data = &seen, .cancelled = &seen.cancel };
+    CopyPlan plan = { .source = source, .target = target, .bytes = DISK_BYTES, .job = &job };
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(image_copy(&plan, &error));
+    g_assert_cmpuint(seen.last, ==, DISK_BYTES);
+    g_assert_cmpuint(seen.calls, >=, 1);
+
+    seen.cancel = 1;
+    g_assert_false(image_copy(&plan, &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_CANCELLED);
+}
+
+static void
+test_is_zero(void)
+{
+    guint8 bytes[100] = { 0 };
+
+    for (gsize len = 0; len <= sizeof bytes; len++)
+        g_assert_true(copy_is_zero(bytes, len));
+    for (gsize at = 0; at < sizeof bytes; at++) {
+        bytes[at] = 1;
+        for (gsize len = 0; len <= sizeof bytes; len++)
+            g_assert_cmpint(copy_is_zero(bytes, len), ==, len <= at);
+        bytes[at] = 0;
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/image/copy/reads-alike", test_reads_alike);
+    g_test_add_func("/image/copy/zeros-take-no-space", test_zeros_take_no_space);
+    g_test_add_func("/image/copy/over-old-data", test_over_old_data);
+    g_test_add_func("/image/copy/only-changes", test_only_changes);
+    g_test_add_func("/image/copy/first-error", test_first_error);
+    g_test_add_func("/image/copy/progress-and-cancel", test_progress_and_cancel);
+    g_test_add_func("/image/copy/is-zero", test_is_zero);
+    return g_test_run();
+}
