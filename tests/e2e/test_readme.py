@@ -1,5 +1,5 @@
 """README's command blocks, typed into a shell on a terminal as they are printed. In a block marked `text` each line's words
-must stand in the output before it, in order; a `guest` block is typed on the console."""
+must stand in the output before it, in order, with `...` for anything; a `guest` block is typed on the console."""
 
 import os
 import re
@@ -76,7 +76,7 @@ class Terminal:
 
     def shows(self, text):
         for line in text.splitlines():
-            pattern = ".*".join(re.escape(word) for word in line.split())
+            pattern = ".*".join(re.escape(word) for word in line.replace("...", " ").split())
             assert re.search(pattern, self.output), f"README shows {line!r}, the terminal:\n{self.output}"
 
 
