@@ -1,0 +1,142 @@
+/* What a flush promises and costs, deferred refcounts, and what the first write does. */
+#include "qcow2/test_io.h"
+
+#define CLUSTER 65536
+
+static BlkStore *
+make(guint version, gboolean lazy)
+{
+    const Qcow2CreateOptions options = { .guest_bytes = 64 * MIB,
+                                         .version = version,
+                                         .lazy_refcounts = lazy };
+
+    return test_create(&options);
+}
+
+static TestWindow *
+window_of(FormatImage *image)
+{
+    return (TestWindow *) image->file;
+}
+
+/* New mappings take two barriers, data in place one, a published zero one; an unpublished image one at its
+ * end. */
+static void
+test_barriers(void)
+{
+    g_autoptr(BlkStore) store = make(3, FALSE);
+    FormatImage *image = test_open(store);
+    guint64 done;
+
+    test_fill(image, 0, CLUSTER, 1);
+    g_assert_cmpuint(window_of(image)->flushes, ==, 0);
+    g_assert_true(image->ops->flush(image, NULL));
+    g_assert_cmpuint(window_of(image)->flushes, ==, 2);
+    test_fill(image, 0, CLUSTER, 2);
+    g_assert_true(image->ops->flush(image, NULL));
+    g_assert_cmpuint(window_of(image)->flushes, ==, 3);
+    g_assert_true(image->ops->zero(image, guest_off(0), CLUSTER, &done, NULL));
+    g_assert_true(image->ops->flush(image, NULL));
+    g_assert_cmpuint(window_of(image)->flushes, ==, 5);
+    test_close(image);
+
+    image = test_open_flags(store, FORMAT_WRITABLE | FORMAT_UNPUBLISHED);
+    test_fill(image, 0, 40 * MIB, 1);
+    g_assert_cmpuint(window_of(image)->flushes, ==, 0);
+    g_assert_true(image->ops->flush(image, NULL));
+    g_assert_cmpuint(window_of(image)->flushes, ==, 1);
+    test_close(image);
+    test_clean(store, 0);
+}
+
+/* After a failed barrier nobody knows what is on disk: nothing more is written, and what was there is whole.
+ */
+static void
+test_failed_barrier(void)
+{
+    g_autoptr(BlkStore) store = make(3, FALSE);
+    FormatImage *image = test_open(store);
+    g_autoptr(GError) first = NULL, second = NULL, closing = NULL;
+    Place place;
+
+    test_fill(image, 0, CLUSTER, 1);
+    window_of(image)->fail_flush = TRUE;
+    g_assert_false(image->ops->flush(image, &first));
+    g_assert_error(first, KHO_ERROR, KHO_ERROR_IO);
+    window_of(image)->fail_flush = FALSE;
+    g_assert_false(image->ops->prepare(image, guest_off(MIB), 1, &place, &second));
+    g_assert_nonnull(strstr(second->message, "earlier flush failed"));
+    g_assert_false(image->ops->close(image, &closing));
+    g_assert_error(closing, KHO_ERROR, KHO_ERROR_IO);
+    test_clean(store, 8);
+}
+
+/* With lazy refcounts the counts stay behind under the dirty mark, and a clean end takes both back. */
+static void
+test_lazy(void)
+{
+    g_autoptr(BlkStore) store = make(3, TRUE);
+    FormatImage *image = test_open(store);
+
+    g_assert_cmpuint(test_header(store).incompat, ==, 0);
+    test_fill(image, 0, CLUSTER, 1);
+    g_assert_true(image->ops->flush(image, NULL));
+    g_assert_cmpuint(window_of(image)->flushes, ==, 2);
+    g_assert_cmpuint(test_header(store).incompat, ==, QCOW2_INCOMPAT_DIRTY);
+    g_autoptr(BlkStore) crashed = test_copy(store);
+    test_close(image);
+    g_assert_cmpuint(test_header(store).incompat, ==, 0);
+    test_clean(store, 0);
+
+    image = test_open(crashed);
+    test_expect(image, 0, CLUSTER, 1);
+    test_fill(image, MIB, CLUSTER, 2); /* rebuilds first */
+    test_close(image);
+    g_assert_cmpuint(test_header(crashed).incompat, ==, 0);
+    test_clean(crashed, 0);
+    image = test_open(crashed);
+    test_expect(image, 0, CLUSTER, 1);
+    test_expect(image, MIB, CLUSTER, 2);
+    test_close(image);
+}
+
+/* A writer that does not maintain bitmaps takes their mark away, and only then writes. */
+static void
+test_autoclear(void)
+{
+    g_autoptr(BlkStore) store = make(3, FALSE);
+
+    test_set_word(store, 88, G_GUINT64_CONSTANT(1) << 17 | QCOW2_AUTOCLEAR_BITMAPS);
+    FormatImage *image = test_open(store);
+    test_close(image);
+    g_assert_cmpuint(test_header(store).autoclear, !=, 0); /* nothing was written */
+    image = test_open(store);
+    test_fill(image, 0, 1, 1);
+    g_assert_cmpuint(test_header(store).autoclear, ==, 0);
+    test_close(image);
+}
+
+static void
+test_read_only(void)
+{
+    g_autoptr(BlkStore) store = make(3, FALSE);
+    FormatImage *image = test_open_flags(store, 0);
+    g_autoptr(GError) error = NULL;
+    Place place;
+
+    g_assert_false(image->ops->prepare(image, guest_off(0), 1, &place, &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_DENIED);
+    test_close(image);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qcow2/flush/barriers", test_barriers);
+    g_test_add_func("/qcow2/flush/failed", test_failed_barrier);
+    g_test_add_func("/qcow2/flush/lazy", test_lazy);
+    g_test_add_func("/qcow2/open/autoclear", test_autoclear);
+    g_test_add_func("/qcow2/open/read-only", test_read_only);
+    return g_test_run();
+}
