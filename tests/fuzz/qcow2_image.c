@@ -141,7 +141,8 @@ map_all(FormatImage *image, gboolean must_work)
             at += 64 * KIB; /* what follows may be readable */
             continue;
         }
-        g_assert_true(run.bytes > 0 && run.bytes <= left);
+        g_assert_cmpuint(run.bytes, >, 0);
+        g_assert_cmpuint(run.bytes, <=, left);
         read_run(image, at, &run);
         at += run.bytes;
     }
