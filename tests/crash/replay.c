@@ -155,7 +155,7 @@ judge_state(Stretch *stretch, const char *how, guint64 detail)
     g_autofree char *found = nothing_yet ? NULL
                                          : crash_judge(stretch->state.bytes, stretch->state.len,
                                                        stretch->view, hash % CARRY_ON_EVERY == 0);
-    if (!found)
+    if (!found || (stretch->options->wanted && !strstr(found, stretch->options->wanted)))
         return;
     report->violations++;
     if (!report->first)

@@ -21,6 +21,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CrashReport, crash_report_clear)
 typedef struct {
     guint random_states;    /* for each stretch between flushes that has too many subsets for all of them */
     gboolean stop_at_first; /* one violation is enough (mutants) */
+    const char *wanted;     /* only violations whose text contains this count (mutants); NULL: all */
     gboolean
         may_be_nothing; /* until the first durable operation it need not be a qcow2 image at all (create) */
 } CrashOptions;
