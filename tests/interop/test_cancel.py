@@ -91,3 +91,14 @@ def test_cancelled_thick_create(kho):
     child.communicate(timeout=harness.HANG_GUARD_S)
     assert child.returncode == 130 and time.monotonic() - start < 2
     assert os.listdir(kho.tmp) == []
+
+
+def test_progress_on_a_terminal(kho, source):
+    """Rule: what takes longer than a second shows how far it is, and the line is gone at the end."""
+    terminal = kho.terminal("img", "convert", "-m", "1", "-O", "qcow2", "-o", "cluster_size=512", source, "target")
+    terminal.setwinsize(24, 80)
+    terminal.expect(r"\d+ ?%")
+    terminal.sendintr()
+    terminal.expect("cancelled")
+    terminal.wait()
+    assert terminal.exitstatus == 130 and os.listdir(kho.tmp) == []

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+import harness
 from interop import images
 from interop.engine import qemu_img, qemu_json, sha256_of
 
@@ -96,3 +97,19 @@ def test_raw_images(kho):
     kho("img", "convert", "-f", "raw", "-O", "raw", path, kho.tmp / "copy.raw")
     assert (kho.tmp / "copy.raw").read_bytes()[:3_000_000] == path.read_bytes()
     assert (kho.tmp / "copy.raw").stat().st_blocks * 512 < 300_000
+
+
+def keys_of(value):
+    if isinstance(value, list):
+        return set().union(*map(keys_of, value)) if value else set()
+    return set(value).union(*map(keys_of, value.values())) if isinstance(value, dict) else set()
+
+
+def test_every_key_is_documented(kho):
+    """Rule: docs/json.md tells of every key that the img verbs print."""
+    docs = (harness.REPO / "docs/json.md").read_text().partition("## Images")[2]
+    shape = images.Shape(65536, 3, 16, "zstd", "chain", True)
+    path = images.make(shape, kho.tmp)
+    printed = [kho.json("img", "info", "--backing-chain", path), kho.json("img", "map", path), kho.json("img", "check", path)]
+    for key in keys_of(printed):
+        assert f"`{key}`" in docs, f"docs/json.md does not tell of {key}"
