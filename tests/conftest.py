@@ -15,6 +15,10 @@ import harness
 SEED = int(os.environ.get("KHO_SEED") or random.SystemRandom().randrange(1 << 31))
 TEST_GUARD_S = 3600 if harness.SOAK else 280
 
+# Whoever starts the tests in the background may have them ignore SIGINT; kho, which respects that, would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 
 def pytest_report_header(config):
     return f"build: {harness.build_dir()}   KHO_SEED={SEED}"
