@@ -27,14 +27,21 @@ typedef struct {
     int lowest; /* the first number above every one wanted */
 } Launch;
 
+/* By the system call: libc's sigaction refuses the two signals that it keeps for itself, and what started kho
+ * may have left those ignored too. */
 static void
 default_signals(void)
 {
-    struct sigaction action = { .sa_handler = SIG_DFL };
+    static const struct {
+        void *handler;
+        gulong flags;
+        void *restorer;
+        guint64 mask;
+    } kernel_default = { 0 }; /* SIG_DFL */
     sigset_t none;
 
     for (int i = 1; i < NSIG; i++)
-        sigaction(i, &action, NULL);
+        syscall(SYS_rt_sigaction, i, &kernel_default, NULL, sizeof kernel_default.mask);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }

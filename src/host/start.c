@@ -38,8 +38,11 @@ check_boot_file(const ModelDomain *model, const char *path, const char *what, GE
 
     if (!path)
         return TRUE;
-    fd_auto int fd = fd_open(path, O_RDONLY, 0, &why);
-    if (fd >= 0)
+    struct stat st;
+    /* A pipe that nobody writes to must not hold up the start: it is looked at before anyone reads it. */
+    fd_auto int fd = fd_open(path, O_RDONLY | O_NONBLOCK, 0, &why);
+    if (fd >= 0 && fd_stat(fd, &st, path, &why)
+        && (S_ISREG(st.st_mode) || fail(&why, KHO_ERROR_INVALID, "%s is not a regular file", path)))
         return TRUE;
     g_propagate_prefixed_error(error, g_steal_pointer(&why), "%s of machine '%s': ", what, model->name);
     return FALSE;

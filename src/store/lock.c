@@ -109,7 +109,8 @@ take(const StoreTree *tree, const char *kind, const char *key, const char *objec
      GError **error)
 {
     g_autofree char *path = g_build_filename(tree->run, "lock", kind, key, NULL);
-    fd_auto int fd = fd_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0644, error);
+    /* Nobody else may open it: whoever can read a file can lock it. */
+    fd_auto int fd = fd_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, error);
 
     if (fd < 0 || !wait_for(fd, path, object, wait ? wait : &wait_default, error))
         return NULL;

@@ -248,6 +248,8 @@ def test_one_image_twice_in_a_machine_is_refused(kho, tmp):
 def test_missing_kernel_and_emulator_are_named(kho, tmp):
     machine.define(kho, "web1", os_more=f"<kernel>{tmp}/vmlinuz</kernel>")
     kho.refuses("start", "web1", status=NOT_FOUND, says=["kernel", f"{tmp}/vmlinuz"])
+    os.mkfifo(tmp / "vmlinuz")  # nobody will ever write to it
+    kho.refuses("start", "web1", status=INVALID, says=["kernel", "not a regular file"])
     kho("undefine", "web1")
     kho("define", "-", input=machine.xml("web1").replace("<devices>", "<devices><emulator>/no/qemu</emulator>"))
     kho.refuses("start", "web1", status=NOT_FOUND, says="/no/qemu")
