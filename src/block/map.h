@@ -90,7 +90,8 @@ typedef struct {
     guint64 corruptions_fixed, leaks_fixed;
     guint64 total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
     guint64 image_end_offset_bytes;
-    GPtrArray *messages; /* of char *: one line a finding, at most 1000; may be NULL */
+    GPtrArray *messages;      /* of char *: one line a finding, at most 1000; may be NULL */
+    const struct KhoJob *job; /* in: cancels the look; what repair has begun it ends. NULL: nobody cancels */
 } FormatCheck;
 
 typedef enum { FORMAT_REPAIR_NONE, FORMAT_REPAIR_LEAKS, FORMAT_REPAIR_ALL } FormatRepair;

@@ -33,7 +33,7 @@ kho_image_check(const char *path, const char *format, KhoRepair repair, KhoImage
 {
     KhoImageFlags how = KHO_IMAGE_NO_BACKING | (flags & KHO_IMAGE_NO_LOCK);
     g_autoptr(GPtrArray) messages = g_ptr_array_new_with_free_func(g_free);
-    FormatCheck found = { .messages = messages };
+    FormatCheck found = { .messages = messages, .job = job };
 
     if (repair != KHO_REPAIR_NONE && (flags & KHO_IMAGE_NO_LOCK))
         return fail(error, KHO_ERROR_INVALID, "%s: an image is not repaired without its lock", path);

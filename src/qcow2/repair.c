@@ -239,7 +239,7 @@ qcow2_check(FormatImage *format, FormatRepair repair, FormatCheck *result, GErro
 
     if ((format->flags & FORMAT_WRITABLE) && !image->broken && !qcow2_flush_locked(image, TRUE, error))
         return FALSE;
-    if (!qcow2_check_file(format->file, &before, &map, NULL, error))
+    if (!qcow2_check_file(format->file, &before, &map, result->job, error))
         return FALSE;
     if (repair == FORMAT_REPAIR_NONE) {
         *result = before;

@@ -25,19 +25,19 @@ def source(tmp_path_factory):
     return folder / "a.qcow2"
 
 
-def written_bytes(pid):
-    """How much the process has written so far, by the kernel's account."""
+def moved_bytes(pid, direction="wchar"):
+    """How much the process has written (or read: rchar) so far, by the kernel's account."""
     try:
         fields = dict(line.split(": ") for line in pathlib.Path(f"/proc/{pid}/io").read_text().splitlines())
     except OSError:
         return 0
-    return int(fields["wchar"])
+    return int(fields[direction])
 
 
 def interrupt(kho, source, arguments, at_bytes, number):
     """Runs a convert and sends @number once so much was written: (Popen, seconds until it ended)."""
     child = kho.spawn("img", "convert", "-f", "qcow2", *arguments, source, "target")
-    harness.wait_for(f"{at_bytes} bytes", lambda: child.poll() is not None or written_bytes(child.pid) >= at_bytes,
+    harness.wait_for(f"{at_bytes} bytes", lambda: child.poll() is not None or moved_bytes(child.pid) >= at_bytes,
                      every_s=0.001)
     assert child.poll() is None, f"it ended too soon: {child.communicate()}"
     child.send_signal(number)
@@ -84,7 +84,7 @@ def test_what_a_killed_kho_left_under_a_name_is_removed(kho):
 def test_cancelled_thick_create(kho):
     """Ctrl-C while zeros are written: no file, and its space is free again."""
     child = kho.spawn("img", "create", "-f", "raw", "-o", "preallocation=full", "target", "4G")
-    harness.wait_for("zeros to be written", lambda: child.poll() is not None or written_bytes(child.pid) > 64 << 20,
+    harness.wait_for("zeros to be written", lambda: child.poll() is not None or moved_bytes(child.pid) > 64 << 20,
                      every_s=0.001)
     child.send_signal(signal.SIGINT)
     start = time.monotonic()
@@ -102,3 +102,16 @@ def test_progress_on_a_terminal(kho, source):
     terminal.expect("cancelled")
     terminal.wait()
     assert terminal.exitstatus == 130 and os.listdir(kho.tmp) == []
+
+
+def test_cancelled_check(kho):
+    """Ctrl-C while tables are read: said so, and nothing was changed."""
+    kho("img", "create", "-f", "qcow2", "-o", "preallocation=metadata,cluster_size=4k", "disk", "8G")
+    before = (kho.tmp / "disk").stat().st_mtime_ns
+    child = kho.spawn("img", "check", "-r", "all", "disk")
+    harness.wait_for("tables to be read", lambda: child.poll() is not None or moved_bytes(child.pid, "rchar") > 4 << 20,
+                     every_s=0.001)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=harness.HANG_GUARD_S)
+    assert child.returncode == 130 and b"cancelled" in err and out == b"", (child.returncode, out, err)
+    assert (kho.tmp / "disk").stat().st_mtime_ns == before

@@ -121,3 +121,40 @@ def test_resize(kho, small_fs, fmt, cluster, mode, more):
 
     fresh()
     at_every_level(fs, 24 << 20, attempt, fresh)
+
+
+@pytest.mark.parametrize("kind", ["leaks", "all"])
+def test_repair(kho, small_fs, kind):
+    """Rule: a repair on a full disk mends, or says that it cannot; the disk's contents are what they were."""
+    fs = small_fs("ext4", 32)
+    disk, content = fs.path / "disk", kho.tmp / "content.raw"
+    for level in range(LEVELS):
+        disk.unlink(missing_ok=True)
+        fs.fill(20 << 20)
+        qemu_img("create", "-q", "-f", "qcow2", disk, "8M")
+        qemu_io(disk, ["write -P 5 0 2M", "write -P 6 4M 100k"])
+        qemu_img("convert", "-f", "qcow2", "-O", "raw", disk, content)
+        damage(disk, also_corrupt=kind == "all")
+        fs.fill((256 << 10) * level // (LEVELS - 1))
+        status = refused_or_done(kho("img", "check", "-q", "-r", kind, disk, status=None))
+        assert names(fs) == ["disk"]
+        assert_same(disk, "qcow2", content, "raw")
+        if status == 0:
+            assert_clean(disk)
+    assert status == 0
+
+
+def damage(path, also_corrupt):
+    """Raises the refcount of a free cluster (a leak); clears that of a data cluster (a corruption)."""
+    with open(path, "r+b") as file:
+        file.seek(48)
+        table = int.from_bytes(file.read(8), "big")
+        file.seek(table)
+        block = int.from_bytes(file.read(8), "big")
+        end = path.stat().st_size // 65536
+        file.truncate((end + 1) * 65536)
+        file.seek(block + end * 2)
+        file.write((1).to_bytes(2, "big"))
+        if also_corrupt:
+            file.seek(block + (end - 1) * 2)
+            file.write(bytes(2))
