@@ -8,7 +8,6 @@
 #include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -329,17 +328,5 @@ fd_lock_probe(int fd, guint64 off, guint64 len, gboolean exclusive, gboolean *he
     if (fcntl(fd, F_OFD_GETLK, &lock) != 0)
         return fail_errno(error, errno, "cannot probe the locks of %s", label);
     *held = lock.l_type != F_UNLCK;
-    return TRUE;
-}
-
-gboolean
-fd_flock(int fd, const char *label, GError **error)
-{
-    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EWOULDBLOCK)
-            return fail(error, KHO_ERROR_BUSY, "%s is locked by another process", label);
-        if (errno != EINTR)
-            return fail_errno(error, errno, "cannot lock %s", label);
-    }
     return TRUE;
 }

@@ -92,7 +92,4 @@ gboolean fd_unlock_range(int fd, guint64 off, guint64 len, const char *label, GE
 gboolean fd_lock_probe(int fd, guint64 off, guint64 len, gboolean exclusive, gboolean *held,
                        const char *label, GError **error);
 
-/* flock(2), exclusive, never blocks: KHO_ERROR_BUSY when another description holds it. */
-gboolean fd_flock(int fd, const char *label, GError **error);
-
 #endif

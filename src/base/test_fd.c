@@ -154,10 +154,6 @@ test_locks(Fixture *f, gconstpointer data)
     g_assert_true(fd_lock_range(other, 101, 1, TRUE, f->path, &error));
     g_assert_true(fd_unlock_range(f->fd, 100, 1, f->path, &error));
     g_assert_true(fd_lock_range(other, 100, 1, TRUE, f->path, &error));
-
-    g_assert_true(fd_flock(f->fd, f->path, &error));
-    g_assert_false(fd_flock(other, f->path, &error));
-    g_assert_error(error, KHO_ERROR, KHO_ERROR_BUSY);
 }
 
 int
