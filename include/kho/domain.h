@@ -43,7 +43,8 @@ typedef struct KhoDomainStatus {
     gint64 pid;            /* QEMU's; 0 when it does not run */
     gint64 since_ms;       /* wall clock of the last change of state; 0: not known */
     guint64 unanswered_ms; /* for how long QEMU has not answered; 0: it answers, or does not run */
-    gboolean unsupervised; /* what is told was read from the status file: no kho-vm answered in time */
+    gboolean unsupervised; /* no kho-vm answered in time: what is told was read from the status file, and
+                              verified against the process */
 } KhoDomainStatus;
 
 /**

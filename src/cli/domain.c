@@ -62,7 +62,10 @@ cli_domain_state_text(const KhoDomainStatus *status)
 void
 cli_domain_warn_unanswered(const char *name, const KhoDomainStatus *status)
 {
-    if (status->unsupervised)
+    if (status->unsupervised && status->state == KHO_DOMAIN_SHUTOFF)
+        out_warning("kho-vm of machine '%s' does not answer, and its QEMU has ended; the next start ends it",
+                    name);
+    else if (status->unsupervised)
         out_warning("kho-vm of machine '%s' does not answer; this is what it wrote last", name);
     if (status->unsupervised || status->unanswered_ms < UNANSWERED_TOLD_MS)
         return;

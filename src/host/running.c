@@ -82,9 +82,13 @@ state_of_word(const char *word)
 static void
 fill(const VmStatus *from, gboolean answered, KhoDomainStatus *status)
 {
+    gboolean starting = g_strcmp0(from->state, VM_STATE_STARTING) == 0;
+
     *status = (KhoDomainStatus){
-        .state = state_of_word(from->state),
-        .reason = g_strdup(from->reason ? from->reason : "unknown"),
+        .state = starting ? KHO_DOMAIN_PAUSED : state_of_word(from->state),
+        .reason = g_strdup(starting       ? "starting up"
+                           : from->reason ? from->reason
+                                          : "unknown"),
         .id = from->id,
         .pid = from->pid,
         .since_ms = from->since_ms,
@@ -93,19 +97,32 @@ fill(const VmStatus *from, gboolean answered, KhoDomainStatus *status)
     };
 }
 
-/* What the status file holds, for a machine whose kho-vm does not answer. */
-static gboolean
-fill_from_file(const char *run_path, KhoDomainStatus *status, GError **error)
+typedef enum { LOOK_DONE, LOOK_AGAIN, LOOK_FAILED } Look;
+
+/* What the status file holds, for a machine whose kho-vm does not answer; of a QEMU that is no more it is no
+ * longer true, and one that ended while nobody could act for it was killed, or fell. Who is just ending, or
+ * may yet say why, is looked at again unless this is the @last look. */
+static Look
+look_at_file(const char *run_path, gboolean last, KhoDomainStatus *status)
 {
-    g_autoptr(VmStatus) written = vm_runtime_status(run_path, error);
+    g_autoptr(VmStatus) written = vm_runtime_status(run_path, NULL);
+    ProcId qemu, supervisor;
 
     if (!written)
-        return FALSE;
-    fill(written, FALSE, status);
-    return TRUE;
+        return LOOK_AGAIN;
+    vm_status_process(written, &qemu, &supervisor);
+    fd_auto int pidfd = proc_open(&qemu, NULL);
+    gboolean settled = pidfd >= 0 ? !proc_is_ending(qemu.pid) : proc_is_stopped(supervisor.pid);
+    if (!settled && !last)
+        return LOOK_AGAIN;
+    if (pidfd >= 0)
+        fill(written, FALSE, status);
+    else
+        *status = (KhoDomainStatus){
+            .state = KHO_DOMAIN_SHUTOFF, .reason = g_strdup("crashed"), .id = -1, .unsupervised = TRUE
+        };
+    return LOOK_DONE;
 }
-
-typedef enum { LOOK_DONE, LOOK_AGAIN, LOOK_FAILED } Look;
 
 static Look
 ask_supervisor(const char *run_path, KhoDomainStatus *status, GError **error)
@@ -125,8 +142,8 @@ ask_supervisor(const char *run_path, KhoDomainStatus *status, GError **error)
         g_propagate_error(error, g_steal_pointer(&why));
         return LOOK_FAILED;
     }
-    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT) && fill_from_file(run_path, status, NULL))
-        return LOOK_DONE;
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
+        return look_at_file(run_path, FALSE, status);
     return LOOK_AGAIN; /* it ended meanwhile */
 }
 
@@ -145,7 +162,7 @@ look(const StoreTree *tree, const char *name, const char *run_path, KhoDomainSta
         /* what cannot be adopted (another user's machine) can still be told of */
         if (vm_runtime_adopt(run_path, ADOPT_TIMEOUT_MS, NULL))
             return LOOK_AGAIN;
-        return fill_from_file(run_path, status, NULL) ? LOOK_DONE : LOOK_AGAIN;
+        return look_at_file(run_path, FALSE, status);
     case VM_DEAD: return vm_runtime_clear(run_path, error) ? LOOK_AGAIN : LOOK_FAILED;
     }
     g_assert_not_reached();
@@ -165,7 +182,8 @@ running_status(KhoHost *host, const char *name, KhoDomainStatus *status, GError 
             break;
         clock_pause(LOOK_AGAIN_MS);
     }
-    if (!fill_from_file(run_path, status, NULL)) /* a kho-vm that has not come so far as to write it */
+    if (look_at_file(run_path, TRUE, status)
+        != LOOK_DONE) /* a kho-vm that has not come so far as to write it */
         *status =
             (KhoDomainStatus){ .state = KHO_DOMAIN_PAUSED, .reason = g_strdup("starting up"), .id = -1 };
     return TRUE;

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "base/pipe.h"
 #include "base/port.h"
 #include "host/running.h"
 #include "store/ids.h"
@@ -14,6 +15,9 @@
 #define MONITOR_FD     100
 #define VNC_FIRST_PORT 5900
 #define VNC_LAST_PORT  65535
+/* How long a kho-vm whose QEMU has ended may take to clear up, and how often that is looked at. */
+#define STUCK_AFTER_MS 2000
+#define LOOK_AGAIN_MS  10
 
 static VmAction
 plan_action(ModelAction action, VmAction unset)
@@ -139,6 +143,25 @@ make_plan(const KhoDomain *domain, gboolean paused, GError **error)
     return g_steal_pointer(&plan);
 }
 
+/* A machine that is shut off may have left a kho-vm that does not end by itself: it was stopped. Called under
+ * the machine's lock, so that no start is under way. */
+static gboolean
+end_stuck_supervisor(const char *run_path, GError **error)
+{
+    gint64 deadline_ms = deadline_in(STUCK_AFTER_MS);
+    VmPresence presence;
+
+    for (;;) {
+        if (!vm_runtime_probe(run_path, &presence, error))
+            return FALSE;
+        if (presence != VM_SUPERVISED)
+            return TRUE;
+        if (deadline_left(deadline_ms) == 0)
+            return vm_runtime_kill(run_path, STUCK_AFTER_MS, error);
+        clock_pause(LOOK_AGAIN_MS);
+    }
+}
+
 gboolean
 kho_domain_start(KhoDomain *domain, gboolean paused, const KhoJob *job, GError **error)
 {
@@ -147,6 +170,9 @@ kho_domain_start(KhoDomain *domain, gboolean paused, const KhoJob *job, GError *
 
     if (!lock || !kho_domain_status(domain, &status, error)
         || !machine_state_admits(MACHINE_START, domain->name, status.state, error))
+        return FALSE;
+    g_autofree char *run_path = store_path_domain_run(domain->host->tree, domain->name);
+    if (status.unsupervised && !end_stuck_supervisor(run_path, error))
         return FALSE;
     g_autoptr(VmPlan) plan = make_plan(domain, paused, error);
     if (!plan)

@@ -1,6 +1,7 @@
 """What holds when QEMU is stopped, or kho, kho-vm or QEMU is killed: the next command tells the truth, adopts what lives,
 and leaves nothing behind. The kho fixture fails a test that leaves a process, socket, lock or run-time folder."""
 
+import json
 import os
 import signal
 import time
@@ -66,6 +67,42 @@ def test_with_qemu_and_supervisor_stopped_reads_answer_and_destroy_works(kho):
     kho("destroy", "web1")
     assert not machine.is_alive(qemu) and not machine.is_alive(supervisor)
     assert kho("domstate", "web1").out == "shut off\n"
+
+
+def test_with_qemu_killed_and_supervisor_stopped_nothing_is_said_to_run(kho):
+    qemu, supervisor = start(kho)
+    one = kho("domid", "web1").out
+    os.kill(supervisor, signal.SIGSTOP)
+    machine.kill(qemu)
+    for verb in READS:
+        ran = kho(*verb, timeout=NOT_HUNG_S)
+        assert "running" not in ran.out, str(ran)
+    ran = kho("domstate", "web1", "--reason")
+    assert ran.out == "shut off (crashed)\n" and "its QEMU has ended" in ran.err
+    assert kho("domid", "web1").out == "-\n" and kho.json("dominfo", "web1")["pid"] is None
+    assert kho("list", "--name").out == "" and "id=" not in kho("dumpxml", "web1").out
+    kho.refuses("suspend", "web1", says="is not running")
+    assert machine.is_stopped(supervisor)  # reading has ended nothing
+    kho("start", "web1")
+    assert not machine.is_alive(supervisor) and machine.is_alive(machine.qemu_pid(kho, "web1"))
+    assert int(kho("domid", "web1").out) > int(one)
+    kho("destroy", "web1")
+
+
+def test_a_pid_that_came_to_another_process_is_not_taken_for_qemu(kho):
+    """The status file is compared by start time, too."""
+    qemu, supervisor = start(kho)
+    os.kill(supervisor, signal.SIGSTOP)
+    path = kho.root / "run/qemu/web1/status.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(written | {"pid-start-ticks": written["pid-start-ticks"] + 1}))
+    assert kho("domstate", "web1").out == "shut off\n"
+    path.write_text(json.dumps(written | {"boot-id": "00000000-0000-0000-0000-000000000000"}))
+    assert kho("domstate", "web1").out == "shut off\n"
+    path.write_text(json.dumps(written))
+    assert kho("domstate", "web1").out == "running\n" and machine.is_alive(qemu)
+    os.kill(supervisor, signal.SIGCONT)
+    kho("destroy", "web1")
 
 
 def test_a_dead_supervisor_is_replaced_by_the_next_command(kho):
