@@ -10,7 +10,7 @@
 gboolean
 store_next_id(const StoreTree *tree, const StoreWait *wait, guint *id, GError **error)
 {
-    g_autofree char *path = g_build_filename(tree->run, "qemu", "next-id", NULL);
+    g_autofree char *path = g_build_filename(tree->run, "qemu", ".next-id", NULL);
     g_autoptr(StoreLock) lock =
         store_lock_take(tree, STORE_LOCK_DOMAIN, "next-id", "the counter of machine ids", wait, error);
     guint64 next = 1;

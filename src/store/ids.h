@@ -4,8 +4,8 @@
 
 #include "store/lock.h"
 
-/* Takes the next id from run/qemu/next-id; safe from several processes at once. KHO_ERROR_CORRUPT where that
- * file does not hold a number. */
+/* Takes the next id from run/qemu/.next-id (a machine's run folder stands beside it, and no name begins with
+ * a dot); safe from several processes at once. KHO_ERROR_CORRUPT where that file does not hold a number. */
 gboolean store_next_id(const StoreTree *tree, const StoreWait *wait, guint *id, GError **error);
 
 #endif

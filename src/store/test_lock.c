@@ -168,11 +168,26 @@ test_ids(Fixture *f, gconstpointer unused)
     g_assert_cmpuint(id, ==, 201);
 }
 
+/* Whatever stands in the folder beside machines' own has a name that no machine may have. */
+static void
+test_ids_leave_names_free(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *path = g_build_filename(f->tree->run, "qemu", NULL);
+    guint id = 0, seen = 0;
+
+    g_assert_true(store_next_id(f->tree, NULL, &id, NULL));
+    g_autoptr(GDir) folder = g_dir_open(path, 0, NULL);
+    const char *name;
+    for (; folder && (name = g_dir_read_name(folder)); seen++)
+        g_assert_false(store_name_check(name, "machine", NULL));
+    g_assert_cmpuint(seen, >, 0);
+}
+
 static void
 test_ids_corrupt(Fixture *f, gconstpointer unused)
 {
     static const char *const texts[] = { "", "x", "-1", "0", "2147483647", "99999999999999999999" };
-    g_autofree char *path = g_build_filename(f->tree->run, "qemu", "next-id", NULL);
+    g_autofree char *path = g_build_filename(f->tree->run, "qemu", ".next-id", NULL);
 
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_autoptr(GError) error = NULL;
@@ -195,6 +210,7 @@ main(int argc, char **argv)
     ADD("wait-ends-with-holder", test_wait_ends_with_holder);
     ADD("cancel", test_cancel);
     ADD("ids", test_ids);
+    ADD("ids-leave-names-free", test_ids_leave_names_free);
     ADD("ids-corrupt", test_ids_corrupt);
     return g_test_run();
 }

@@ -150,6 +150,25 @@ def test_forbidden_names_are_refused(kho):
         assert machine.kept(kho) == before, name
 
 
+# What kho itself has as a file, a folder, a part of a lock's or a log's name, or an id.
+OWN_NAMES = ["next-id", "autostart", "networks", "version", "alive", "qmp.sock", "web1.xml", "web1.log", "web1.log.1",
+             "name", "qemu", "kho-tmp", "1", "console-0", "x" * 200]
+
+
+def test_no_name_collides_with_what_kho_keeps(kho):
+    for name in ["web1"] + OWN_NAMES:
+        machine.define(kho, name)
+        kho("autostart", name)
+        kho("start", name, "--paused")
+    assert sorted(kho("list", "--name").out.split()) == sorted(["web1"] + OWN_NAMES)
+    for name in OWN_NAMES:
+        assert kho("domstate", name).out == "paused\n"
+        kho("destroy", name)
+        kho("undefine", name)
+    assert kho("list", "--all", "--name", "--autostart").out == "web1\n" and kho("domstate", "web1").out == "paused\n"
+    kho("destroy", "web1")
+
+
 BAD_XML = {
     "not closed": ("<domain type='qemu'>\n  <name>a</name>\n  <memory>", INVALID, "line 3"),
     "no XML": ("hello", INVALID, "line 1, column 1"),
