@@ -25,11 +25,18 @@ const ModelPool *host_pool_model(const HostPool *pool);
 HostPool *host_pool_find(KhoHost *host, const char *name_or_uuid, GError **error);
 /* The same, with its change lock taken before it is read. */
 HostPool *host_pool_lock(KhoHost *host, const char *name_or_uuid, GError **error);
+/* All active pools, of HostPool, by name; what cannot be read is passed over. */
+GPtrArray *host_pools_active(KhoHost *host, GError **error);
 /* Finds it and refuses one that is not active. */
 HostPool *host_pool_find_active(KhoHost *host, const char *name_or_uuid, GError **error);
 
 /* Reads what the tree holds under exactly this name; neither defined nor live is no error. */
 HostPool *host_pool_load(KhoHost *host, const char *name, GError **error);
+
+/* The place that the pool lies in as the name of a lock file. */
+char *host_pool_place_key(const ModelPool *pool);
+/* KHO_ERROR_EXISTS: @wanted would lie where @other does. Returns FALSE. */
+gboolean host_pool_fail_taken(const ModelPool *wanted, const ModelPool *other, GError **error);
 
 /* Names of all pools, defined or active, in byte order. */
 GPtrArray *host_pool_names(KhoHost *host, GError **error);

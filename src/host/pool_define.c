@@ -13,7 +13,7 @@ static gboolean
 check_duplicates(KhoHost *host, const ModelPool *wanted, GError **error)
 {
     g_autoptr(GPtrArray) names = host_pool_names(host, error);
-    g_autofree char *target = g_canonicalize_filename(wanted->target_path, "/");
+    g_autofree char *place = pool_place(wanted);
 
     if (!names)
         return FALSE;
@@ -27,7 +27,7 @@ check_duplicates(KhoHost *host, const ModelPool *wanted, GError **error)
         if (!model)
             continue;
         gboolean same_uuid = model->uuid && g_ascii_strcasecmp(model->uuid, wanted->uuid) == 0;
-        g_autofree char *other = model->target_path ? g_canonicalize_filename(model->target_path, "/") : NULL;
+        g_autofree char *other = pool_check(model, NULL) ? pool_place(model) : NULL;
 
         if (same_name && !same_uuid)
             return fail(error, KHO_ERROR_EXISTS, "pool %s exists already, with uuid %s: undefine it first",
@@ -36,20 +36,10 @@ check_duplicates(KhoHost *host, const ModelPool *wanted, GError **error)
             return fail(error, KHO_ERROR_EXISTS,
                         "uuid %s belongs to pool %s already: leave it out for a new one", wanted->uuid,
                         pool->name);
-        if (!same_name && g_strcmp0(other, target) == 0)
-            return fail(error, KHO_ERROR_EXISTS, "folder %s belongs to pool %s already: choose another",
-                        target, pool->name);
+        if (!same_name && g_strcmp0(other, place) == 0)
+            return host_pool_fail_taken(wanted, model, error);
     }
     return TRUE;
-}
-
-/* A path as the name of a lock file. */
-static char *
-target_key(const ModelPool *pool)
-{
-    g_autofree char *target = g_canonicalize_filename(pool->target_path, "/");
-
-    return g_compute_checksum_for_string(G_CHECKSUM_SHA256, target, -1);
 }
 
 static gboolean
@@ -58,7 +48,7 @@ define(KhoHost *host, ModelPool *wanted, GError **error)
     if (!pool_check(wanted, error) || !model_pool_complete(wanted, error))
         return FALSE;
     g_autofree char *object = g_strdup_printf("pool %s", wanted->name);
-    g_autofree char *key = target_key(wanted);
+    g_autofree char *key = host_pool_place_key(wanted);
     /* Name, then target, then uuid: the same order in every process. */
     g_autoptr(StoreLock) name =
         store_lock_name(host->tree, STORE_LOCK_POOL, wanted->name, &host->wait, error);

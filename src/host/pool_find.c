@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/xml.h"
 #include "host/pool.h"
+#include "pool/pool.h"
 #include "store/list.h"
 
 #include <string.h>
@@ -78,6 +79,22 @@ host_pool_names(KhoHost *host, GError **error)
             g_ptr_array_add(names, g_strdup(active->pdata[i]));
     g_ptr_array_sort(names, compare_names);
     return g_steal_pointer(&names);
+}
+
+GPtrArray *
+host_pools_active(KhoHost *host, GError **error)
+{
+    g_autoptr(GPtrArray) names = store_list_pools_active(host->tree, error);
+    g_autoptr(GPtrArray) pools = g_ptr_array_new_with_free_func((GDestroyNotify) host_pool_free);
+
+    if (!names)
+        return NULL;
+    for (guint i = 0; i < names->len; i++) {
+        g_autoptr(HostPool) pool = host_pool_load(host, names->pdata[i], NULL);
+        if (pool && pool->live)
+            g_ptr_array_add(pools, g_steal_pointer(&pool));
+    }
+    return g_steal_pointer(&pools);
 }
 
 /* The pool whose uuid is @uuid; NULL without error where there is none. Definitions that cannot be read are
@@ -164,4 +181,26 @@ host_pool_find_active(KhoHost *host, const char *name_or_uuid, GError **error)
         return NULL;
     }
     return g_steal_pointer(&pool);
+}
+
+char *
+host_pool_place_key(const ModelPool *pool)
+{
+    g_autofree char *place = pool_place(pool);
+
+    return g_compute_checksum_for_string(G_CHECKSUM_SHA256, place, -1);
+}
+
+gboolean
+host_pool_fail_taken(const ModelPool *wanted, const ModelPool *other, GError **error)
+{
+    g_autofree char *target = g_canonicalize_filename(wanted->target_path, "/");
+    g_autofree char *theirs = g_canonicalize_filename(other->target_path, "/");
+
+    if (strcmp(target, theirs) == 0)
+        return fail(error, KHO_ERROR_EXISTS, "folder %s belongs to pool %s already: choose another", target,
+                    other->name);
+    return fail(error, KHO_ERROR_EXISTS,
+                "folder %s is the same as %s, which belongs to pool %s already: choose another", target,
+                theirs, other->name);
 }

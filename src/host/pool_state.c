@@ -27,6 +27,39 @@ kho_pool_build(KhoHost *host, const char *name_or_uuid, GError **error)
     return pool_build(pool->defined, &made, error);
 }
 
+/* A link or a mount made since the definition may have led two pools to one folder: each would then take the
+ * other's volumes for its own. */
+static gboolean
+check_alone(KhoHost *host, const ModelPool *model, GError **error)
+{
+    g_autoptr(GPtrArray) active = host_pools_active(host, error);
+    g_autofree char *place = pool_place(model);
+
+    for (guint i = 0; active && i < active->len; i++) {
+        const ModelPool *other = ((HostPool *) active->pdata[i])->live;
+        g_autofree char *theirs = pool_check(other, NULL) ? pool_place(other) : NULL;
+
+        if (strcmp(other->name, model->name) != 0 && g_strcmp0(theirs, place) == 0)
+            return host_pool_fail_taken(model, other, error);
+    }
+    return active != NULL;
+}
+
+/* Two starts of one place meet at a lock of their own, which comes after the pool's. */
+static gboolean
+activate(KhoHost *host, const HostPool *pool, GError **error)
+{
+    if (!pool_start(pool->defined, error))
+        return FALSE;
+    g_autofree char *key = host_pool_place_key(pool->defined);
+    g_autoptr(StoreLock) lock = store_lock_name(host->tree, "folder", key, &host->wait, error);
+    g_autofree char *path = store_path_pool_run(host->tree, pool->name);
+    g_autofree char *xml = model_pool_format(pool->defined);
+
+    return lock && check_alone(host, pool->defined, error)
+           && store_publish(path, xml, strlen(xml), 0644, error);
+}
+
 gboolean
 kho_pool_start(KhoHost *host, const char *name_or_uuid, gboolean build, GError **error)
 {
@@ -39,10 +72,7 @@ kho_pool_start(KhoHost *host, const char *name_or_uuid, gboolean build, GError *
         return fail(error, KHO_ERROR_INVALID, "pool %s is active already", pool->name);
     if (build && !pool_build(pool->defined, &made, error))
         return FALSE;
-
-    g_autofree char *path = store_path_pool_run(host->tree, pool->name);
-    g_autofree char *xml = model_pool_format(pool->defined);
-    if (pool_start(pool->defined, error) && store_publish(path, xml, strlen(xml), 0644, error))
+    if (activate(host, pool, error))
         return TRUE;
     pool_unbuild(pool->defined, made);
     return FALSE;

@@ -14,9 +14,6 @@ typedef struct HostVolume {
 void host_volume_free(HostVolume *volume);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HostVolume, host_volume_free)
 
-/* All active pools, of HostPool, by name; what cannot be read is passed over. */
-GPtrArray *host_pools_active(KhoHost *host, GError **error);
-
 /* With @pool, a name in it or its path; otherwise a path in any active pool. KHO_ERROR_NOT_FOUND. */
 HostVolume *host_volume_find(KhoHost *host, const char *pool, const char *volume, GError **error);
 

@@ -1,7 +1,6 @@
 /* Finding volumes, claiming them, and the gate for their backing files. */
 #include "base/error.h"
 #include "host/volume.h"
-#include "store/list.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -15,22 +14,6 @@ host_volume_free(HostVolume *volume)
     g_free(volume->name);
     store_lock_release(volume->lock);
     g_free(volume);
-}
-
-GPtrArray *
-host_pools_active(KhoHost *host, GError **error)
-{
-    g_autoptr(GPtrArray) names = store_list_pools_active(host->tree, error);
-    g_autoptr(GPtrArray) pools = g_ptr_array_new_with_free_func((GDestroyNotify) host_pool_free);
-
-    if (!names)
-        return NULL;
-    for (guint i = 0; i < names->len; i++) {
-        g_autoptr(HostPool) pool = host_pool_load(host, names->pdata[i], NULL);
-        if (pool && pool->live)
-            g_ptr_array_add(pools, g_steal_pointer(&pool));
-    }
-    return g_steal_pointer(&pools);
 }
 
 /* Whether two paths lead to the same file or folder, whatever links are on the way. */

@@ -98,7 +98,7 @@ dress(Publish *p, mode_t mode, GError **error)
         entry_try_owner(p->fd, p->replaced_stat.st_uid, p->replaced_stat.st_gid);
     if (!mode && !p->replaced)
         return TRUE;
-    return fd_chmod(p->fd, mode ? mode : p->replaced_stat.st_mode & 07777, p->path, error);
+    return fd_chmod(p->fd, mode ? mode : p->replaced_stat.st_mode & 0777, p->path, error);
 }
 
 Publish *

@@ -1,4 +1,5 @@
-/* The rows of <permissions>, which pools and volumes have in common. */
+/* The rows of <permissions>, which pools and volumes have in common. A mode has no bits above 0777: a disk or
+ * a folder that runs as its owner (04000, 02000), or that only owners clean up (01000), is nobody's wish. */
 #ifndef KHO_MODEL_PERMISSIONS_H
 #define KHO_MODEL_PERMISSIONS_H
 
@@ -9,7 +10,7 @@
       .kind = MODEL_OCTAL,                                                                                   \
       .member = G_STRUCT_OFFSET(T, m.mode),                                                                  \
       .min = 0,                                                                                              \
-      .max = 07777 },                                                                                        \
+      .max = 0777 },                                                                                         \
         ROW(prefix "/permissions/owner", MODEL_OWNER, T, m.owner),                                           \
         ROW(prefix "/permissions/group", MODEL_OWNER, T, m.group),                                           \
         ROW(prefix "/permissions/label", MODEL_STRING, T, m.label)

@@ -24,7 +24,7 @@ typedef enum {
 
 /* <permissions>: numbers are MODEL_UNSET when not given; -1 for owner and group means "whoever makes it". */
 typedef struct {
-    gint mode; /* 0 to 07777; octal in the text */
+    gint mode; /* 0 to 0777; octal in the text */
     gint64 owner, group;
     char *label;
 } ModelPermissions;

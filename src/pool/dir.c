@@ -6,7 +6,9 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,6 +28,27 @@ topmost_missing(const char *path)
         at = parent;
     }
     return g_steal_pointer(&missing);
+}
+
+/* The part of the path that exists, as device and inode, and the rest by name. */
+static char *
+dir_place(const ModelPool *pool)
+{
+    g_autofree char *path = g_canonicalize_filename(pool->target_path, "/");
+    g_autofree char *there = g_strdup(path);
+    GStatBuf st;
+
+    while (g_stat(there, &st) != 0) {
+        char *parent = g_path_get_dirname(there);
+        if (strcmp(parent, there) == 0) {
+            g_free(parent);
+            return g_steal_pointer(&path);
+        }
+        g_free(there);
+        there = parent;
+    }
+    return g_strdup_printf("%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT ":%s", (guint64) st.st_dev,
+                           (guint64) st.st_ino, path + strlen(there));
 }
 
 /* Removes empty folders from @path up to @made; the first one that is not empty ends it. */
@@ -99,6 +122,20 @@ dir_unbuild(const ModelPool *pool, const char *made)
     remove_up_to(path, made);
 }
 
+/* Open for listing, its entries within reach: a folder that may be read but not searched has names alone. */
+static DIR *
+open_folder(const ModelPool *pool, GError **error)
+{
+    DIR *folder = opendir(pool->target_path);
+
+    if (folder && faccessat(dirfd(folder), ".", X_OK, AT_EACCESS) == 0)
+        return folder;
+    fail_errno(error, errno, "pool %s: cannot list %s", pool->name, pool->target_path);
+    if (folder)
+        closedir(folder);
+    return NULL;
+}
+
 static gboolean
 dir_start(const ModelPool *pool, GError **error)
 {
@@ -108,7 +145,10 @@ dir_start(const ModelPool *pool, GError **error)
                     pool->target_path, pool->name);
     if (!g_file_test(pool->target_path, G_FILE_TEST_IS_DIR))
         return fail(error, KHO_ERROR_INVALID, "pool %s: %s is not a folder", pool->name, pool->target_path);
-    return TRUE;
+    DIR *folder = open_folder(pool, error);
+    if (folder)
+        closedir(folder);
+    return folder != NULL;
 }
 
 static gboolean
@@ -141,12 +181,10 @@ static GPtrArray *
 dir_list(const ModelPool *pool, GError **error)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-    DIR *folder = opendir(pool->target_path);
+    DIR *folder = open_folder(pool, error);
 
-    if (!folder) {
-        fail_errno(error, errno, "pool %s: cannot list %s", pool->name, pool->target_path);
+    if (!folder)
         return NULL;
-    }
     for (;;) {
         errno = 0;
         const struct dirent *entry = readdir(folder);
@@ -166,6 +204,7 @@ dir_list(const ModelPool *pool, GError **error)
 
 const PoolType pool_type_dir = {
     .type = MODEL_POOL_DIR,
+    .place = dir_place,
     .build = dir_build,
     .unbuild = dir_unbuild,
     .start = dir_start,

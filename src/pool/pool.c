@@ -32,6 +32,13 @@ pool_check(const ModelPool *pool, GError **error)
     return TRUE;
 }
 
+char *
+pool_place(const ModelPool *pool)
+{
+    g_assert(type_of(pool));
+    return type_of(pool)->place(pool);
+}
+
 gboolean
 pool_build(const ModelPool *pool, char **made, GError **error)
 {

@@ -13,6 +13,7 @@ typedef struct PoolUsage {
 /* One row a type. Each is called with a pool that pool_check admitted. */
 typedef struct PoolType {
     ModelPoolType type;
+    char *(*place)(const ModelPool *pool);
     gboolean (*build)(const ModelPool *pool, char **made, GError **error);
     void (*unbuild)(const ModelPool *pool, const char *made);
     gboolean (*start)(const ModelPool *pool, GError **error);
@@ -26,13 +27,18 @@ extern const PoolType pool_type_dir;
  * KHO_ERROR_INVALID, _UNSUPPORTED. */
 gboolean pool_check(const ModelPool *pool, GError **error);
 
+/* Where an admitted pool lies or would lie, whatever links and mounts are on the way: two pools of the same
+ * place share every volume. Text without a meaning of its own; it changes when what is missing is made. */
+char *pool_place(const ModelPool *pool);
+
 /* Makes what the pool lies on. *made tells pool_unbuild what was new; NULL where nothing was. A failure
  * leaves nothing. */
 gboolean pool_build(const ModelPool *pool, char **made, GError **error);
 /* Takes back a build, as far as nothing was put there since. */
 void pool_unbuild(const ModelPool *pool, const char *made);
 
-/* Whether the pool can be used now; KHO_ERROR_NOT_FOUND where it was not built. */
+/* Whether the pool can be used now; KHO_ERROR_NOT_FOUND where it was not built, _DENIED where its volumes
+ * cannot be listed. */
 gboolean pool_start(const ModelPool *pool, GError **error);
 gboolean pool_usage(const ModelPool *pool, PoolUsage *usage, GError **error);
 

@@ -8,6 +8,7 @@
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 typedef struct {
     char *base;
@@ -87,6 +88,58 @@ test_build(Fixture *f, gconstpointer unused)
     pool_unbuild(f->pool, made);
     g_assert_false(g_file_test(top, G_FILE_TEST_EXISTS));
     g_assert_true(g_file_test(f->base, G_FILE_TEST_IS_DIR));
+}
+
+/* Only the owner of the folder may list it, and whoever starts the pool is somebody else. */
+static void
+test_start_refuses_unlistable(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *under = g_build_filename(f->base, "a", NULL);
+    g_autofree char *above = g_build_filename(under, "b", NULL);
+    uid_t own = geteuid();
+
+    build(f);
+    g_assert_cmpint(g_chmod(f->base, 0711) | g_chmod(under, 0711) | g_chmod(above, 0711), ==, 0);
+    /* Neither the names nor, with the names, what they name. */
+    for (gint mode = 0; mode <= 0444; mode += 0444) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_cmpint(g_chmod(f->pool->target_path, mode), ==, 0);
+        if (own == 0)
+            g_assert_cmpint(seteuid(65534), ==, 0);
+        g_assert_false(pool_start(f->pool, &error));
+        if (own == 0)
+            g_assert_cmpint(seteuid(own), ==, 0);
+        assert_refused(&error, KHO_ERROR_DENIED, f->pool->target_path);
+    }
+    g_assert_cmpint(g_chmod(f->pool->target_path, 0755), ==, 0);
+}
+
+/* Links on the way do not make another place of it, and neither does what is still to be made. */
+static void
+test_place(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *first = g_build_filename(f->base, "first", NULL);
+    g_autofree char *link = g_build_filename(f->base, "link", NULL);
+    g_autofree char *deep = g_build_filename(first, "deep", "er", NULL);
+    g_autofree char *link_deep = g_build_filename(link, "deep", "er", NULL);
+    g_autofree char *beside = g_build_filename(f->base, "deep", "er", NULL);
+    struct {
+        const char *a, *b;
+        gboolean same;
+    } pairs[] = { { first, link, TRUE },   { deep, link_deep, TRUE }, { first, deep, FALSE },
+                  { deep, beside, FALSE }, { "/", "/..", TRUE },      { first, f->base, FALSE } };
+
+    g_assert_cmpint(g_mkdir(first, 0700), ==, 0);
+    g_assert_cmpint(symlink("first", link), ==, 0);
+    for (gsize i = 0; i < G_N_ELEMENTS(pairs); i++) {
+        g_autoptr(ModelPool) a = model_pool_new(MODEL_POOL_DIR, "a", pairs[i].a);
+        g_autoptr(ModelPool) b = model_pool_new(MODEL_POOL_DIR, "b", pairs[i].b);
+        g_autofree char *place = pool_place(a);
+        g_autofree char *other = pool_place(b);
+
+        g_assert_true((strcmp(place, other) == 0) == pairs[i].same);
+    }
 }
 
 /* What somebody put there since the build is kept. */
@@ -308,6 +361,8 @@ main(int argc, char **argv)
 #define ADD(name, fn) g_test_add("/pool/" name, Fixture, NULL, set_up, fn, tear_down)
     ADD("types", test_types);
     ADD("build", test_build);
+    ADD("start-refuses-unlistable", test_start_refuses_unlistable);
+    ADD("place", test_place);
     ADD("unbuild-keeps", test_unbuild_keeps);
     ADD("build-fails", test_build_fails);
     ADD("usage", test_usage);

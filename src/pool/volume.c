@@ -49,7 +49,7 @@ fill_from_stat(ModelVolume *model, const struct stat *st)
     model->physical_bytes = (guint64) st->st_size;
     model->allocation_bytes = (guint64) st->st_blocks * 512;
     model->capacity_bytes = model->physical_bytes;
-    model->permissions.mode = st->st_mode & 07777;
+    model->permissions.mode = st->st_mode & 0777;
     model->permissions.owner = st->st_uid;
     model->permissions.group = st->st_gid;
     model->atime = format_time(&st->st_atim);

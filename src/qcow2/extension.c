@@ -77,7 +77,7 @@ take_luks(const guint8 *data, const Qcow2ExtensionPlace *place, Qcow2Extensions 
         return broken_extension(place, "is not 16 bytes long", error);
     e->luks_off = be64_load(data);
     e->luks_bytes = be64_load(data + 8);
-    return TRUE;
+    return e->luks_bytes > 0 || broken_extension(place, "says that the LUKS header has no bytes", error);
 }
 
 static gboolean
@@ -98,6 +98,25 @@ take(const guint8 *cluster, const Qcow2ExtensionPlace *place, Qcow2Extensions *e
     }
 }
 
+/* The cipher's header and the method that needs it come together or not at all. */
+static gboolean
+check_luks(const Qcow2Header *header, const Qcow2Extensions *e, GError **error)
+{
+    gboolean is_luks = header->crypt_method == QCOW2_CRYPT_LUKS;
+
+    if (is_luks != (e->luks_bytes > 0))
+        return fail(error, KHO_ERROR_CORRUPT, "bad qcow2 header: crypt_method is %u, and %s",
+                    header->crypt_method,
+                    is_luks ? "the extension that says where the LUKS header lies is missing"
+                            : "there is an extension for a LUKS header, which belongs to 2");
+    if (e->luks_off & ((1u << header->cluster_bits) - 1))
+        return fail(error, KHO_ERROR_CORRUPT,
+                    "bad qcow2 header: the LUKS header at byte %" G_GUINT64_FORMAT
+                    " does not begin at a cluster",
+                    e->luks_off);
+    return TRUE;
+}
+
 gboolean
 qcow2_extensions_decode(const guint8 *cluster, gsize len, const Qcow2Header *header,
                         Qcow2Extensions *extensions, GError **error)
@@ -113,6 +132,8 @@ qcow2_extensions_decode(const guint8 *cluster, gsize len, const Qcow2Header *hea
             return FALSE;
     if (broken)
         return broken_extension(&place, "reaches past its room", error);
+    if (!check_luks(header, &e, error))
+        return FALSE;
     if (header->backing_off != 0 && header->backing_bytes > 0) {
         if (header->backing_off + header->backing_bytes > len)
             return fail(error, KHO_ERROR_CORRUPT,

@@ -227,6 +227,50 @@ test_extensions_refused(void)
     g_assert_nonnull(strstr(twice->message, "twice"));
 }
 
+/* The LUKS method and its extension: both or neither, and the LUKS header at a cluster. */
+static void
+test_luks(void)
+{
+    static const struct {
+        guint8 method;
+        guint64 off, bytes; /* off 0: no extension */
+        const char *says;   /* NULL: admitted */
+    } sets[] = {
+        { 0, 0, 0, NULL },
+        { 1, 0, 0, NULL },
+        { 2, 4 * CLUSTER, 0x1f9000, NULL },
+        { 2, 0, 0, "crypt_method is 2" },
+        { 0, 4 * CLUSTER, 0x1f9000, "crypt_method is 0" },
+        { 1, 4 * CLUSTER, 0x1f9000, "crypt_method is 1" },
+        { 2, 4 * CLUSTER + 512, 0x1f9000, "does not begin at a cluster" },
+        { 2, 4 * CLUSTER, 0, "no bytes" },
+    };
+    g_autofree guint8 *buf = g_malloc(CLUSTER);
+
+    for (gsize i = 0; i < G_N_ELEMENTS(sets); i++) {
+        g_autoptr(GByteArray) extension = g_byte_array_new();
+        g_autoptr(GError) error = NULL;
+        g_auto(Qcow2Extensions) ext = { 0 };
+        guint8 place[16];
+        Qcow2Header h;
+
+        make_good(buf);
+        memset(buf + 112, 0, 1040 - 112);
+        buf[35] = sets[i].method;
+        be64_store(place, sets[i].off);
+        be64_store(place + 8, sets[i].bytes);
+        qcow2_extension_append(extension, QCOW2_EXT_LUKS, place, sizeof place);
+        if (sets[i].off != 0)
+            memcpy(buf + 112, extension->data, extension->len);
+        g_assert_true(qcow2_header_decode(buf, CLUSTER, FILE_BYTES, &h, NULL));
+        g_assert_true(qcow2_extensions_decode(buf, CLUSTER, &h, &ext, &error) == !sets[i].says);
+        if (!sets[i].says)
+            continue;
+        g_assert_error(error, KHO_ERROR, KHO_ERROR_CORRUPT);
+        g_assert_nonnull(strstr(error->message, sets[i].says));
+    }
+}
+
 static void
 test_entries(void)
 {
@@ -293,6 +337,7 @@ main(int argc, char **argv)
     g_test_add_func("/qcow2/header/version2", test_version2);
     g_test_add_func("/qcow2/header/features", test_features);
     g_test_add_func("/qcow2/header/extensions-refused", test_extensions_refused);
+    g_test_add_func("/qcow2/header/luks", test_luks);
     g_test_add_func("/qcow2/entries", test_entries);
     g_test_add_func("/qcow2/refcount-widths", test_refcount_widths);
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {

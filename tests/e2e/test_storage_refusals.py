@@ -91,6 +91,11 @@ def test_duplicates(world):
     world.nothing_changes("pool-define-as", "new", "dir", *new, "--uuid", UUID.upper(), status=EXISTS, says=["pool on", UUID])
     for target in (world.base / "on", f"{world.base}/./x/../on/"):
         world.nothing_changes("pool-define-as", "new", "dir", "--target", target, status=EXISTS, says=["pool on", f"{world.base}/on"])
+    (world.base / "link").symlink_to("on")
+    (world.base / "up").symlink_to(".")
+    for target, theirs in (("link", "on"), ("up/on", "on"), ("up/link", "on"), ("up/off", "off")):
+        world.nothing_changes("pool-define-as", "new", "dir", "--target", world.base / target, status=EXISTS,
+                              says=[f"pool {theirs}", f"{world.base}/{target}", f"{world.base}/{theirs}"])
     for format in ("raw", "qcow2"):
         world.nothing_changes("vol-create-as", "on", "v.img", "1M", "--format", format, status=EXISTS, says=["pool on", "v.img"])
     (world.base / "on" / "folder").mkdir()
@@ -118,6 +123,17 @@ def test_bad_pools(world):
     world.nothing_changes("pool-build", "under", status=None, says="pool under")
 
 
+def test_folder_that_became_another_pools(world):
+    """A link made after the definitions: only one of the two pools is ever active."""
+    world("pool-define-as", "late", "dir", "--target", world.base / "late")
+    (world.base / "late").symlink_to("on")
+    world.nothing_changes("pool-start", "late", status=EXISTS, says=["pool on", f"{world.base}/late", f"{world.base}/on"])
+    world.nothing_changes("pool-start", "late", "--build", status=EXISTS, says="pool on")
+    world("pool-destroy", "on")
+    world("pool-start", "late")
+    world.nothing_changes("pool-start", "on", status=EXISTS, says=["pool late", f"{world.base}/late"])
+
+
 BAD_POOL_XML = [
     ("not closed", "<pool type='dir'>\n  <name>new</name>\n", ["line 3"]),
     ("mismatched", "<pool type='dir'>\n  <name>new</nome>\n</pool>", ["line 2, column"]),
@@ -132,6 +148,8 @@ BAD_POOL_XML = [
     ("no target", "<pool type='dir'><name>new</name></pool>", ["new"]),
     ("bad mode", "<pool type='dir'><name>new</name><target><path>/x</path><permissions><mode>9</mode></permissions></target></pool>",
      ["mode"]),
+    ("setgid", "<pool type='dir'>\n<name>new</name><target><path>/x</path><permissions><mode>02775</mode></permissions></target></pool>",
+     ["line 2", "'02775'"]),
 ]
 
 
@@ -158,6 +176,8 @@ BAD_VOLUME_XML = [
      ["compat"], INVALID),
     ("owner", volume_xml("<name>n</name><capacity>1048576</capacity><target><permissions><owner>12345</owner></permissions></target>"),
      ["owner"], UNSUPPORTED),
+    ("setuid", volume_xml("<name>n</name><capacity>1048576</capacity><target><permissions><mode>04777</mode></permissions></target>"),
+     ["line 1", "'04777'"], INVALID),
     ("encryption", volume_xml("<name>n</name><capacity>1048576</capacity><target><format type='qcow2'/><encryption format='luks'/></target>"),
      ["volume n", "encrypt"], UNSUPPORTED),
     ("deep", volume_xml("<name>n</name>" + "<a>" * 20000 + "</a>" * 20000), ["nested too deeply: at most 64 "], INVALID),
