@@ -3,14 +3,9 @@
 #include "host/machine.h"
 #include "host/running.h"
 #include "store/publish.h"
+#include "vm/start.h"
 
 #include <string.h>
-
-const ModelDefaults machine_defaults = {
-    .emulator = "/usr/bin/qemu-system-x86_64",
-    .arch = "x86_64",
-    .machine = "pc",
-};
 
 /* Both locks of a definition: that of the name keeps two uuids off one name, that of the uuid two names off
  * one uuid. */
@@ -71,7 +66,7 @@ read_definition(const char *xml, gsize len, const KhoDomainDefineOptions *option
         return NULL;
     if (options->expect_uuid && !model->uuid)
         model->uuid = g_strdup(options->expect_uuid);
-    if (!model_domain_complete(model, &machine_defaults, error))
+    if (!model_domain_complete(model, &vm_host_defaults, error))
         return NULL;
     if (options->expect_uuid && strcmp(options->expect_uuid, model->uuid) != 0) {
         fail(error, KHO_ERROR_INVALID, "the uuid of machine '%s' is %s and cannot be changed to %s",

@@ -42,9 +42,6 @@ ModelDomain *machine_definition(const StoreTree *tree, const char *name, GError 
  * Reads all definitions, parses those that hold the text. */
 char *machine_name_of_uuid(const StoreTree *tree, const char *uuid, const char *but);
 
-/* What this host brings to a definition. */
-extern const ModelDefaults machine_defaults;
-
 /* Takes the change lock of @domain. */
 StoreLock *machine_lock(const KhoDomain *domain, GError **error);
 

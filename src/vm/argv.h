@@ -1,5 +1,5 @@
 /* QEMU's argument vector, as a pure function of a machine and of what the start found for it. Nothing is
- * opened, probed or run here: descriptors and the plan are made in host/ and used in supervisor/. */
+ * opened, probed or run here: descriptors and the plan are made in start.c and used in supervisor/. */
 #ifndef KHO_VM_ARGV_H
 #define KHO_VM_ARGV_H
 

@@ -1,5 +1,5 @@
 /* The images of a machine that is to be started. */
-#include "host/start.h"
+#include "vm/start_disks.h"
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -13,7 +13,7 @@
 #define LAST_FD  99
 
 void
-start_disks_clear(StartDisks *found)
+vm_start_disks_clear(VmStartDisks *found)
 {
     g_clear_pointer(&found->disks, g_array_unref);
     g_clear_pointer(&found->layers, g_ptr_array_unref);
@@ -56,7 +56,7 @@ chain_length(KhoImage *image)
 
 /* One layer an image of the chain, the first writable unless the disk is read-only. */
 static gboolean
-add_layers(const ModelDisk *disk, KhoImage *image, VmPlan *plan, StartDisks *found, GError **error)
+add_layers(const ModelDisk *disk, KhoImage *image, VmPlan *plan, VmStartDisks *found, GError **error)
 {
     guint n_layers = chain_length(image), at = 0;
     VmLayer *layers = g_new0(VmLayer, n_layers);
@@ -96,7 +96,7 @@ drop_missing(ModelDisk *disk)
 }
 
 static gboolean
-find_disk(const ModelDomain *model, guint index, VmPlan *plan, StartDisks *found, GArray *identities,
+find_disk(const ModelDomain *model, guint index, VmPlan *plan, VmStartDisks *found, GArray *identities,
           GError **error)
 {
     ModelDisk *disk = model->disks->pdata[index];
@@ -120,7 +120,7 @@ find_disk(const ModelDomain *model, guint index, VmPlan *plan, StartDisks *found
 }
 
 gboolean
-start_disks_find(ModelDomain *model, VmPlan *plan, StartDisks *found, GError **error)
+vm_start_disks_find(ModelDomain *model, VmPlan *plan, VmStartDisks *found, GError **error)
 {
     g_autoptr(GArray) identities = g_array_new(FALSE, TRUE, sizeof(struct stat));
 

@@ -1,9 +1,8 @@
-/* What a start finds on the host for a machine: the files of its disks, KVM, a port. The order of a start is
- * in start.c. */
-#ifndef KHO_HOST_START_H
-#define KHO_HOST_START_H
+/* The images of a machine that is to be started: opened once, to see that they are there and free, and
+ * written into the plan. The order of a start is in start.c; what QEMU is told of them in argv_disk.c. */
+#ifndef KHO_VM_START_DISKS_H
+#define KHO_VM_START_DISKS_H
 
-#include "host/machine.h"
 #include "vm/argv.h"
 #include "vm/plan.h"
 
@@ -12,10 +11,10 @@ typedef struct {
     GArray *disks;     /* VmDisk */
     GPtrArray *layers; /* VmLayer *: one allocation a disk */
     GPtrArray *names;  /* char *: what the layers point to */
-} StartDisks;
+} VmStartDisks;
 
 /**
- * start_disks_find:
+ * vm_start_disks_find:
  * @model: the live copy; a drive whose file may be missing (startupPolicy) loses its source when it is
  *
  * Opens every image with its chain and QEMU's locks, to see that it is there, is what it is said to be, and
@@ -24,8 +23,8 @@ typedef struct {
  * Returns: FALSE with the disk and machine named: KHO_ERROR_NOT_FOUND, _INVALID (another format, the chain
  * loops, one file twice), _BUSY (names the holder), _CORRUPT, _UNSUPPORTED.
  */
-gboolean start_disks_find(ModelDomain *model, VmPlan *plan, StartDisks *found, GError **error);
-void start_disks_clear(StartDisks *found);
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(StartDisks, start_disks_clear)
+gboolean vm_start_disks_find(ModelDomain *model, VmPlan *plan, VmStartDisks *found, GError **error);
+void vm_start_disks_clear(VmStartDisks *found);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(VmStartDisks, vm_start_disks_clear)
 
 #endif

@@ -1,0 +1,154 @@
+#include "vm/start.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/num.h"
+#include "base/port.h"
+#include "store/ids.h"
+#include "vm/runtime.h"
+#include "vm/start_disks.h"
+
+#include <fcntl.h>
+
+#define MONITOR_FD     100
+#define VNC_FIRST_PORT 5900
+#define VNC_LAST_PORT  65535
+
+const ModelDefaults vm_host_defaults = {
+    .emulator = "/usr/bin/qemu-system-x86_64",
+    .arch = "x86_64",
+    .machine = "pc",
+};
+
+static VmAction
+plan_action(ModelAction action, VmAction unset)
+{
+    switch (action) {
+    case MODEL_ACTION_DESTROY: return VM_ACTION_DESTROY;
+    case MODEL_ACTION_RESTART: return VM_ACTION_RESTART;
+    case MODEL_ACTION_PRESERVE: return VM_ACTION_PRESERVE;
+    case MODEL_ACTION_UNSET:
+    case MODEL_ACTION_RENAME_RESTART: /* vm_argv_check has refused the others */
+    case MODEL_ACTION_COREDUMP_DESTROY:
+    case MODEL_ACTION_COREDUMP_RESTART: break;
+    }
+    return unset;
+}
+
+/* QEMU would find it missing too, but says less about it. */
+static gboolean
+check_boot_file(const ModelDomain *model, const char *path, const char *what, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!path)
+        return TRUE;
+    struct stat st;
+    /* A pipe that nobody writes to must not hold up the start: it is looked at before anyone reads it. */
+    fd_auto int fd = fd_open(path, O_RDONLY | O_NONBLOCK, 0, &why);
+    if (fd >= 0 && fd_stat(fd, &st, path, &why)
+        && (S_ISREG(st.st_mode) || fail(&why, KHO_ERROR_INVALID, "%s is not a regular file", path)))
+        return TRUE;
+    g_propagate_prefixed_error(error, g_steal_pointer(&why), "%s of machine '%s': ", what, model->name);
+    return FALSE;
+}
+
+/* A port for a VNC server that is to choose one itself. */
+static gboolean
+find_vnc_port(const ModelDomain *model, gint *port, GError **error)
+{
+    *port = MODEL_UNSET;
+    for (guint i = 0; i < model->graphics->len; i++) {
+        const ModelGraphics *graphics = model->graphics->pdata[i];
+        gboolean chooses = graphics->port == -1 || graphics->port == MODEL_UNSET;
+        guint16 found;
+        if (g_strcmp0(graphics->type, "vnc") != 0 || !chooses || graphics->autoport == MODEL_SWITCH_OFF)
+            continue;
+        if (!port_find_free(graphics->listen ? graphics->listen : "127.0.0.1", VNC_FIRST_PORT, VNC_LAST_PORT,
+                            &found, error))
+            return FALSE;
+        *port = found;
+        return TRUE;
+    }
+    return TRUE;
+}
+
+static gboolean
+kvm_works(void)
+{
+    fd_auto int fd = fd_open("/dev/kvm", O_RDWR, 0, NULL);
+    return fd >= 0;
+}
+
+/* Makes the struct that is to run: checked, id and aliases given. */
+static gboolean
+make_live(const StoreTree *tree, ModelDomain *model, const StoreWait *wait, GError **error)
+{
+    guint id;
+
+    if (!vm_argv_check(model, error) || !check_boot_file(model, model->kernel, "kernel", error)
+        || !check_boot_file(model, model->initrd, "initrd", error) || !store_next_id(tree, wait, &id, error))
+        return FALSE;
+    model->id = (gint) id;
+    model_domain_assign_aliases(model);
+    return TRUE;
+}
+
+static char **
+links_down(const ModelDomain *model)
+{
+    g_autoptr(GStrvBuilder) ids = g_strv_builder_new();
+
+    for (guint i = 0; i < model->interfaces->len; i++) {
+        const ModelInterface *nic = model->interfaces->pdata[i];
+        if (nic->link == MODEL_LINK_DOWN)
+            g_strv_builder_add(ids, nic->alias);
+    }
+    return g_strv_builder_end(ids);
+}
+
+static VmPlan *
+make_plan(const StoreTree *tree, ModelDomain *model, const VmStartOptions *options, GError **error)
+{
+    g_autoptr(VmPlan) plan = vm_plan_new();
+    g_auto(VmStartDisks) disks = { 0 };
+    VmResources resources = { .monitor_fd = MONITOR_FD, .kvm = kvm_works() };
+
+    if (!make_live(tree, model, options->wait, error) || !vm_start_disks_find(model, plan, &disks, error)
+        || !find_vnc_port(model, &resources.vnc_port, error))
+        return NULL;
+    resources.disks = (const VmDisk *) (void *) disks.disks->data;
+    resources.n_disks = disks.disks->len;
+    plan->argv = vm_argv_build(model, &resources, error);
+    if (!plan->argv)
+        return NULL;
+    plan->name = g_strdup(model->name);
+    plan->uuid = g_strdup(model->uuid);
+    plan->id = model->id;
+    plan->run_path = store_path_domain_run(tree, model->name);
+    plan->log_path = store_path_log(tree, model->name);
+    plan->monitor_fd = MONITOR_FD;
+    plan->on_poweroff = plan_action(model->on_poweroff, VM_ACTION_DESTROY);
+    plan->on_reboot = plan_action(model->on_reboot, VM_ACTION_RESTART);
+    plan->on_crash = plan_action(model->on_crash, VM_ACTION_DESTROY);
+    if (model->current_memory_kib < model->memory_kib)
+        plan->balloon_bytes = model->current_memory_kib * KIB;
+    plan->links_down = links_down(model);
+    plan->paused = options->paused;
+    plan->live_xml = model_domain_format(model, MODEL_FORMAT_LIVE);
+    return g_steal_pointer(&plan);
+}
+
+gboolean
+vm_start(const StoreTree *tree, ModelDomain *model, const VmStartOptions *options, const KhoJob *job,
+         GError **error)
+{
+    const VmStartOptions none = { 0 };
+    g_autoptr(VmPlan) plan = make_plan(tree, model, options ? options : &none, error);
+
+    if (!plan)
+        return FALSE;
+    if (kho_job_is_cancelled(job))
+        return fail(error, KHO_ERROR_CANCELLED, "cancelled: machine '%s' was not started", model->name);
+    return vm_runtime_start(plan, job ? job->cancelled : NULL, error);
+}
