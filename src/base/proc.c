@@ -182,8 +182,19 @@ proc_own_program(GError **error)
     return path;
 }
 
+/* A descriptor that was inherited shares its open file, and so its locks, with where it came from. */
 static gboolean
-has_open(const char *pid, const struct stat *file)
+shows_lock(const char *pid, const char *fd)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%s/fdinfo/%s", pid, fd);
+    g_autofree char *text = fd_read_file(path, 256 << 10, NULL, NULL);
+    const char *line = text ? strstr(text, "lock:\t") : NULL;
+
+    return line && strstr(line, "OFDLCK");
+}
+
+static gboolean
+holds_lock(const char *pid, const struct stat *file)
 {
     g_autofree char *folder = g_strdup_printf("/proc/%s/fd", pid);
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
@@ -192,28 +203,40 @@ has_open(const char *pid, const struct stat *file)
     while (dir && (name = g_dir_read_name(dir))) {
         g_autofree char *path = g_build_filename(folder, name, NULL);
         struct stat st;
-        if (stat(path, &st) == 0 && st.st_dev == file->st_dev && st.st_ino == file->st_ino)
+        if (stat(path, &st) == 0 && st.st_dev == file->st_dev && st.st_ino == file->st_ino
+            && shows_lock(pid, name))
             return TRUE;
     }
     return FALSE;
 }
 
+static gint
+by_age(gconstpointer a, gconstpointer b)
+{
+    const ProcId *one = a;
+    const ProcId *other = b;
+
+    if (one->start_ticks != other->start_ticks)
+        return one->start_ticks < other->start_ticks ? -1 : 1;
+    return one->pid - other->pid;
+}
+
 GArray *
 proc_holders(int fd)
 {
-    GArray *pids = g_array_new(FALSE, FALSE, sizeof(pid_t));
+    GArray *found = g_array_new(FALSE, FALSE, sizeof(ProcId));
     g_autoptr(GDir) dir = g_dir_open("/proc", 0, NULL);
     struct stat file;
     const char *name;
     guint64 pid;
+    ProcId id;
 
     if (fstat(fd, &file) != 0)
-        return pids;
-    while (dir && (name = g_dir_read_name(dir))) {
-        if (!num_parse_uint(name, G_MAXINT, "pid", &pid, NULL) || !has_open(name, &file))
-            continue;
-        pid_t found = (pid_t) pid;
-        g_array_append_val(pids, found);
-    }
-    return pids;
+        return found;
+    while (dir && (name = g_dir_read_name(dir)))
+        if (num_parse_uint(name, G_MAXINT, "pid", &pid, NULL) && (pid_t) pid != getpid()
+            && holds_lock(name, &file) && proc_identify((pid_t) pid, &id, NULL))
+            g_array_append_val(found, id);
+    g_array_sort(found, by_age);
+    return found;
 }

@@ -53,7 +53,8 @@ gboolean proc_detach(GError **error);
 /* The program that runs, from /proc/self/exe; freed with g_free. */
 char *proc_own_program(GError **error);
 
-/* The processes that have the file of @fd open, by /proc/PID/fd where rights allow. pid_t's. */
+/* The processes that hold an OFD lock on the file of @fd (by /proc/PID/fdinfo, where rights allow), this one
+ * left out, oldest first: ProcId's. Walks all processes. */
 GArray *proc_holders(int fd);
 
 #endif

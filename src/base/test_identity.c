@@ -1,10 +1,11 @@
-/* Rules held: a process is named by pid, start time and boot together; waiting, reaping, who has a file open.
+/* Rules held: a process is named by pid, start time and boot together; waiting, reaping, who holds a lock.
  * Ending is in test_proc.c. */
 #include "base/fd.h"
 #include "base/pipe.h"
 #include "base/proc.h"
 #include "base/spawn.h"
 
+#include <fcntl.h>
 #include <kho/error.h>
 #include <signal.h>
 #include <string.h>
@@ -90,25 +91,28 @@ test_stopped(void)
     g_assert_false(proc_is_stopped(child.pid));
 }
 
+/* Who merely has the file open, and who holds it itself, is not told of; who inherited a lock is. */
 static void
 test_holders(void)
 {
-    fd_auto int fd = pipe_memory("held", "x", 1, NULL);
     static const char *const argv[] = { "sleep", "1000", NULL };
-    SpawnFd fds[] = { { fd, 9 } };
-    SpawnChild child;
-    gboolean self = FALSE;
-    gboolean other = FALSE;
+    fd_auto int looking = pipe_memory("held", "x", 1, NULL);
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", looking);
+    fd_auto int locked = fd_open(path, O_RDWR, 0, NULL);
+    SpawnFd looks[] = { { looking, 9 } };
+    SpawnFd holds[] = { { locked, 9 } };
+    SpawnChild children[3];
 
-    g_assert_true(spawn_start(&(SpawnSpec){ .argv = argv, .fds = fds, .n_fds = 1 }, &child, NULL));
-    g_autoptr(GArray) holders = proc_holders(fd);
-    for (guint i = 0; i < holders->len; i++) {
-        self = self || g_array_index(holders, pid_t, i) == getpid();
-        other = other || g_array_index(holders, pid_t, i) == child.pid;
-    }
+    g_assert_true(fd_lock_range(locked, 0, 1, TRUE, "held", NULL));
+    for (int i = 0; i < 3; i++)
+        g_assert_true(spawn_start(&(SpawnSpec){ .argv = argv, .fds = i == 0 ? looks : holds, .n_fds = 1 },
+                                  &children[i], NULL));
+    g_autoptr(GArray) holders = proc_holders(looking);
     g_assert_cmpuint(holders->len, ==, 2);
-    g_assert_true(self && other);
-    spawn_end(&child);
+    for (guint i = 0; i < 2; i++)
+        g_assert_cmpint(g_array_index(holders, ProcId, i).pid, ==, children[i + 1].pid);
+    for (int i = 0; i < 3; i++)
+        spawn_end(&children[i]);
 }
 
 static void

@@ -125,5 +125,5 @@ kho_domain_destroy(KhoDomain *domain, gboolean graceful, GError **error)
         return TRUE; /* it ended while it was asked to */
     if (graceful)
         return fail_for(domain, g_steal_pointer(&why), error);
-    return vm_runtime_kill(run_path, DESTROY_TIMEOUT_MS, error);
+    return vm_runtime_kill(run_path, "destroyed", DESTROY_TIMEOUT_MS, error);
 }

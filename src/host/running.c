@@ -115,7 +115,7 @@ look_at_file(const char *run_path, gboolean last, KhoDomainStatus *status)
     gboolean settled = pidfd >= 0 ? !proc_is_ending(qemu.pid) : proc_is_stopped(supervisor.pid);
     if (!settled && !last)
         return LOOK_AGAIN;
-    if (pidfd >= 0)
+    if (pidfd >= 0 || vm_runtime_is_held(run_path, supervisor.pid))
         fill(written, FALSE, status);
     else
         *status = (KhoDomainStatus){

@@ -23,7 +23,7 @@ end_stuck_supervisor(const char *run_path, GError **error)
         if (presence != VM_SUPERVISED)
             return TRUE;
         if (deadline_left(deadline_ms) == 0)
-            return vm_runtime_kill(run_path, STUCK_AFTER_MS, error);
+            return vm_runtime_kill(run_path, "crashed", STUCK_AFTER_MS, error);
         clock_pause(LOOK_AGAIN_MS);
     }
 }

@@ -9,10 +9,10 @@
 #include "supervisor/link.h"
 #include "supervisor/output.h"
 #include "supervisor/step.h"
+#include "supervisor/successor.h"
 #include "supervisor/supervisor.h"
 #include "vm/folder.h"
 
-#include <fcntl.h>
 #include <string.h>
 
 /* A QEMU that is just ending, or was never let go, frees `alive` within milliseconds. */
@@ -33,58 +33,52 @@ clear_up(Supervisor *s, GError **error)
     return vm_folder_remove(s->folder, s->run_path, error);
 }
 
-/* Somebody holds `alive`, and it is not who status.json names. */
 static gboolean
-clear_up_soon(Supervisor *s, GError **error)
+fail_unknown(Supervisor *s, const GError *why, GError **error)
 {
-    gint64 deadline_ms = deadline_in(ENDING_MS);
-
-    for (;;) {
-        g_autoptr(GError) why = NULL;
-        if (clear_up(s, &why))
-            return TRUE;
-        if (deadline_left(deadline_ms) == 0)
-            break;
-        clock_pause(LOOK_AGAIN_MS);
-    }
-    fd_auto int fd = fd_open_at(s->folder, VM_FILE_ALIVE, O_RDONLY, 0, error);
-    if (fd < 0)
-        return FALSE;
-    g_autoptr(GArray) holders = proc_holders(fd);
+    g_autoptr(GArray) holders = vm_folder_holders(s->folder, VM_FILE_ALIVE);
     g_autoptr(GString) pids = g_string_new(NULL);
+
     for (guint i = 0; i < holders->len; i++)
-        if (g_array_index(holders, pid_t, i) != proc_own_pid())
-            g_string_append_printf(pids, " %d", (int) g_array_index(holders, pid_t, i));
-    return fail(error, KHO_ERROR_BUSY,
-                "cannot tell which QEMU runs in %s: its status.json is missing or wrong (look at process%s)",
-                s->run_path, pids->len ? pids->str : " unknown");
+        g_string_append_printf(pids, " %d", (int) g_array_index(holders, ProcId, i).pid);
+    return fail(error, KHO_ERROR_BUSY, "cannot tell which QEMU runs in %s: %s (look at process%s)",
+                s->run_path, why ? why->message : "who holds its lock cannot be seen",
+                pids->len ? pids->str : " unknown");
 }
 
-/* The status as the dead kho-vm left it, now in this one's name. */
+/* The status as the dead kho-vm left it, now in this one's name. A machine is not left alone for its log. */
 static gboolean
 take_status(Supervisor *s, GError **error)
 {
     VmStatus *found = vm_status_read(s->folder, error);
-    ProcId qemu;
-    ProcId old;
     ProcId self;
 
     if (!found)
         return FALSE;
     vm_status_free(s->status);
     s->status = found;
-    s->log = vm_log_open(found->log_path, error);
+    s->log = vm_log_open(found->log_path, NULL);
     if (!s->log)
-        return FALSE;
-    vm_status_process(found, &qemu, &old);
-    s->qemu = proc_open(&qemu, error);
-    if (s->qemu < 0 || !proc_identify(proc_own_pid(), &self, error))
+        s->log = vm_log_open_later(found->log_path);
+    if (!proc_identify(proc_own_pid(), &self, error))
         return FALSE;
     found->supervisor_pid = self.pid;
     found->supervisor_start = self.start_ticks;
     g_free(found->version);
     found->version = g_strdup(KHO_VERSION);
     return TRUE;
+}
+
+/* The process that status.json names, or who goes on for it. */
+static gboolean
+find_qemu(Supervisor *s)
+{
+    ProcId qemu;
+    ProcId old;
+
+    vm_status_process(s->status, &qemu, &old);
+    s->qemu = proc_open(&qemu, NULL);
+    return s->qemu >= 0 || successor_take(s);
 }
 
 static gboolean
@@ -111,6 +105,26 @@ take_over(Supervisor *s, GError **error)
     return TRUE;
 }
 
+/* A QEMU is taken over, or what is left of one cleared up. */
+static gboolean
+take_or_clear(Supervisor *s, GError **error)
+{
+    gint64 deadline_ms = deadline_in(ENDING_MS);
+    g_autoptr(GError) unknown = NULL;
+    gboolean known = take_status(s, &unknown);
+
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        if (known && find_qemu(s))
+            return take_over(s, error);
+        if (clear_up(s, &why))
+            return TRUE;
+        if (deadline_left(deadline_ms) == 0)
+            return fail_unknown(s, unknown, error);
+        clock_pause(LOOK_AGAIN_MS);
+    }
+}
+
 gboolean
 adopt_begin(Supervisor *s, GError **error)
 {
@@ -130,7 +144,5 @@ adopt_begin(Supervisor *s, GError **error)
         return FALSE;
     }
     step_reach(STEP_ADOPT_LOCKED);
-    if (!take_status(s, &why))
-        return clear_up_soon(s, error);
-    return take_over(s, error);
+    return take_or_clear(s, error);
 }

@@ -4,7 +4,10 @@
  *   stage   by        next after a part of the time, when QEMU still lives
  *   ASK     `quit`    TERM; at once where QEMU does not answer
  *   TERM    SIGTERM   KILL; at once where QEMU is stopped by a signal; given up where it is to be graceful
- *   KILL    SIGKILL   said in the log again and again: it hangs in the kernel */
+ *   KILL    SIGKILL   said in the log again and again: it hangs in the kernel
+ *
+ * The end of the process that was started as QEMU is the machine's only when nobody holds `alive` any more: a
+ * script that started the real one may end before it. */
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/pipe.h"
@@ -13,6 +16,7 @@
 #include "supervisor/monitor.h"
 #include "supervisor/output.h"
 #include "supervisor/step.h"
+#include "supervisor/successor.h"
 #include "supervisor/supervisor.h"
 #include "vm/folder.h"
 
@@ -27,6 +31,8 @@ enum { ASK, TERM, KILL };
 #define KILL_PATIENCE_MS 10000
 /* Other processes look at the locks now and then, for microseconds. */
 #define LOCK_WAIT_MS 2000
+/* How often to look for a holder of `alive` that cannot be seen. */
+#define LOOK_AGAIN_MS 200
 
 static gboolean on_patience(gpointer data);
 
@@ -120,21 +126,20 @@ death_begin(Supervisor *s, const char *reason, gboolean graceful, guint timeout_
     enter_stage(s);
 }
 
-/* How QEMU ended, for people; *normal: by its own exit with status 0. */
+/* How QEMU ended, for people. */
 static char *
-reap(Supervisor *s, gboolean *normal)
+reap(Supervisor *s)
 {
     gboolean ended = FALSE;
     int status = 0;
 
-    *normal = FALSE;
     if (!s->is_child)
         return g_strdup("QEMU ended; its status is not known, since it was adopted");
     if (!proc_reap((pid_t) s->status->pid, &ended, &status, NULL) || !ended)
         return g_strdup("QEMU ended; its status is not known");
-    *normal = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    gboolean normal = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     g_autofree char *how = proc_status_text(status);
-    const char *said = s->output && !*normal ? output_complaint(s->output) : "";
+    const char *said = s->output && !normal ? output_complaint(s->output) : "";
     return g_strdup_printf("QEMU: %s%s%s", how, *said ? ": " : "", said);
 }
 
@@ -173,18 +178,14 @@ explain_start(Supervisor *s, const char *how)
              how);
 }
 
-static gboolean
-on_end(gint fd, GIOCondition condition, gpointer data)
+static void
+finish(Supervisor *s, const char *how)
 {
-    Supervisor *s = data;
-    gboolean normal;
     gboolean starting = s->answer >= 0 && s->plan;
 
-    s->qemu_watch = 0;
     g_clear_handle_id(&s->end_timer, g_source_remove);
     if (s->output)
         output_drain(s->output);
-    g_autofree char *how = reap(s, &normal);
     if (starting)
         explain_start(s, how);
     step_reach(STEP_END_REAPED);
@@ -200,6 +201,51 @@ on_end(gint fd, GIOCondition condition, gpointer data)
         broker_ended(s->broker, NULL);
     supervisor_answer(s, s->start_error);
     g_main_loop_quit(s->loop);
+}
+
+/* What follows the end of the process that was taken for QEMU: the machine's end, or a successor is ended or
+ * watched in its place. FALSE while there is one that cannot be seen. */
+static gboolean
+go_on_without(Supervisor *s)
+{
+    if (!successor_lives(s)) {
+        finish(s, s->death.how);
+        return TRUE;
+    }
+    if (!successor_take(s))
+        return FALSE;
+    guest_publish(s);
+    death_watch(s);
+    if (s->phase == PHASE_ENDING)
+        enter_stage(s);
+    return TRUE;
+}
+
+static gboolean
+on_look_again(gpointer data)
+{
+    Supervisor *s = data;
+
+    if (!go_on_without(s))
+        return G_SOURCE_CONTINUE;
+    s->look_timer = 0;
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean
+on_end(gint fd, GIOCondition condition, gpointer data)
+{
+    Supervisor *s = data;
+
+    s->qemu_watch = 0;
+    if (s->output)
+        output_drain(s->output);
+    g_free(s->death.how);
+    s->death.how = reap(s);
+    if (!go_on_without(s)) {
+        vm_log(s->log, "%s; a process that cannot be seen goes on for it", s->death.how);
+        s->look_timer = g_timeout_add(LOOK_AGAIN_MS, on_look_again, s);
+    }
     return G_SOURCE_REMOVE;
 }
 

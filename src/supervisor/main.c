@@ -90,6 +90,7 @@ supervisor_free(Supervisor *s)
     g_clear_handle_id(&s->qemu_watch, g_source_remove);
     g_clear_handle_id(&s->start_timer, g_source_remove);
     g_clear_handle_id(&s->end_timer, g_source_remove);
+    g_clear_handle_id(&s->look_timer, g_source_remove);
     g_clear_handle_id(&s->answer_watch, g_source_remove);
     monitor_free(s->monitor);
     broker_free(s->broker);
@@ -98,6 +99,7 @@ supervisor_free(Supervisor *s)
     vm_plan_free(s->plan);
     vm_status_free(s->status);
     g_clear_error(&s->start_error);
+    g_free(s->death.how);
     g_main_loop_unref(s->loop);
     fd_clear(&s->answer);
     fd_clear(&s->qemu);

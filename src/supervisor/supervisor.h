@@ -6,6 +6,7 @@
  *   hello.c    the questions asked of QEMU before its guest may run
  *   monitor.c  the connection to QEMU, the heartbeat  broker.c  clients on qmp.sock
  *   guest.c    what QEMU's events mean for the state  death.c   ending QEMU, and what follows its end
+ *   successor.c  who is QEMU where a script started it
  *   output.c   QEMU's stderr into the log             live.c    live.xml
  *
  * Nothing here blocks but the small local file operations of the run folder and the log. */
@@ -34,7 +35,7 @@ typedef struct Supervisor {
     Phase phase;
     char *run_path;
     int folder;          /* of run_path; -1 until made */
-    int alive;           /* holds `alive`; -1 in an adopter until QEMU's end */
+    int alive;           /* holds `alive`; -1 where only QEMU does, until its end */
     int supervisor_lock; /* holds `supervisor` */
     int answer;          /* to who started this kho-vm; -1 once answered */
     guint answer_watch;
@@ -48,7 +49,7 @@ typedef struct Supervisor {
 
     int qemu;          /* pidfd; -1 while there is none */
     gboolean is_child; /* QEMU is ours to reap */
-    guint qemu_watch, start_timer, end_timer;
+    guint qemu_watch, start_timer, end_timer, look_timer;
 
     GError *start_error; /* why a start fails; answered when QEMU is gone */
     struct GuestState {
@@ -64,6 +65,7 @@ typedef struct Supervisor {
         guint stage;
         gboolean graceful;
         guint patience_ms; /* per stage */
+        char *how;         /* the process that was taken for QEMU ended, for people */
     } death;
 } Supervisor;
 

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "base/proc.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 int
 vm_folder_open(const char *run_path, gboolean make, GError **error)
 {
-    if (make && !fd_mkdir(run_path, 0711, error))
+    if (make && !fd_mkdir(run_path, 0700, error))
         return -1;
     return fd_open(run_path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, error);
 }
@@ -22,7 +23,7 @@ vm_folder_open(const char *run_path, gboolean make, GError **error)
 int
 vm_folder_lock(int dirfd, const char *name, GError **error)
 {
-    fd_auto int fd = fd_open_at(dirfd, name, O_RDWR | O_CREAT | O_NOFOLLOW, 0644, error);
+    fd_auto int fd = fd_open_at(dirfd, name, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, error);
 
     if (fd < 0 || !fd_lock_range(fd, 0, 1, TRUE, name, error))
         return -1;
@@ -49,11 +50,19 @@ vm_folder_is_locked(int dirfd, const char *name, gboolean *held, gboolean *exist
     return FALSE;
 }
 
+GArray *
+vm_folder_holders(int dirfd, const char *name)
+{
+    fd_auto int fd = fd_open_at(dirfd, name, O_RDONLY | O_NOFOLLOW, 0, NULL);
+
+    return fd < 0 ? g_array_new(FALSE, FALSE, sizeof(ProcId)) : proc_holders(fd);
+}
+
 gboolean
 vm_folder_write(int dirfd, const char *name, const char *text, GError **error)
 {
     g_autofree char *beside = g_strdup_printf(".%s.kho-tmp", name);
-    fd_auto int fd = fd_open_at(dirfd, beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644, error);
+    fd_auto int fd = fd_open_at(dirfd, beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600, error);
 
     if (fd < 0)
         return FALSE;

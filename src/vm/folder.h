@@ -18,7 +18,7 @@
 #define VM_FILE_LIVE_XML   "live.xml"
 #define VM_FILE_STDERR     "stderr.fifo"
 
-/* A descriptor of the folder; with @make it is made (0711, its parent exists). -1 with KHO_ERROR_NOT_FOUND.
+/* A descriptor of the folder; with @make it is made (0700, its parent exists). -1 with KHO_ERROR_NOT_FOUND.
  */
 int vm_folder_open(const char *run_path, gboolean make, GError **error);
 
@@ -28,6 +28,10 @@ int vm_folder_lock(int dirfd, const char *name, GError **error);
 
 /* Whether a lock is held, without taking it; *exists: whether its file is there. */
 gboolean vm_folder_is_locked(int dirfd, const char *name, gboolean *held, gboolean *exists, GError **error);
+
+/* The processes other than this one that hold it, oldest first, as far as /proc shows them: ProcId's
+ * (base/proc.h). */
+GArray *vm_folder_holders(int dirfd, const char *name);
 
 /* Makes @name hold @text, for readers at once or not at all. It need not outlive the host, so nothing is
  * flushed. */

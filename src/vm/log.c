@@ -39,6 +39,15 @@ vm_log_open(const char *path, GError **error)
     return reopen(log, error) ? g_steal_pointer(&log) : NULL;
 }
 
+VmLog *
+vm_log_open_later(const char *path)
+{
+    VmLog *log = g_new0(VmLog, 1);
+
+    *log = (VmLog){ .path = g_strdup(path), .fd = -1 };
+    return log;
+}
+
 void
 vm_log_close(VmLog *log)
 {
@@ -72,7 +81,9 @@ write_line(VmLog *log, const char *who, const char *text)
         "%s.%03dZ %s: %.*s\n", time, g_date_time_get_microsecond(now) / 1000, who, LINE_MAX_BYTES, clean);
     gsize len = strlen(line);
 
-    if (log->bytes + len > VM_LOG_MAX_BYTES || log->fd < 0)
+    if (log->fd < 0)
+        reopen(log, NULL);
+    if (log->bytes + len > VM_LOG_MAX_BYTES)
         rotate(log);
     if (log->fd >= 0 && fd_write_full(log->fd, line, len, log->path, NULL))
         log->bytes += len;

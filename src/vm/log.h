@@ -13,6 +13,8 @@ typedef struct VmLog VmLog;
 
 /* Opens for appending; the folder exists. */
 VmLog *vm_log_open(const char *path, GError **error);
+/* For a machine that runs already, where it cannot be opened: lines are lost until it can. */
+VmLog *vm_log_open_later(const char *path);
 void vm_log_close(VmLog *log);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmLog, vm_log_close)
 

@@ -174,7 +174,7 @@ vm_runtime_start(const VmPlan *plan, const volatile gint *cancelled, GError **er
     if (line)
         return judge_answer(line, error);
     /* It died or hangs: nobody was told that the machine runs, so it must not. */
-    vm_runtime_kill(plan->run_path, START_MARGIN_MS, NULL);
+    vm_runtime_kill(plan->run_path, "failed", START_MARGIN_MS, NULL);
     g_prefix_error(error, "machine '%s' did not start (its log: %s): ", plan->name, plan->log_path);
     return FALSE;
 }
@@ -198,13 +198,13 @@ busy(const char *run_path, GError **error)
 }
 
 static void
-log_both_died(int folder)
+log_end(int folder, const char *reason, const char *detail)
 {
     g_autoptr(VmStatus) status = vm_status_read(folder, NULL);
     g_autoptr(VmLog) log = status ? vm_log_open(status->log_path, NULL) : NULL;
 
     if (log)
-        vm_log_end(log, "crashed", "QEMU and its kho-vm both ended without a word");
+        vm_log_end(log, reason, detail);
 }
 
 gboolean
@@ -220,7 +220,7 @@ vm_runtime_clear(const char *run_path, GError **error)
     fd_auto int supervisor = folder < 0 ? -1 : vm_folder_lock(folder, VM_FILE_SUPERVISOR, NULL);
     fd_auto int alive = supervisor < 0 ? -1 : vm_folder_lock(folder, VM_FILE_ALIVE, NULL);
     if (alive >= 0) {
-        log_both_died(folder);
+        log_end(folder, "crashed", "QEMU and its kho-vm both ended without a word");
         return vm_folder_remove(folder, run_path, error);
     }
     /* Somebody else was faster: to clear up (then nothing is left), or to start. */
@@ -235,6 +235,20 @@ vm_runtime_status(const char *run_path, GError **error)
     fd_auto int folder = vm_folder_open(run_path, FALSE, error);
 
     return folder < 0 ? NULL : vm_status_read(folder, error);
+}
+
+gboolean
+vm_runtime_is_held(const char *run_path, gint64 supervisor)
+{
+    fd_auto int folder = vm_folder_open(run_path, FALSE, NULL);
+
+    if (folder < 0)
+        return FALSE;
+    g_autoptr(GArray) holders = vm_folder_holders(folder, VM_FILE_ALIVE);
+    for (guint i = 0; i < holders->len; i++)
+        if (g_array_index(holders, ProcId, i).pid != supervisor)
+            return TRUE;
+    return FALSE;
 }
 
 char *
@@ -262,22 +276,78 @@ end_process(const ProcId *id, guint patience_ms, gint64 deadline_ms, const char 
     return proc_signal(pidfd, SIGKILL, error) && proc_wait_end(pidfd, deadline_ms, what, error);
 }
 
-gboolean
-vm_runtime_kill(const char *run_path, guint timeout_ms, GError **error)
+/* Takes `supervisor` from the kho-vm that status.json names, or from one that came after it. Without a status
+ * QEMU has not been let go yet, and ends with the kho-vm that was about to start it. */
+static int
+wrest_supervisor(int folder, gint64 deadline_ms, GError **error)
 {
-    gint64 deadline_ms = deadline_in(timeout_ms);
-    g_autoptr(VmStatus) status = vm_runtime_status(run_path, NULL);
-    ProcId qemu = { 0 };
-    ProcId supervisor = { 0 };
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        g_autoptr(VmStatus) status = vm_status_read(folder, NULL);
+        ProcId qemu, supervisor;
+        if (status) {
+            vm_status_process(status, &qemu, &supervisor);
+            if (!end_process(&supervisor, 0, deadline_ms, "kho-vm", error))
+                return -1;
+        }
+        int lock = vm_folder_lock(folder, VM_FILE_SUPERVISOR, &why);
+        if (lock >= 0)
+            return lock;
+        if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_BUSY) || deadline_left(deadline_ms) == 0) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return -1;
+        }
+        clock_pause(LOOK_AGAIN_MS);
+    }
+}
 
-    /* Without a status QEMU has not been let go yet: it ends with the kho-vm that was about to start it. */
+/* Takes `alive`, with `supervisor` held, from everybody who is QEMU's or was started as it. */
+static int
+wrest_alive(int folder, guint patience_ms, gint64 deadline_ms, GError **error)
+{
+    g_autoptr(VmStatus) status = vm_status_read(folder, NULL);
+    ProcId qemu, supervisor;
+
     if (status) {
         vm_status_process(status, &qemu, &supervisor);
-        if (!end_process(&supervisor, 0, deadline_ms, "kho-vm", error)
-            || !end_process(&qemu, timeout_ms / 2, deadline_ms, "QEMU", error))
-            return FALSE;
+        if (!end_process(&qemu, patience_ms, deadline_ms, "QEMU", error))
+            return -1;
     }
-    return vm_runtime_clear(run_path, error);
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        int lock = vm_folder_lock(folder, VM_FILE_ALIVE, &why);
+        if (lock >= 0)
+            return lock;
+        if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_BUSY) || deadline_left(deadline_ms) == 0) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return -1;
+        }
+        g_autoptr(GArray) holders = vm_folder_holders(folder, VM_FILE_ALIVE);
+        for (guint i = 0; i < holders->len; i++)
+            if (!end_process(&g_array_index(holders, ProcId, i), patience_ms, deadline_ms, "QEMU", error))
+                return -1;
+        clock_pause(LOOK_AGAIN_MS);
+    }
+}
+
+gboolean
+vm_runtime_kill(const char *run_path, const char *reason, guint timeout_ms, GError **error)
+{
+    gint64 deadline_ms = deadline_in(timeout_ms);
+    g_autoptr(GError) why = NULL;
+    fd_auto int folder = vm_folder_open(run_path, FALSE, &why);
+    fd_auto int supervisor = folder < 0 ? -1 : wrest_supervisor(folder, deadline_ms, &why);
+    fd_auto int alive = supervisor < 0 ? -1 : wrest_alive(folder, timeout_ms / 2, deadline_ms, &why);
+
+    if (alive >= 0) {
+        log_end(folder, reason, "ended by kho, since its kho-vm did not");
+        return vm_folder_remove(folder, run_path, error);
+    }
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
+        return TRUE; /* somebody else removed it meanwhile */
+    g_autofree char *name = g_path_get_basename(run_path);
+    g_propagate_prefixed_error(error, g_steal_pointer(&why), "machine '%s' cannot be ended: ", name);
+    return FALSE;
 }
 
 char *

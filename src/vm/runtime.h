@@ -55,13 +55,23 @@ gboolean vm_runtime_clear(const char *run_path, GError **error);
 /* What kho-vm wrote last; unanswered_ms is 0. KHO_ERROR_NOT_FOUND where there is no status. */
 VmStatus *vm_runtime_status(const char *run_path, GError **error);
 
+/* Whether a process other than @supervisor holds `alive`: there is a QEMU, whatever status.json names. Walks
+ * all processes. */
+gboolean vm_runtime_is_held(const char *run_path, gint64 supervisor);
+
 /* live.xml. KHO_ERROR_NOT_FOUND. */
 char *vm_runtime_live_xml(const char *run_path, gsize *len, GError **error);
 
-/* Ends QEMU (SIGTERM, after half of @timeout_ms SIGKILL) although its kho-vm is dead or does not answer:
- * verifies pid, start time and boot id first, so that no other process is ever hit; ends a kho-vm that does
- * not answer; clears up. */
-gboolean vm_runtime_kill(const char *run_path, guint timeout_ms, GError **error);
+/**
+ * vm_runtime_kill:
+ * @reason: libvirt's word for the log: "destroyed", "failed"
+ *
+ * Ends QEMU (SIGTERM, after half of @timeout_ms SIGKILL) although its kho-vm is dead or does not answer: the
+ * process that status.json names, after comparing pid, start time and boot id, so that no other is ever hit,
+ * and whoever else holds `alive` (a QEMU that a script started). Ends a kho-vm that does not answer; clears
+ * up. KHO_ERROR_BUSY where somebody unknown holds a lock still.
+ */
+gboolean vm_runtime_kill(const char *run_path, const char *reason, guint timeout_ms, GError **error);
 
 /* How a machine that is shut off ended, from its log: "shutdown", "destroyed", "crashed", "failed", ... ;
  * "unknown" where the log does not say. @since_ms (out) (optional): when; 0 when not known. Freed with

@@ -145,12 +145,12 @@ test_kill(Fixture *f, gconstpointer data)
     g_assert_cmpint(probe(f), ==, VM_SUPERVISED);
     if (data)
         g_assert_true(proc_signal(qemu.pidfd, SIGSTOP, NULL) && proc_signal(supervisor.pidfd, SIGSTOP, NULL));
-    g_assert_true(vm_runtime_kill(f->run, GUARD_MS, NULL));
+    g_assert_true(vm_runtime_kill(f->run, "destroyed", GUARD_MS, NULL));
     g_assert_cmpint(probe(f), ==, VM_ABSENT);
     spawn_end(&qemu);
     spawn_end(&supervisor);
     g_autofree char *reason = vm_runtime_last_end(f->log, NULL);
-    g_assert_cmpstr(reason, ==, "crashed");
+    g_assert_cmpstr(reason, ==, "destroyed");
 }
 
 /* A status whose pid another process has now: that one lives on. */
@@ -166,7 +166,7 @@ test_kill_spares_others(Fixture *f, gconstpointer data)
     status->pid_start--;
     status->supervisor_start--;
     g_assert_true(vm_status_write(status, folder, NULL));
-    g_assert_true(vm_runtime_kill(f->run, 1000, NULL));
+    g_assert_true(vm_runtime_kill(f->run, "destroyed", 1000, NULL));
     g_assert_false(proc_is_ending(bystander.pid));
     spawn_end(&bystander);
 }

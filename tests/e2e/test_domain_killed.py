@@ -4,6 +4,7 @@ and leaves nothing behind. The kho fixture fails a test that leaves a process, s
 import json
 import os
 import signal
+import subprocess
 import time
 
 import harness
@@ -66,7 +67,7 @@ def test_with_qemu_and_supervisor_stopped_reads_answer_and_destroy_works(kho):
     assert kho.json("domstate", "web1")["supervised"] is False and "(kho-vm does not answer)" in kho("list").out
     kho("destroy", "web1")
     assert not machine.is_alive(qemu) and not machine.is_alive(supervisor)
-    assert kho("domstate", "web1").out == "shut off\n"
+    assert kho("domstate", "web1", "--reason").out == "shut off (destroyed)\n"
 
 
 def test_with_qemu_killed_and_supervisor_stopped_nothing_is_said_to_run(kho):
@@ -90,19 +91,35 @@ def test_with_qemu_killed_and_supervisor_stopped_nothing_is_said_to_run(kho):
 
 
 def test_a_pid_that_came_to_another_process_is_not_taken_for_qemu(kho):
-    """The status file is compared by start time, too."""
+    """The status file is compared by start time and boot, too; and who holds `alive` is QEMU whatever it names."""
     qemu, supervisor = start(kho)
     os.kill(supervisor, signal.SIGSTOP)
     path = kho.root / "run/qemu/web1/status.json"
     written = json.loads(path.read_text())
     path.write_text(json.dumps(written | {"pid-start-ticks": written["pid-start-ticks"] + 1}))
-    assert kho("domstate", "web1").out == "shut off\n"
-    path.write_text(json.dumps(written | {"boot-id": "00000000-0000-0000-0000-000000000000"}))
-    assert kho("domstate", "web1").out == "shut off\n"
-    path.write_text(json.dumps(written))
     assert kho("domstate", "web1").out == "running\n" and machine.is_alive(qemu)
-    os.kill(supervisor, signal.SIGCONT)
+    machine.kill(qemu)
+    with subprocess.Popen(["sleep", "1000"]) as bystander:
+        path.write_text(json.dumps(written | {"pid": bystander.pid}))
+        assert kho("domstate", "web1").out == "shut off\n"
+        ticks = int(open(f"/proc/{bystander.pid}/stat").read().rpartition(")")[2].split()[19])
+        path.write_text(json.dumps(written | {"pid": bystander.pid, "pid-start-ticks": ticks,
+                                              "boot-id": "00000000-0000-0000-0000-000000000000"}))
+        assert kho("domstate", "web1").out == "shut off\n"
+        os.kill(supervisor, signal.SIGCONT)
+        harness.wait_for("kho-vm to clear up", lambda: not path.exists())
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_destroy_ends_a_machine_whose_status_is_damaged(kho):
+    qemu, supervisor = start(kho)
+    machine.kill(supervisor)
+    (kho.root / "run/qemu/web1/status.json").write_text("{")
+    kho.refuses("start", "web1")
+    assert machine.is_alive(qemu)
     kho("destroy", "web1")
+    assert not machine.is_alive(qemu) and kho("domstate", "web1").out == "shut off\n"
 
 
 def test_a_dead_supervisor_is_replaced_by_the_next_command(kho):
