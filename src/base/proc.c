@@ -240,3 +240,22 @@ proc_holders(int fd)
     g_array_sort(found, by_age);
     return found;
 }
+
+#define OWN_COMMAND_MAX_BYTES (64 * 1024)
+
+char *
+proc_own_command(void)
+{
+    gsize len = 0;
+    g_autofree char *raw = fd_read_file("/proc/self/cmdline", OWN_COMMAND_MAX_BYTES, &len, NULL);
+
+    if (!raw || len == 0)
+        return g_strdup("?");
+    for (gsize i = 0; i + 1 < len; i++)
+        if (raw[i] == '\0')
+            raw[i] = ' ';
+    g_autofree char *valid = g_utf8_make_valid(raw, -1);
+    g_autofree char *line = error_one_line(valid);
+    g_autofree char *start = g_utf8_substring(line, 0, MIN(g_utf8_strlen(line, -1), 50));
+    return g_strconcat(start, strlen(start) < strlen(line) ? "..." : "", NULL);
+}

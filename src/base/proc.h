@@ -53,6 +53,10 @@ gboolean proc_detach(GError **error);
 /* The program that runs, from /proc/self/exe; freed with g_free. */
 char *proc_own_program(GError **error);
 
+/* This process's own arguments as one line, joined by spaces and cut after 50 characters: for others'
+ * messages. */
+char *proc_own_command(void);
+
 /* The processes that hold an OFD lock on the file of @fd (by /proc/PID/fdinfo, where rights allow), this one
  * left out, oldest first: ProcId's. Walks all processes. */
 GArray *proc_holders(int fd);

@@ -7,35 +7,38 @@
 
 #include <kho/job.h>
 
-typedef struct Change Change;
-
-/* One step. Both functions may run any number of times, with @context as @open of the kind made it; they find
+/* One step. Both functions may run any number of times, with @context as the kind's open made it; they find
  * out from the disk, and from QEMU where it runs, what is still to be done. What they did is durable when
  * they return TRUE. */
 typedef struct {
     const char *name;
-    gboolean (*run)(gpointer context, const KhoJob *job, GError **error);
-    gboolean (*undo)(gpointer context, GError **error); /* NULL: nothing to take back */
+    gboolean (*run)(gpointer context, const KhoJob *job, GError **error); /* @job is NULL in a recovery */
+    gboolean (*undo)(gpointer context, GError **error);                   /* NULL: nothing to take back */
+    gboolean may_fail; /* its failure is told, and ends the change as it is: only for the last step */
 } ChangeStep;
 
-/* Where a recovery goes. */
-typedef enum { CHANGE_FORWARD, CHANGE_BACK } ChangeDirection;
+/* Where it goes from a step of no return that had begun and is not done. */
+typedef enum {
+    CHANGE_FORWARD,
+    CHANGE_BACK,  /* it had no effect: what was begun is taken back */
+    CHANGE_SETTLE /* neither: the disk is told that the change is unfinished, and the entry ends */
+} ChangeDirection;
 
 /* A kind of change; const. */
 typedef struct {
     const char *name; /* as the journal names it */
     const ChangeStep *steps;
     gsize n_steps;
-    gsize no_return; /* index of the first step that cannot be taken back once it has begun; n_steps: none */
-    /* A context from a plan that may come from a journal. KHO_ERROR_INVALID, _CORRUPT. @data is what
-     * change_run or change_recover was given: what the kind needs of the host. */
+    gsize no_return; /* index of the step of no return; n_steps: everything can be taken back */
+    /* A context from a plan that may come from a journal. KHO_ERROR_INVALID, _CORRUPT. @data: what the caller
+     * of change_run or change_recover gave for all kinds. */
     gpointer (*open)(const json_t *plan, gpointer data, GError **error);
     void (*close)(gpointer context);
-    /* Optional. Recovery asks where to go when @no_return had begun and was not done; without it: forward. */
+    /* Asked when the step of no return failed or was cancelled, and by a recovery that finds it begun and not
+     * done. Optional: without it, forward. */
     gboolean (*decide)(gpointer context, ChangeDirection *direction, GError **error);
-    /* Optional. Called instead of going on when a step at or past @no_return failed or was cancelled, and by
-     * recovery in place of such a step that was begun and not done: writes down on disk that the change is
-     * unfinished, so that the entry may end. FALSE leaves the entry. Runs any number of times. */
+    /* Writes down on disk that the change is unfinished. Runs any number of times. Needed by a decide that
+     * may answer CHANGE_SETTLE. */
     gboolean (*settle)(gpointer context, GError **error);
 } ChangeKind;
 
@@ -43,12 +46,13 @@ typedef struct {
  * change_run:
  * @journal: (transfer full): begun by the caller, who holds the object's change lock or did so when it began
  *
- * Runs the steps in order. A failure, or a cancel seen by a step, before @no_return takes back what was
- * begun, last first, and ends the entry. Past it, with settle, the entry ends settled; without, it stays and
- * whoever comes next goes forward.
+ * Runs the steps in order, each with its marks in the journal. When one fails (or sees a cancel) before the
+ * step of no return, what was begun is taken back, last first, and the entry ends. When the step of no return
+ * fails,
+ * @kind->decide says what follows. When a later one fails, the entry stays, and whoever comes next goes
+ * forward.
  *
- * Returns: FALSE with the step's error. When taking back failed too, its error is appended and the entry
- * stays.
+ * Returns: FALSE with the step's error; it says so where the entry stays.
  */
 gboolean
 change_run(const ChangeKind *kind, StoreJournal *journal, gpointer data, const KhoJob *job, GError **error);
@@ -57,7 +61,8 @@ change_run(const ChangeKind *kind, StoreJournal *journal, gpointer data, const K
  * change_recover:
  * @kinds: NULL-terminated: all that this kho knows
  * @journal: (transfer full): taken over with store_journal_take
- * @outcome: (out) (optional): one line for people: "finished snapshot-create of 's1'", "took back ..."
+ * @outcome: (out) (optional): one line for people: "finished snapshot-create of 's1'", "took back ...", freed
+ * with g_free
  *
  * Finishes what a dead driver left, or takes it back. KHO_ERROR_UNSUPPORTED for a kind that this kho does not
  * know; any error leaves the entry.

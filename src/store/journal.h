@@ -33,20 +33,25 @@ typedef struct StoreJournalInfo {
 void store_journal_info_free(StoreJournalInfo *info);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreJournalInfo, store_journal_info_free)
 
+/* What an entry begins with; all borrowed. */
+typedef struct StoreJournalPlan {
+    const char *uuid, *name; /* of the object, whose change lock the caller holds */
+    const char *change;      /* the kind of change */
+    const char *what;        /* for people */
+    const json_t *plan;      /* all that the change will need: an object */
+} StoreJournalPlan;
+
 /**
  * store_journal_begin:
- * @kind: STORE_LOCK_DOMAIN, ...: the object's, whose change lock the caller holds
- * @name: the object's, as messages say it
- * @change: the kind of change; @what: for people
- * @plan: borrowed: all that the change will need, an object
+ * @kind: STORE_LOCK_DOMAIN, ...: the object's
  *
  * Writes the entry's first line and makes it durable; from here on the change will be finished or taken back.
  *
  * Returns: NULL with KHO_ERROR_BUSY where an entry of that object stands, _NO_SPACE, _DENIED, _IO; no entry
  * is left then.
  */
-StoreJournal *store_journal_begin(const StoreTree *tree, const char *kind, const char *uuid, const char *name,
-                                  const char *change, const char *what, const json_t *plan, GError **error);
+StoreJournal *
+store_journal_begin(const StoreTree *tree, const char *kind, const StoreJournalPlan *plan, GError **error);
 
 /**
  * store_journal_take:

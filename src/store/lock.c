@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/proc.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -9,10 +10,9 @@
 
 /* A wait polls: F_OFD_SETLKW has no deadline, and a lock's release is no event that could be waited for
  * otherwise. */
-#define POLL_FIRST_US     500
-#define POLL_LAST_US      (20 * 1000)
-#define HOLDER_BYTES      256
-#define COMMAND_MAX_BYTES (64 * 1024)
+#define POLL_FIRST_US 500
+#define POLL_LAST_US  (20 * 1000)
+#define HOLDER_BYTES  256
 
 struct StoreLock {
     int fd;
@@ -21,30 +21,12 @@ struct StoreLock {
 
 static const StoreWait wait_default = { .timeout_ms = 30 * 1000 };
 
-/* The process's own arguments, joined by spaces and cut short. */
-static char *
-own_command(void)
-{
-    gsize len = 0;
-    g_autofree char *raw = fd_read_file("/proc/self/cmdline", COMMAND_MAX_BYTES, &len, NULL);
-
-    if (!raw || len == 0)
-        return g_strdup("?");
-    for (gsize i = 0; i + 1 < len; i++)
-        if (raw[i] == '\0')
-            raw[i] = ' ';
-    g_autofree char *valid = g_utf8_make_valid(raw, -1);
-    g_autofree char *line = error_one_line(valid);
-    g_autofree char *start = g_utf8_substring(line, 0, MIN(g_utf8_strlen(line, -1), 50));
-    return g_strconcat(start, strlen(start) < strlen(line) ? "..." : "", NULL);
-}
-
 /* "PID COMMAND", for other processes' messages: only a hint, so that a failure (the disk may be full) is no
  * error. */
 static void
 write_holder(const StoreLock *lock)
 {
-    g_autofree char *command = own_command();
+    g_autofree char *command = proc_own_command();
     g_autofree char *text = g_strdup_printf("%d %s\n", (int) getpid(), command);
 
     if (fd_truncate(lock->fd, 0, lock->path, NULL))

@@ -25,6 +25,7 @@ static const struct {
     { G_STRUCT_OFFSET(StoreTree, etc), "/storage/autostart" },
     { G_STRUCT_OFFSET(StoreTree, lib), "" },
     { G_STRUCT_OFFSET(StoreTree, lib), "/images" },
+    { G_STRUCT_OFFSET(StoreTree, lib), "/journal" },
     { G_STRUCT_OFFSET(StoreTree, log), "" },
     { G_STRUCT_OFFSET(StoreTree, log), "/qemu" },
     { G_STRUCT_OFFSET(StoreTree, run), "" },
