@@ -139,6 +139,19 @@ KHO_PUBLIC gboolean kho_domain_resume(KhoDomain *domain, GError **error);
  * where it does not end by itself. */
 KHO_PUBLIC gboolean kho_domain_destroy(KhoDomain *domain, gboolean graceful, GError **error);
 
+/* A change of a machine that a dead process had left half done. */
+typedef struct KhoRecovery {
+    char *name;    /* the machine's */
+    char *outcome; /* "finished snapshot-create of 's1'", "took back ..."; NULL where it failed */
+    GError *why;   /* why it failed, or NULL; KHO_ERROR_BUSY where the change is still being driven */
+} KhoRecovery;
+
+KHO_PUBLIC void kho_recovery_free(KhoRecovery *recovery);
+
+/* Finishes or takes back what is half done: on the machine that has @which as its name or uuid, or with NULL
+ * on all. KhoRecovery *, owned: empty where nothing was to be done. */
+KHO_PUBLIC GPtrArray *kho_host_recover(KhoHost *host, const char *which, GError **error);
+
 typedef struct KhoDomainDisk {
     char *type;   /* "file" */
     char *device; /* "disk", "cdrom" */

@@ -5,6 +5,9 @@
 #include "cli/output.h"
 #include "cli/parse.h"
 #include "cli/progress.h"
+#include "host/recover.h"
+
+#include <string.h>
 
 static int
 usage_error(const CliVerb *verb, const GError *error)
@@ -97,5 +100,12 @@ run_words(char *const *words)
 int
 main(int argc, char **argv)
 {
+#ifdef KHO_STEPS
+    if (argc == 2 && strcmp(argv[1], "--steps") == 0) {
+        g_autofree char *names = change_step_names(machine_changes);
+        out_print("%s", names);
+        return finish(0);
+    }
+#endif
     return finish(run_words(argv + 1));
 }

@@ -1,6 +1,6 @@
 /* Definitions: made, replaced, removed, shown, marked for autostart. */
 #include "base/error.h"
-#include "host/machine.h"
+#include "host/recover.h"
 #include "host/running.h"
 #include "store/publish.h"
 #include "vm/start.h"
@@ -30,7 +30,7 @@ define_locks_take(KhoHost *host, const ModelDomain *model, DefineLocks *locks, G
     if (!locks->name)
         return FALSE;
     locks->change = store_lock_take(host->tree, STORE_LOCK_DOMAIN, model->uuid, object, &host->wait, error);
-    return locks->change != NULL;
+    return locks->change && machine_recover_locked(host, model->uuid, error);
 }
 
 /* One name, one uuid: held against what is defined and what runs. Called under both locks. */

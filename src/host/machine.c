@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/num.h"
 #include "base/xml.h"
+#include "host/recover.h"
 #include "host/running.h"
 #include "store/list.h"
 
@@ -91,14 +92,6 @@ machine_name_of_uuid(const StoreTree *tree, const char *uuid, const char *but)
     return running_name_of(tree, uuid, -1, but);
 }
 
-StoreLock *
-machine_lock(const KhoDomain *domain, GError **error)
-{
-    g_autofree char *object = g_strdup_printf("machine '%s'", domain->name);
-    return store_lock_take(domain->host->tree, STORE_LOCK_DOMAIN, domain->uuid, object, &domain->host->wait,
-                           error);
-}
-
 static KhoDomain *
 domain_new(KhoHost *host, const char *name, const char *uuid)
 {
@@ -110,7 +103,7 @@ domain_new(KhoHost *host, const char *name, const char *uuid)
 /* A machine by its exact name: its definition, or what runs without one (or with one that is damaged, which
  * must not keep anybody from ending it). */
 static KhoDomain *
-lookup_name(KhoHost *host, const char *name, GError **error)
+find_name(KhoHost *host, const char *name, GError **error)
 {
     g_autoptr(GError) why = NULL;
     g_autoptr(ModelDomain) definition = machine_definition(host->tree, name, &why);
@@ -122,6 +115,23 @@ lookup_name(KhoHost *host, const char *name, GError **error)
         return domain_new(host, name, uuid);
     g_propagate_error(error, g_steal_pointer(&why));
     return NULL;
+}
+
+/* What a dead kho left half done on that machine is finished or taken back first, where that can be done at
+ * once. */
+static KhoDomain *
+lookup_name(KhoHost *host, const char *name, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    KhoDomain *domain = find_name(host, name, &why);
+
+    if (domain)
+        machine_recover_quietly(host, domain->uuid);
+    else if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND) && machine_recover_name(host, name))
+        return find_name(host, name, error);
+    else
+        g_propagate_error(error, g_steal_pointer(&why));
+    return domain;
 }
 
 KhoDomain *

@@ -42,7 +42,9 @@ ModelDomain *machine_definition(const StoreTree *tree, const char *name, GError 
  * Reads all definitions, parses those that hold the text. */
 char *machine_name_of_uuid(const StoreTree *tree, const char *uuid, const char *but);
 
-/* Takes the change lock of @domain. */
+/* Takes the change lock of @domain, for all that changes it. What a dead process left half done is finished
+ * or taken back first; KHO_ERROR_BUSY, told with what and by whom, where another process drives a change of
+ * it. */
 StoreLock *machine_lock(const KhoDomain *domain, GError **error);
 
 #endif

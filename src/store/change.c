@@ -22,13 +22,16 @@ reach(const ChangeKind *kind, const ChangeStep *step, const char *moment)
         raise(SIGSTOP);
 }
 
-void
-change_print_steps(const ChangeKind *const *kinds)
+char *
+change_step_names(const ChangeKind *const *kinds)
 {
+    GString *names = g_string_new(NULL);
+
     for (; *kinds; kinds++)
         for (gsize i = 0; i < (*kinds)->n_steps; i++)
-            g_print("%s %s%s\n", (*kinds)->name, (*kinds)->steps[i].name,
-                    (*kinds)->steps[i].undo ? " undo" : "");
+            g_string_append_printf(names, "%s %s%s\n", (*kinds)->name, (*kinds)->steps[i].name,
+                                   (*kinds)->steps[i].undo ? " undo" : "");
+    return g_string_free(names, FALSE);
 }
 #else
 #define reach(kind, step, moment) ((void) 0)

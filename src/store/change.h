@@ -71,10 +71,10 @@ gboolean change_recover(const ChangeKind *const *kinds, StoreJournal *journal, g
                         GError **error);
 
 #ifdef KHO_STEPS
-/* "KIND STEP" for every step of @kinds, one a line, for tests that stop at each
- * (KHO_STOP_AT=KIND:STEP:MOMENT; MOMENT: before, after (done, unmarked), marked; undo for the moment before
- * its undo). */
-void change_print_steps(const ChangeKind *const *kinds);
+/* "KIND STEP" for every step of @kinds, one a line, with " undo" added where it has one: for tests, which
+ * stop the driver with KHO_STOP_AT=KIND:STEP:MOMENT. MOMENT is before, after (its effect is there, its mark
+ * is not), marked, or undo (just before its undo). Freed with g_free. */
+char *change_step_names(const ChangeKind *const *kinds);
 #endif
 
 #endif

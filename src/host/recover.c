@@ -1,0 +1,112 @@
+/* Finishing, or taking back, what somebody left half done on a machine. */
+#include "host/recover.h"
+
+#include "base/error.h"
+
+const ChangeKind *const machine_changes[] = { NULL };
+
+/* Under the machine's change lock. *outcome stays NULL where there was nothing to recover. */
+static gboolean
+recover_locked(KhoHost *host, const char *uuid, char **outcome, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    StoreJournal *journal = store_journal_take(host->tree, STORE_LOCK_DOMAIN, uuid, &why);
+
+    if (!journal && why) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    return !journal || change_recover(machine_changes, journal, host->tree, outcome, error);
+}
+
+gboolean
+machine_recover_locked(KhoHost *host, const char *uuid, GError **error)
+{
+    return recover_locked(host, uuid, NULL, error);
+}
+
+void
+machine_recover_quietly(KhoHost *host, const char *uuid)
+{
+    g_autoptr(StoreJournalInfo) info = store_journal_look(host->tree, STORE_LOCK_DOMAIN, uuid);
+    const StoreWait at_once = { .timeout_ms = 0 };
+
+    if (!info || info->driven)
+        return;
+    g_autoptr(StoreLock) lock =
+        store_lock_take(host->tree, STORE_LOCK_DOMAIN, uuid, "the machine", &at_once, NULL);
+    if (lock)
+        recover_locked(host, uuid, NULL, NULL);
+}
+
+gboolean
+machine_recover_name(KhoHost *host, const char *name)
+{
+    g_autoptr(GPtrArray) all = store_journal_list(host->tree, STORE_LOCK_DOMAIN, NULL);
+    gboolean found = FALSE;
+
+    for (guint i = 0; all && i < all->len; i++) {
+        const StoreJournalInfo *info = all->pdata[i];
+        if (info->driven || g_strcmp0(info->name, name) != 0)
+            continue;
+        machine_recover_quietly(host, info->uuid);
+        found = TRUE;
+    }
+    return found;
+}
+
+StoreLock *
+machine_lock(const KhoDomain *domain, GError **error)
+{
+    g_autofree char *object = g_strdup_printf("machine '%s'", domain->name);
+    g_autoptr(StoreLock) lock = store_lock_take(domain->host->tree, STORE_LOCK_DOMAIN, domain->uuid, object,
+                                                &domain->host->wait, error);
+
+    if (!lock || !machine_recover_locked(domain->host, domain->uuid, error))
+        return NULL;
+    return g_steal_pointer(&lock);
+}
+
+void
+kho_recovery_free(KhoRecovery *recovery)
+{
+    if (!recovery)
+        return;
+    g_free(recovery->name);
+    g_free(recovery->outcome);
+    g_clear_error(&recovery->why);
+    g_free(recovery);
+}
+
+static KhoRecovery *
+recover_one(KhoHost *host, const StoreJournalInfo *info)
+{
+    g_autofree char *object = g_strdup_printf("machine '%s'", info->name);
+    KhoRecovery *recovery = g_new0(KhoRecovery, 1);
+    g_autoptr(StoreLock) lock =
+        store_lock_take(host->tree, STORE_LOCK_DOMAIN, info->uuid, object, &host->wait, &recovery->why);
+
+    recovery->name = g_strdup(info->name);
+    if (lock)
+        recover_locked(host, info->uuid, &recovery->outcome, &recovery->why);
+    return recovery;
+}
+
+GPtrArray *
+kho_host_recover(KhoHost *host, const char *which, GError **error)
+{
+    g_autoptr(GPtrArray) all = store_journal_list(host->tree, STORE_LOCK_DOMAIN, error);
+    g_autoptr(GPtrArray) done = g_ptr_array_new_with_free_func((GDestroyNotify) kho_recovery_free);
+
+    for (guint i = 0; all && i < all->len; i++) {
+        const StoreJournalInfo *info = all->pdata[i];
+        if (which && g_strcmp0(which, info->name) != 0 && g_strcmp0(which, info->uuid) != 0)
+            continue;
+        KhoRecovery *recovery = recover_one(host, info);
+        if (recovery->outcome || recovery->why)
+            g_ptr_array_add(done, recovery);
+        else
+            kho_recovery_free(recovery);
+    }
+    return all ? g_steal_pointer(&done) : NULL;
+}

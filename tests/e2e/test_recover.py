@@ -1,0 +1,53 @@
+"""What a dead kho left half done: who finds it, what is told, what is refused meanwhile."""
+
+import fcntl
+import json
+import os
+import struct
+
+import machine
+
+F_OFD_SETLK = 37
+
+
+def entry(kho, name, change="no-such-change", version=1):
+    """Writes an entry as a kho would that knows more than this one."""
+    uuid = kho("domuuid", name).out.strip()
+    path = kho.root / "lib/journal" / f"qemu-{uuid}.jsonl"
+    head = {"version": version, "kind": "qemu", "uuid": uuid, "name": name, "change": change, "what": f"{change} of 's1'",
+            "since-ms": 1700000000000, "driver": {"pid": os.getpid(), "command": "kho test"}, "plan": {}}
+    path.write_text(json.dumps(head) + "\n")
+    return path
+
+
+def test_nothing_to_recover(kho):
+    machine.define(kho, "web1")
+    assert kho("recover").out == "Nothing to recover\n"
+    assert kho("recover", "web1").out == "Nothing to recover\n"
+    assert kho.json("recover") == []
+    assert "no machine has the name" in kho("recover", "web2", status=3).err
+
+
+def test_what_is_not_known_stays_and_is_told(kho):
+    machine.define(kho, "web1")
+    path = entry(kho, "web1")
+    for verb in [("recover",), ("recover", "web1"), ("start", "web1"), ("undefine", "web1"), ("autostart", "web1")]:
+        ran = kho(*verb, status=None)
+        assert ran.status != 0 and "the journal holds a no-such-change" in ran.err, str(ran)
+    assert path.exists()
+    assert kho("domstate", "web1").out == "shut off\n"
+
+
+def test_who_drives_is_told_and_reads_go_on(kho):
+    machine.define(kho, "web1")
+    path = entry(kho, "web1")
+    with open(path, "r+") as held:
+        fcntl.fcntl(held, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
+        for verb in [("start", "web1"), ("undefine", "web1"), ("recover", "web1")]:
+            ran = kho(*verb, status=None)
+            assert ran.status != 0
+            assert "busy: no-such-change of 's1' by pid" in ran.err and f"pid {os.getpid()} (kho test)" in ran.err
+        assert kho("domstate", "web1").out == "shut off\n"
+        assert "web1" in kho("list", "--all").out
+    path.unlink()
+    kho("undefine", "web1")
