@@ -118,9 +118,13 @@ KHO_PUBLIC KhoDomain *
 kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefineOptions *options,
                   GPtrArray **unknown, GError **error);
 
+typedef enum {
+    KHO_UNDEFINE_SNAPSHOTS_METADATA = 1 << 0, /* and what is known of its snapshots; their images stay */
+} KhoUndefineFlags;
+
 /* Removes the definition and the autostart mark, never an image. A running machine goes on, and is gone when
- * it ends. */
-KHO_PUBLIC gboolean kho_domain_undefine(KhoDomain *domain, GError **error);
+ * it ends. KHO_ERROR_INVALID where it has what only a flag may remove. */
+KHO_PUBLIC gboolean kho_domain_undefine(KhoDomain *domain, KhoUndefineFlags flags, GError **error);
 
 KHO_PUBLIC gboolean kho_domain_set_autostart(KhoDomain *domain, gboolean on, GError **error);
 

@@ -11,7 +11,7 @@
 typedef struct {
     const char *word; /* what is typed so far of the word */
     const CliRun *cli;
-    const char *pool; /* the pool that the line names, for volumes */
+    const char *machine, *pool; /* what the line names, for snapshots and volumes */
 } Wanted;
 
 static void
@@ -63,6 +63,8 @@ offer_values(const Wanted *wanted, const CliArg *arg)
         names = g_strsplit(arg->choices, "|", -1);
     else if (arg->object == CLI_MACHINE)
         names = names_of_machines(wanted->cli);
+    else if (arg->object == CLI_SNAPSHOT && wanted->machine)
+        names = names_of_snapshots(wanted->cli, wanted->machine);
     else if (arg->object == CLI_POOL)
         names = names_of_pools(wanted->cli);
     else if (arg->object == CLI_VOLUME && wanted->pool)
@@ -119,6 +121,8 @@ complete_argument(const CliVerb *verb, Wanted *wanted, char **words)
         arg = arg ? arg : positional_at(verb->args, n_positional++);
         if (arg && arg->object == CLI_POOL)
             wanted->pool = *word;
+        else if (arg && arg->object == CLI_MACHINE)
+            wanted->machine = *word;
     }
     if (pending) {
         offer_values(wanted, pending);

@@ -64,13 +64,26 @@ const CliVerb verb_define = {
     .run = run_define,
 };
 
+typedef struct {
+    const char *domain;
+    gboolean snapshots_metadata;
+} UndefineArgs;
+
+static const CliArg undefine_args[] = {
+    CLI_DOMAIN_ARG(UndefineArgs),
+    { CLI_FLAG, "--snapshots-metadata", offsetof(UndefineArgs, snapshots_metadata), "no",
+      "forget its snapshots, too; their images stay" },
+    { 0 },
+};
+
 static gboolean
 run_undefine(CliRun *cli, const void *p, GError **error)
 {
-    const DomainArgs *a = p;
+    const UndefineArgs *a = p;
+    KhoUndefineFlags flags = a->snapshots_metadata ? KHO_UNDEFINE_SNAPSHOTS_METADATA : 0;
     g_auto(CliDomain) opened = { 0 };
 
-    if (!cli_domain_open(cli, a->domain, &opened, error) || !kho_domain_undefine(opened.domain, error))
+    if (!cli_domain_open(cli, a->domain, &opened, error) || !kho_domain_undefine(opened.domain, flags, error))
         return FALSE;
     out_done(cli, "Domain '%s' has been undefined", opened.name);
     return TRUE;
@@ -80,9 +93,10 @@ const CliVerb verb_undefine = {
     .name = "undefine",
     .noun = "domain",
     .summary = "remove a machine's definition, never its disks",
-    .description = "A machine that runs goes on running, and is gone when it ends.",
-    .args = domain_only_args,
-    .args_bytes = sizeof(DomainArgs),
+    .description = "A machine that runs goes on running, and is gone when it ends. One that has snapshots is "
+                   "refused, unless --snapshots-metadata says that they are to be forgotten.",
+    .args = undefine_args,
+    .args_bytes = sizeof(UndefineArgs),
     .run = run_undefine,
 };
 

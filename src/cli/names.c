@@ -1,7 +1,7 @@
 /* Names of the objects in the tree, for completion. */
 #include "cli/names.h"
 
-#include <kho/domain.h>
+#include <kho/snapshot.h>
 #include <kho/storage.h>
 #include <string.h>
 
@@ -25,6 +25,15 @@ names_of_machines(const CliRun *cli)
     const KhoDomainListFlags all = KHO_DOMAIN_LIST_ACTIVE | KHO_DOMAIN_LIST_INACTIVE;
 
     return host ? names_of(kho_domain_list(host, all, NULL), offsetof(KhoDomainEntry, name)) : NULL;
+}
+
+char **
+names_of_snapshots(const CliRun *cli, const char *machine)
+{
+    g_autoptr(KhoHost) host = kho_host_open(cli->root, NULL);
+    g_autoptr(KhoDomain) domain = host ? kho_domain_lookup(host, machine, NULL) : NULL;
+
+    return domain ? names_of(kho_snapshot_list(domain, NULL), offsetof(KhoSnapshot, name)) : NULL;
 }
 
 char **

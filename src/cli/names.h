@@ -5,6 +5,7 @@
 #include "cli/verb.h"
 
 char **names_of_machines(const CliRun *cli);
+char **names_of_snapshots(const CliRun *cli, const char *machine);
 char **names_of_pools(const CliRun *cli);
 char **names_of_volumes(const CliRun *cli, const char *pool);
 

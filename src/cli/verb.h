@@ -23,7 +23,8 @@ typedef enum {
 typedef enum {
     CLI_ANY,
     CLI_FILE,
-    CLI_MACHINE, /* any machine */
+    CLI_MACHINE,  /* any machine */
+    CLI_SNAPSHOT, /* of the machine that the verb's CLI_MACHINE argument names */
     CLI_POOL,
     CLI_VOLUME, /* of the pool that the verb's CLI_POOL argument names */
     CLI_VERB_NAME,

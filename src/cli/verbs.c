@@ -16,6 +16,7 @@ const gsize cli_n_verbs = G_N_ELEMENTS(cli_verbs);
 
 const CliNoun cli_nouns[] = {
     { "domain", "machines: define, run, look at, end" },
+    { "snapshot", "snapshots of machines: states to go back to" },
     { "pool", "pools: folders that keep disks" },
     { "vol", "volumes: the disks in a pool" },
     { "img", "image files, wherever they are" },

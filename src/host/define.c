@@ -2,6 +2,8 @@
 #include "base/error.h"
 #include "host/recover.h"
 #include "host/running.h"
+#include "snapshot/folder.h"
+#include "store/list.h"
 #include "store/publish.h"
 #include "vm/start.h"
 
@@ -135,8 +137,25 @@ still_defined(const KhoDomain *domain, GError **error)
     return TRUE;
 }
 
+/* Snapshots without a machine would be nobody's; called under its lock. */
+static gboolean
+give_up_snapshots(const KhoDomain *domain, KhoUndefineFlags flags, GError **error)
+{
+    const StoreTree *tree = domain->host->tree;
+    g_autoptr(GPtrArray) names = store_list_snapshots(tree, domain->name, error);
+
+    if (!names)
+        return FALSE;
+    if (names->len > 0 && !(flags & KHO_UNDEFINE_SNAPSHOTS_METADATA))
+        return fail(error, KHO_ERROR_INVALID,
+                    "machine '%s' has %u snapshot%s: delete them first, or forget them with "
+                    "--snapshots-metadata, which keeps their images",
+                    domain->name, names->len, names->len > 1 ? "s" : "");
+    return snapshot_folder_remove(tree, domain->name, error);
+}
+
 gboolean
-kho_domain_undefine(KhoDomain *domain, GError **error)
+kho_domain_undefine(KhoDomain *domain, KhoUndefineFlags flags, GError **error)
 {
     const StoreTree *tree = domain->host->tree;
     g_autofree char *path = store_path_domain(tree, domain->name);
@@ -147,7 +166,7 @@ kho_domain_undefine(KhoDomain *domain, GError **error)
     if (!name)
         return FALSE;
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
-    if (!lock || !still_defined(domain, error))
+    if (!lock || !still_defined(domain, error) || !give_up_snapshots(domain, flags, error))
         return FALSE;
     /* the definition first: a mark without one means nothing, and the next define takes it away */
     return store_unlink(path, error) && store_autostart_set(mark, FALSE, error);

@@ -4,8 +4,8 @@
 #include "model/device.h"
 
 /* Words stand in the order of their enums; [0] is absence. */
-static const char *const source_types[] = { "",       "file", "block",     "dir",       "network",
-                                            "volume", "nvme", "vhostuser", "vhostvdpa", NULL };
+const char *const model_source_types[] = { "",       "file", "block",     "dir",       "network",
+                                           "volume", "nvme", "vhostuser", "vhostvdpa", NULL };
 static const char *const disk_devices[] = { "", "disk", "cdrom", "floppy", "lun", NULL };
 static const char *const buses[] = { "",    "virtio", "scsi", "ide", "sata", "usb",
                                      "fdc", "xen",    "uml",  "sd",  NULL };
@@ -21,7 +21,7 @@ static const char *const disk_formats[] = { "",    "raw", "qcow2", "qcow", "qed"
                                             "dmg", "iso", "dir",   "fat",  "ploop", NULL };
 
 static const ModelRow disk_rows[] = {
-    ROW_WORD("@type", ModelDisk, type, source_types),
+    ROW_WORD("@type", ModelDisk, type, model_source_types),
     ROW_WORD("@device", ModelDisk, device, disk_devices),
     ROW("/driver@name", MODEL_STRING, ModelDisk, driver),
     ROW_ONE_OF("/driver@type", ModelDisk, format, disk_formats),
@@ -181,7 +181,7 @@ model_disk_device_word(ModelDiskDevice device)
 const char *
 model_source_type_word(ModelSourceType type)
 {
-    return type ? source_types[type] : NULL;
+    return type ? model_source_types[type] : NULL;
 }
 
 const char *

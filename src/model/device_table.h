@@ -9,4 +9,7 @@ extern const ModelTable model_disk_table, model_controller_table, model_interfac
     model_console_table, model_channel_table, model_input_table, model_graphics_table, model_listen_table,
     model_video_table, model_balloon_table, model_rng_table, model_panic_table;
 
+/* The words of a source's type; [0] is absence. */
+extern const char *const model_source_types[];
+
 #endif

@@ -24,7 +24,7 @@ model_node_new(const ModelTable *table)
         const ModelRow *r = &table->rows[i];
         if (r->kind == MODEL_NUMBER || r->kind == MODEL_OCTAL)
             MODEL_MEMBER(node, r, gint) = MODEL_UNSET;
-        else if (r->kind == MODEL_OWNER)
+        else if (r->kind == MODEL_OWNER || r->kind == MODEL_TIME)
             MODEL_MEMBER(node, r, gint64) = MODEL_UNSET;
         else if (r->kind == MODEL_BYTES)
             MODEL_MEMBER(node, r, guint64) = MODEL_SIZE_UNSET;

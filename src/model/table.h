@@ -16,6 +16,7 @@ typedef enum {
     MODEL_NUMBER, /* gint in @min .. @max, or MODEL_UNSET */
     MODEL_OCTAL,  /* the same, octal with a leading 0 */
     MODEL_OWNER,  /* gint64: a uid or gid, -1 for whoever makes it, or MODEL_UNSET */
+    MODEL_TIME,   /* gint64: seconds since 1970, or MODEL_UNSET */
     MODEL_YES,    /* ModelSwitch: yes, no */
     MODEL_ON,     /* ModelSwitch: on, off */
     MODEL_FLAG,   /* gboolean: the element is there */
@@ -88,11 +89,18 @@ typedef struct {
         .element = (e), .bytes = sizeof(T), .rows = (r), .n_rows = G_N_ELEMENTS(r)                           \
     }
 
+/* Elements of our own in a document that is libvirt's: rows write them with @prefix ("/kho:snapshot"), texts
+ * with any prefix that stands for @uri. */
+typedef struct {
+    const char *prefix, *uri;
+} ModelSpace;
+
 struct ModelTable {
     const char *element;
     gsize bytes; /* of the struct, whose first member is a ModelNode */
     const ModelRow *rows;
-    gsize n_rows; /* at most MODEL_ROWS_MAX */
+    gsize n_rows;            /* at most MODEL_ROWS_MAX */
+    const ModelSpace *space; /* NULL: all rows are libvirt's. For a document's outermost element only */
 };
 
 #define MODEL_ROWS_MAX 128

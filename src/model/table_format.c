@@ -25,7 +25,7 @@ format_number(const char *format, gint value, char *room, gsize bytes)
 }
 
 static const char *
-format_owner(gint64 value, char *room, gsize bytes)
+format_wide(gint64 value, char *room, gsize bytes)
 {
     if (value == MODEL_UNSET)
         return NULL;
@@ -55,7 +55,8 @@ format_value(const ModelRow *r, const ModelNode *from, char *room, gsize bytes)
     case MODEL_WORD: return word_of(r->words, MODEL_MEMBER(from, r, gint));
     case MODEL_NUMBER: return format_number("%d", MODEL_MEMBER(from, r, gint), room, bytes);
     case MODEL_OCTAL: return format_number("%#o", MODEL_MEMBER(from, r, gint), room, bytes);
-    case MODEL_OWNER: return format_owner(MODEL_MEMBER(from, r, gint64), room, bytes);
+    case MODEL_OWNER:
+    case MODEL_TIME: return format_wide(MODEL_MEMBER(from, r, gint64), room, bytes);
     case MODEL_YES: return word_of(yes, (gint) MODEL_MEMBER(from, r, ModelSwitch));
     case MODEL_ON: return word_of(on, (gint) MODEL_MEMBER(from, r, ModelSwitch));
     case MODEL_FLAG: return MODEL_MEMBER(from, r, gboolean) ? "" : NULL;
@@ -144,6 +145,8 @@ emit_element(Emit *e, const char *name, gint lo, gint hi, gint off, gboolean alw
     char room[32];
 
     xml_writer_open(e->w, NULL, name);
+    if (off == 0 && e->table->space)
+        xml_writer_attr(e->w, "xmlns", e->table->space->prefix, e->table->space->uri);
     gsize empty = e->w->out->len;
     const char *text = rows[lo].path[off] == 0 ? format_value(&rows[lo], e->from, room, sizeof room) : NULL;
     if (text && rows[lo].kind == MODEL_KIB)

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The end of the year 9999, which is as far as a calendar goes. */
+#define SECONDS_MAX G_GINT64_CONSTANT(253402300799)
+
 /* One struct being filled. The elements below it that have no struct of their own are walked with the same
  * rows. */
 typedef struct {
@@ -85,6 +88,18 @@ parse_owner(Place at, const char *value, gint64 *out, GError **error)
 
     if (end == value || *end || n < -1 || n >= (gint64) G_MAXUINT32)
         return refuse(error, at, value, "a numeric id, or -1 for that of whoever makes it");
+    *out = n;
+    return TRUE;
+}
+
+static gboolean
+parse_time(Place at, const char *value, gint64 *out, GError **error)
+{
+    char *end = NULL;
+    gint64 n = g_ascii_strtoll(value, &end, 10);
+
+    if (end == value || *end || n < 0 || n > SECONDS_MAX)
+        return refuse(error, at, value, "whole seconds since 1970");
     *out = n;
     return TRUE;
 }
@@ -182,6 +197,7 @@ parse_value(const ModelRow *r, Place at, const char *raw, ModelNode *to, GError 
     case MODEL_NUMBER:
     case MODEL_OCTAL: return parse_number(r, at, value, &MODEL_MEMBER(to, r, gint), error);
     case MODEL_OWNER: return parse_owner(at, value, &MODEL_MEMBER(to, r, gint64), error);
+    case MODEL_TIME: return parse_time(at, value, &MODEL_MEMBER(to, r, gint64), error);
     case MODEL_YES:
     case MODEL_ON: return parse_switch(r, at, value, &MODEL_MEMBER(to, r, ModelSwitch), error);
     case MODEL_FLAG: MODEL_MEMBER(to, r, gboolean) = TRUE; return TRUE;
@@ -210,10 +226,28 @@ keep(Fill *f, gint lo, gint off, guint line)
     return k;
 }
 
+/* Whether the prefix of the table's own elements is declared here; *ours says as what it must be. */
+static gboolean
+check_space(const Fill *f, const XmlNode *node, const XmlAttr *space, gboolean *ours, GError **error)
+{
+    const ModelSpace *own = f->table->space;
+
+    *ours = own && strcmp(space->name, own->prefix) == 0;
+    if (!*ours || strcmp(space->value, own->uri) == 0)
+        return TRUE;
+    g_autofree char *attr = g_strconcat("xmlns:", space->name, NULL);
+    return refuse(error, (Place){ node, attr }, space->value, own->uri);
+}
+
 static gboolean
 parse_attrs(Fill *f, const XmlNode *node, gint lo, gint hi, gint off, GError **error)
 {
     for (const XmlAttr *a = node->spaces; a; a = a->next) {
+        gboolean ours;
+        if (!check_space(f, node, a, &ours, error))
+            return FALSE;
+        if (ours)
+            continue;
         ModelKept *k = keep(f, lo, off, node->line);
         k->attr = a;
         k->silent = k->is_space = TRUE;
@@ -239,15 +273,28 @@ parse_attrs(Fill *f, const XmlNode *node, gint lo, gint hi, gint off, GError **e
     return TRUE;
 }
 
-/* The first of the rows of @child among lo .. hi-1, or -1. */
-static gint
-find_child(const Fill *f, const XmlNode *child, gint lo, gint hi, gint off)
+/* How rows write the name of @child, with a slash before it; NULL where it is in another namespace than
+ * theirs. */
+static char *
+row_step(const Fill *f, const XmlNode *child)
 {
-    gsize len = strlen(child->name);
+    const ModelSpace *own = f->table->space;
 
-    for (gint i = lo; i < hi && !child->uri; i++) {
+    if (!child->uri)
+        return g_strconcat("/", child->name, NULL);
+    return own && strcmp(child->uri, own->uri) == 0 ? g_strconcat("/", own->prefix, ":", child->name, NULL)
+                                                    : NULL;
+}
+
+/* The first of the rows of the child that they call @step, among lo .. hi-1, or -1. */
+static gint
+find_child(const Fill *f, const char *step, gint lo, gint hi, gint off)
+{
+    gsize len = step ? strlen(step) : 0;
+
+    for (gint i = lo; i < hi && step; i++) {
         const char *tail = f->table->rows[i].path + off;
-        if (*tail == '/' && strncmp(tail + 1, child->name, len) == 0 && model_tail_name(tail) == len)
+        if (strncmp(tail, step, len) == 0 && model_tail_name(tail) == len - 1)
             return i;
     }
     return -1;
@@ -287,12 +334,12 @@ keep_child(Fill *f, const XmlNode *c, gint lo, gint off, gint after, guint nth)
     return k;
 }
 
-/* A child whose first row is @at; the element around it is (@lo, @off). */
+/* A child whose rows are @at .. @end-1; the element around it is (@lo, @off). */
 static gboolean
 parse_child(Fill *f, const XmlNode *c, gint lo, gint at, gint end, gint off, GError **error)
 {
     const ModelRow *row = &f->table->rows[at];
-    gint below = off + 1 + (gint) strlen(c->name);
+    gint below = off + 1 + (gint) model_tail_name(row->path + off);
     gboolean whole = row->path[below] == 0;
     GError *refused = NULL;
 
@@ -324,13 +371,14 @@ parse_children(Fill *f, const XmlNode *node, gint lo, gint hi, gint off, GError 
     for (const XmlNode *c = node->children; c; c = c->next) {
         if (!c->name)
             continue;
-        gint at = find_child(f, c, lo, hi, off);
+        g_autofree char *step = row_step(f, c);
+        gint at = find_child(f, step, lo, hi, off);
         if (at < 0) {
             keep_child(f, c, lo, off, seen.last, seen.last < 0 ? 0 : seen.count[seen.last]);
             continue;
         }
         const ModelRow *row = &f->table->rows[at];
-        if (seen.count[at]++ > 0 && !may_repeat(row, off + 1 + (gint) strlen(c->name)))
+        if (seen.count[at]++ > 0 && !may_repeat(row, off + (gint) strlen(step)))
             return fail(error, KHO_ERROR_INVALID, "line %u: a second <%s> in one <%s>: only one is allowed",
                         c->line, c->name, node->name);
         seen.last = at;

@@ -79,3 +79,16 @@ store_list_pools_active(const StoreTree *tree, GError **error)
 {
     return list_folder(tree->run, "storage", ".xml", error);
 }
+
+GPtrArray *
+store_list_snapshots(const StoreTree *tree, const char *domain, GError **error)
+{
+    g_autofree char *path = store_path_snapshots(tree, domain);
+    return list_folder(path, "", ".xml", error);
+}
+
+GPtrArray *
+store_list_domains_snapshots(const StoreTree *tree, GError **error)
+{
+    return list_folder(tree->lib, "qemu/snapshot", NULL, error);
+}

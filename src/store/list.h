@@ -12,5 +12,8 @@ GPtrArray *
 store_list_domains_run(const StoreTree *tree, GError **error);      /* with a run folder: run/qemu/NAME/ */
 GPtrArray *store_list_pools(const StoreTree *tree, GError **error); /* defined: etc/storage/NAME.xml */
 GPtrArray *store_list_pools_active(const StoreTree *tree, GError **error); /* run/storage/NAME.xml */
+/* lib/qemu/snapshot/DOMAIN/NAME.xml, and the machines that have such a folder. */
+GPtrArray *store_list_snapshots(const StoreTree *tree, const char *domain, GError **error);
+GPtrArray *store_list_domains_snapshots(const StoreTree *tree, GError **error);
 
 #endif

@@ -26,6 +26,8 @@ static const struct {
     { G_STRUCT_OFFSET(StoreTree, lib), "" },
     { G_STRUCT_OFFSET(StoreTree, lib), "/images" },
     { G_STRUCT_OFFSET(StoreTree, lib), "/journal" },
+    { G_STRUCT_OFFSET(StoreTree, lib), "/qemu" },
+    { G_STRUCT_OFFSET(StoreTree, lib), "/qemu/snapshot" },
     { G_STRUCT_OFFSET(StoreTree, log), "" },
     { G_STRUCT_OFFSET(StoreTree, log), "/qemu" },
     { G_STRUCT_OFFSET(StoreTree, run), "" },
@@ -209,6 +211,12 @@ char *
 store_path_domain_autostart(const StoreTree *tree, const char *name)
 {
     return path_of(tree->etc, "/qemu/autostart/", name, ".xml");
+}
+
+char *
+store_path_snapshots(const StoreTree *tree, const char *domain)
+{
+    return path_of(tree->lib, "/qemu/snapshot/", domain, "");
 }
 
 char *

@@ -1,9 +1,10 @@
-/* Pairs of files: NAME.xml and what must come of it. In domain/, pool/ and volume/ that is NAME.out, the XML
- * that kho stores, which must come out unchanged when it is read again; in live/, NAME.out is the XML of a
- * running machine; in argv/, NAME.args is QEMU's arguments, one a line. NAME.err, anywhere, is the one line
- * that refuses it. KHO_GOLDEN_UPDATE=1 writes them anew, for a look with git diff. */
+/* Pairs of files: NAME.xml and what must come of it. In domain/, pool/, volume/ and snapshot/ that is
+ * NAME.out, the XML that kho stores, which must come out unchanged when it is read again; in live/, NAME.out
+ * is the XML of a running machine; in argv/, NAME.args is QEMU's arguments, one a line. NAME.err, anywhere,
+ * is the one line that refuses it. KHO_GOLDEN_UPDATE=1 writes them anew, for a look with git diff. */
 #include "model/domain.h"
 #include "model/pool.h"
+#include "model/snapshot.h"
 #include "model/volume.h"
 #include "vm/argv.h"
 
@@ -68,6 +69,14 @@ run_volume(const char *text, GError **error)
     return v ? model_volume_format(v) : NULL;
 }
 
+static char *
+run_snapshot(const char *text, GError **error)
+{
+    g_autoptr(ModelSnapshot) s = model_snapshot_parse(text, strlen(text), error);
+
+    return s ? model_snapshot_format(s) : NULL;
+}
+
 /* The file "a~qcow2~raw.img" of a disk of format F is a chain of F, qcow2, raw. Numbers count up over all
  * disks. */
 static VmLayer *
@@ -129,9 +138,9 @@ static const struct {
     char *(*run)(const char *text, GError **error);
     gboolean is_fixed_point;
 } folders[] = {
-    { "domain", ".out", run_domain, TRUE }, { "live", ".out", run_live, FALSE },
-    { "pool", ".out", run_pool, TRUE },     { "volume", ".out", run_volume, TRUE },
-    { "argv", ".args", run_argv, FALSE },
+    { "domain", ".out", run_domain, TRUE },     { "live", ".out", run_live, FALSE },
+    { "pool", ".out", run_pool, TRUE },         { "volume", ".out", run_volume, TRUE },
+    { "snapshot", ".out", run_snapshot, TRUE }, { "argv", ".args", run_argv, FALSE },
 };
 
 /* ---- one pair ---- */

@@ -1,0 +1,274 @@
+#include "snapshot/folder.h"
+
+#include "base/entry.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/num.h"
+#include "base/xml.h"
+#include "store/list.h"
+#include "store/publish.h"
+
+#include <dirent.h>
+#include <string.h>
+
+static char *
+path_in(const StoreTree *tree, const char *machine, const char *name, const char *suffix)
+{
+    g_autofree char *folder = store_path_snapshots(tree, machine);
+    return g_strconcat(folder, "/", name, suffix, NULL);
+}
+
+char *
+snapshot_memory_path(const StoreTree *tree, const char *machine, const char *name)
+{
+    return path_in(tree, machine, name, ".mem");
+}
+
+gboolean
+snapshot_folder_make(const StoreTree *tree, const char *machine, GError **error)
+{
+    g_autofree char *folder = store_path_snapshots(tree, machine);
+
+    /* QEMU never opens a path in it: 0700 keeps what guests had in memory from others. */
+    return g_file_test(folder, G_FILE_TEST_IS_DIR)
+           || (fd_mkdir(folder, 0700, error) && fd_sync_parent(folder, error));
+}
+
+gboolean
+snapshot_folder_remove(const StoreTree *tree, const char *machine, GError **error)
+{
+    g_autofree char *folder = store_path_snapshots(tree, machine);
+    g_autoptr(GDir) entries = g_dir_open(folder, 0, NULL);
+
+    if (!entries)
+        return TRUE;
+    for (const char *name = g_dir_read_name(entries); name; name = g_dir_read_name(entries)) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+        if (!fd_unlink(path, error))
+            return FALSE;
+    }
+    return entry_remove_folder(folder, error) && fd_sync_parent(folder, error);
+}
+
+ModelSnapshot *
+snapshot_read(const StoreTree *tree, const char *machine, const char *name, GError **error)
+{
+    g_autofree char *path = path_in(tree, machine, name, ".xml");
+    g_autoptr(GError) why = NULL;
+    gsize len;
+    g_autofree char *text = fd_read_file(path, XML_TEXT_MAX, &len, &why);
+
+    if (!text && g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+        fail(error, KHO_ERROR_NOT_FOUND,
+             "machine '%s' has no snapshot '%s': `kho snapshot-list %s` shows all", machine, name, machine);
+        return NULL;
+    }
+    if (!text) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return NULL;
+    }
+    g_autoptr(ModelSnapshot) snapshot = model_snapshot_parse(text, len, &why);
+    if (!snapshot)
+        fail(error,
+             g_error_matches(why, KHO_ERROR, KHO_ERROR_UNSUPPORTED) ? KHO_ERROR_UNSUPPORTED
+                                                                    : KHO_ERROR_CORRUPT,
+             "the snapshot %s cannot be read: %s", path, why->message);
+    else if (strcmp(snapshot->name, name) != 0)
+        fail(error, KHO_ERROR_CORRUPT, "the snapshot %s says that its name is '%s'", path, snapshot->name);
+    else
+        return g_steal_pointer(&snapshot);
+    return NULL;
+}
+
+ModelSnapshot *
+snapshot_find(const GPtrArray *all, const char *name)
+{
+    for (guint i = 0; name && i < all->len; i++) {
+        ModelSnapshot *snapshot = all->pdata[i];
+        if (strcmp(snapshot->name, name) == 0)
+            return snapshot;
+    }
+    return NULL;
+}
+
+/* No walk upwards is longer than there are snapshots. */
+static gboolean
+check_parents(const GPtrArray *all, const char *machine, GError **error)
+{
+    for (guint i = 0; i < all->len; i++) {
+        const ModelSnapshot *at = all->pdata[i];
+        guint steps = 0;
+        while ((at = snapshot_find(all, at->parent)) && steps <= all->len)
+            steps++;
+        if (at)
+            return fail(error, KHO_ERROR_CORRUPT,
+                        "machine '%s': the parents of snapshot '%s' go in a circle: mend its <parent> in "
+                        "lib/qemu/snapshot/%s",
+                        machine, ((ModelSnapshot *) all->pdata[i])->name, machine);
+    }
+    return TRUE;
+}
+
+GPtrArray *
+snapshot_read_all(const StoreTree *tree, const char *machine, GError **error)
+{
+    g_autoptr(GPtrArray) names = store_list_snapshots(tree, machine, error);
+    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func((GDestroyNotify) model_snapshot_free);
+
+    if (!names)
+        return NULL;
+    for (guint i = 0; i < names->len; i++) {
+        g_autoptr(GError) why = NULL;
+        ModelSnapshot *snapshot = snapshot_read(tree, machine, names->pdata[i], &why);
+        if (snapshot)
+            g_ptr_array_add(all, snapshot);
+        else if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) { /* it may have gone meanwhile */
+            g_propagate_error(error, g_steal_pointer(&why));
+            return NULL;
+        }
+    }
+    return check_parents(all, machine, error) ? g_steal_pointer(&all) : NULL;
+}
+
+gboolean
+snapshot_have_any(const StoreTree *tree, const char *machine)
+{
+    g_autoptr(GPtrArray) names = store_list_snapshots(tree, machine, NULL);
+    return names && names->len > 0;
+}
+
+gboolean
+snapshot_write(const StoreTree *tree, const char *machine, const ModelSnapshot *snapshot, GError **error)
+{
+    g_autofree char *path = path_in(tree, machine, snapshot->name, ".xml");
+    g_autofree char *text = model_snapshot_format(snapshot);
+
+    /* it may hold passwords, as the definition does */
+    return snapshot_folder_make(tree, machine, error) && store_publish(path, text, strlen(text), 0600, error);
+}
+
+static gboolean
+unlink_if_there(const char *path, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (store_unlink(path, &why))
+        return TRUE;
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+gboolean
+snapshot_drop(const StoreTree *tree, const char *machine, const char *name, GError **error)
+{
+    g_autofree char *path = path_in(tree, machine, name, ".xml");
+    return unlink_if_there(path, error);
+}
+
+/* A small file of the folder, without its line break; *text is NULL where there is none. */
+static gboolean
+read_word(const char *path, char **text, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    char *found = fd_read_file(path, 1024, NULL, &why);
+
+    if (!found && !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    *text = found ? g_strchomp(found) : NULL;
+    return TRUE;
+}
+
+gboolean
+snapshot_current(const StoreTree *tree, const char *machine, char **name, GError **error)
+{
+    g_autofree char *path = path_in(tree, machine, ".current", "");
+    g_autofree char *found = NULL;
+
+    if (!read_word(path, &found, error))
+        return FALSE;
+    g_autofree char *there = found ? path_in(tree, machine, found, ".xml") : NULL;
+    /* a snapshot that was removed by hand is current no longer */
+    *name = there && g_file_test(there, G_FILE_TEST_EXISTS) ? g_steal_pointer(&found) : NULL;
+    return TRUE;
+}
+
+gboolean
+snapshot_set_current(const StoreTree *tree, const char *machine, const char *name, GError **error)
+{
+    g_autofree char *path = path_in(tree, machine, ".current", "");
+    g_autofree char *text = name ? g_strconcat(name, "\n", NULL) : NULL;
+
+    if (!text)
+        return unlink_if_there(path, error);
+    return snapshot_folder_make(tree, machine, error) && store_publish(path, text, strlen(text), 0644, error);
+}
+
+gboolean
+snapshot_next_number(const StoreTree *tree, const char *machine, guint *number, GError **error)
+{
+    g_autofree char *path = path_in(tree, machine, ".next", "");
+    g_autofree char *text = NULL;
+    guint64 next = 1;
+
+    if (!read_word(path, &text, error))
+        return FALSE;
+    if (text && (!num_parse_uint(text, G_MAXINT, "number", &next, NULL) || next == 0))
+        return fail(error, KHO_ERROR_CORRUPT,
+                    "%s holds no number: \"%s\"; write the highest N of the machine's overlays, plus one",
+                    path, text);
+    *number = (guint) next;
+    return TRUE;
+}
+
+gboolean
+snapshot_set_next_number(const StoreTree *tree, const char *machine, guint number, GError **error)
+{
+    g_autofree char *path = path_in(tree, machine, ".next", "");
+    g_autofree char *text = g_strdup_printf("%u\n", number);
+
+    return snapshot_folder_make(tree, machine, error) && store_publish(path, text, strlen(text), 0644, error);
+}
+
+gboolean
+snapshot_descends(const GPtrArray *all, const char *name, const char *ancestor)
+{
+    const ModelSnapshot *at = snapshot_find(all, name);
+
+    while (at && at->parent) {
+        if (strcmp(at->parent, ancestor) == 0)
+            return TRUE;
+        at = snapshot_find(all, at->parent);
+    }
+    return FALSE;
+}
+
+static guint
+index_of(const GPtrArray *all, const char *name)
+{
+    guint i = 0;
+
+    while (i < all->len && strcmp(((ModelSnapshot *) all->pdata[i])->name, name) != 0)
+        i++;
+    return i;
+}
+
+void
+snapshot_count(const GPtrArray *all, SnapshotCount *counts)
+{
+    memset(counts, 0, all->len * sizeof *counts);
+    for (guint i = 0; i < all->len; i++) {
+        const ModelSnapshot *at = all->pdata[i];
+        for (guint steps = 1; at->parent; steps++) {
+            guint above = index_of(all, at->parent);
+            if (above == all->len)
+                break;
+            counts[above].children += steps == 1;
+            counts[above].descendants++;
+            at = all->pdata[above];
+        }
+    }
+}
