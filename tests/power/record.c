@@ -1,0 +1,488 @@
+/* Preloaded into kho, kho-vm and QEMU: writes down every change that they make to files below one folder, in
+ * the order in which it was made, with the begin and the end of each fsync. replay.py makes from it what a
+ * power failure could have left. KHO_RECORD names the log, KHO_RECORD_ROOT the folder.
+ *
+ * A record is struct Record, then two byte strings. A change is recorded once it is made; so whatever stands
+ * before an fsync's begin was made before it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/fs.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum {
+    OP_NEW = 1,  /* inode; first: path, or empty for a nameless file */
+    OP_WRITE,    /* inode, offset; first: bytes */
+    OP_TRUNCATE, /* inode, offset: the new size */
+    OP_SPACE,    /* inode, offset, length, mode of fallocate */
+    OP_SYNC,   /* inode, offset: 0 begins, 1 ends; length: a number that both have; first: path of a folder */
+    OP_LINK,   /* inode; first: path */
+    OP_UNLINK, /* first: path */
+    OP_RENAME, /* first: from; second: to */
+    OP_MKDIR,  /* first: path */
+    OP_SYMLINK, /* first: target; second: path */
+};
+
+struct Record {
+    uint32_t op, pid;
+    uint64_t inode, offset, length;
+    uint32_t mode, first, second, magic;
+};
+
+static int log_fd = -1;
+static char root[PATH_MAX];
+
+__attribute__((constructor)) static void
+begin(void)
+{
+    const char *path = getenv("KHO_RECORD"), *below = getenv("KHO_RECORD_ROOT");
+
+    if (!path || !below || strlen(below) >= sizeof root)
+        return;
+    strcpy(root, below);
+    int fd = (int) syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    /* out of the way of descriptors whose numbers mean something */
+    log_fd = fd < 0 ? -1 : (int) syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 900);
+    if (fd >= 0)
+        syscall(SYS_close, fd);
+}
+
+static void
+record(struct Record r, const void *first, const void *second)
+{
+    int saved = errno;
+
+    r.pid = (uint32_t) getpid();
+    r.magic = 0x6b686f21;
+    struct iovec parts[] = { { &r, sizeof r }, { (void *) first, r.first }, { (void *) second, r.second } };
+    if (syscall(SYS_writev, log_fd, parts, 3) != (long) (sizeof r + r.first + r.second)) {
+        dprintf(2, "record: the log cannot be written: %s\n", strerror(errno));
+        abort();
+    }
+    errno = saved;
+}
+
+/* The path that @path names relative to @dirfd, when it lies below the root. */
+static int
+resolve(int dirfd, const char *path, char *out)
+{
+    char link[64], folder[PATH_MAX] = "";
+
+    if (log_fd < 0)
+        return 0;
+    if (path[0] != '/') {
+        if (dirfd == AT_FDCWD)
+            snprintf(link, sizeof link, "/proc/self/cwd");
+        else
+            snprintf(link, sizeof link, "/proc/self/fd/%d", dirfd);
+        ssize_t len = readlink(link, folder, sizeof folder - 1);
+        if (len < 0)
+            return 0;
+        folder[len] = '\0';
+    }
+    if (snprintf(out, PATH_MAX, "%s%s%s", folder, folder[0] && path[0] ? "/" : "", path) >= PATH_MAX)
+        return 0;
+    return strncmp(out, root, strlen(root)) == 0 && (out[strlen(root)] == '/' || !out[strlen(root)]);
+}
+
+/* The inode of a descriptor that is a file or folder below the root, 0 otherwise. */
+static uint64_t
+inode_of(int fd, char *path, int *is_folder)
+{
+    struct stat st;
+    int saved = errno;
+    char buffer[PATH_MAX];
+
+    if (log_fd < 0 || fd == log_fd || fstat(fd, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
+        || !resolve(fd, "", path ? path : buffer)) {
+        errno = saved;
+        return 0;
+    }
+    if (is_folder)
+        *is_folder = S_ISDIR(st.st_mode);
+    errno = saved;
+    return st.st_ino;
+}
+
+static void
+record_write(int fd, off_t at, const struct iovec *parts, int n, ssize_t done)
+{
+    uint64_t inode = done > 0 ? inode_of(fd, NULL, NULL) : 0;
+
+    for (int i = 0; inode && i < n && done > 0; i++) {
+        size_t len = parts[i].iov_len < (size_t) done ? parts[i].iov_len : (size_t) done;
+        record(
+            (struct Record){
+                .op = OP_WRITE, .inode = inode, .offset = (uint64_t) at, .first = (uint32_t) len },
+            parts[i].iov_base, NULL);
+        at += (off_t) len;
+        done -= (ssize_t) len;
+    }
+}
+
+static int
+open_recorded(int dirfd, const char *path, int flags, mode_t mode)
+{
+    char full[PATH_MAX];
+    struct stat st;
+    int makes = (flags & O_TMPFILE) == O_TMPFILE || (flags & O_CREAT && fstatat(dirfd, path, &st, 0) != 0);
+    int fd = (int) syscall(SYS_openat, dirfd, path, flags, mode);
+
+    if (fd < 0 || log_fd < 0 || !resolve(dirfd, path, full) || fstat(fd, &st) != 0)
+        return fd;
+    const char *name = (flags & O_TMPFILE) == O_TMPFILE ? "" : full;
+    if (makes)
+        record((struct Record){ .op = OP_NEW, .inode = st.st_ino, .first = (uint32_t) strlen(name) }, name,
+               NULL);
+    else if (flags & O_TRUNC && (flags & O_ACCMODE) != O_RDONLY)
+        record((struct Record){ .op = OP_TRUNCATE, .inode = st.st_ino }, NULL, NULL);
+    return fd;
+}
+
+#define MODE_ARGUMENT                                                                                        \
+    mode_t mode = 0;                                                                                         \
+    if (flags & (O_CREAT | O_TMPFILE)) {                                                                     \
+        va_list list;                                                                                        \
+        va_start(list, flags);                                                                               \
+        mode = va_arg(list, mode_t);                                                                         \
+        va_end(list);                                                                                        \
+    }
+
+int
+open(const char *path, int flags, ...)
+{
+    MODE_ARGUMENT
+    return open_recorded(AT_FDCWD, path, flags, mode);
+}
+
+int
+open64(const char *path, int flags, ...)
+{
+    MODE_ARGUMENT
+    return open_recorded(AT_FDCWD, path, flags | O_LARGEFILE, mode);
+}
+
+int
+openat(int dirfd, const char *path, int flags, ...)
+{
+    MODE_ARGUMENT
+    return open_recorded(dirfd, path, flags, mode);
+}
+
+int
+openat64(int dirfd, const char *path, int flags, ...)
+{
+    MODE_ARGUMENT
+    return open_recorded(dirfd, path, flags | O_LARGEFILE, mode);
+}
+
+static ssize_t
+write_recorded(int fd, const struct iovec *parts, int n)
+{
+    struct stat st;
+    ssize_t done = syscall(SYS_writev, fd, parts, n);
+    int saved = errno;
+    off_t at = done > 0 && fd != log_fd && log_fd >= 0 ? lseek(fd, 0, SEEK_CUR) : -1;
+
+    if (at >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        record_write(fd, at - done, parts, n, done);
+    errno = saved;
+    return done;
+}
+
+ssize_t
+write(int fd, const void *bytes, size_t len)
+{
+    struct iovec part = { (void *) bytes, len };
+    return write_recorded(fd, &part, 1);
+}
+
+ssize_t
+writev(int fd, const struct iovec *parts, int n)
+{
+    return write_recorded(fd, parts, n);
+}
+
+static ssize_t
+pwrite_recorded(int fd, const struct iovec *parts, int n, off_t at)
+{
+    ssize_t done = syscall(SYS_pwritev, fd, parts, n, at, 0);
+
+    record_write(fd, at, parts, n, done);
+    return done;
+}
+
+ssize_t
+pwrite(int fd, const void *bytes, size_t len, off_t at)
+{
+    struct iovec part = { (void *) bytes, len };
+    return pwrite_recorded(fd, &part, 1, at);
+}
+
+ssize_t
+pwrite64(int fd, const void *bytes, size_t len, off_t at)
+{
+    struct iovec part = { (void *) bytes, len };
+    return pwrite_recorded(fd, &part, 1, at);
+}
+
+ssize_t
+pwritev(int fd, const struct iovec *parts, int n, off_t at)
+{
+    return pwrite_recorded(fd, parts, n, at);
+}
+
+ssize_t
+pwritev64(int fd, const struct iovec *parts, int n, off_t at)
+{
+    return pwrite_recorded(fd, parts, n, at);
+}
+
+/* What the kernel copied or shared is read back: its bytes are what counts. */
+static void
+record_copied(int fd, off_t at, uint64_t len)
+{
+    char block[65536];
+
+    for (uint64_t done = 0; done < len;) {
+        ssize_t got =
+            pread(fd, block, len - done < sizeof block ? len - done : sizeof block, at + (off_t) done);
+        if (got <= 0)
+            break;
+        record_write(fd, at + (off_t) done, &(struct iovec){ block, (size_t) got }, 1, got);
+        done += (uint64_t) got;
+    }
+}
+
+ssize_t
+copy_file_range(int in, off64_t *in_at, int out, off64_t *out_at, size_t len, unsigned flags)
+{
+    off_t at = out_at ? *out_at : lseek(out, 0, SEEK_CUR);
+    ssize_t done = syscall(SYS_copy_file_range, in, in_at, out, out_at, len, flags);
+
+    if (done > 0 && inode_of(out, NULL, NULL))
+        record_copied(out, at, (uint64_t) done);
+    return done;
+}
+
+int
+ioctl(int fd, unsigned long request, ...)
+{
+    va_list list;
+    va_start(list, request);
+    void *argument = va_arg(list, void *);
+    va_end(list);
+    int result = (int) syscall(SYS_ioctl, fd, request, argument);
+    struct stat st;
+
+    if (result != 0 || !inode_of(fd, NULL, NULL))
+        return result;
+    if (request == FICLONE && fstat(fd, &st) == 0)
+        record_copied(fd, 0, (uint64_t) st.st_size);
+    if (request == FICLONERANGE) {
+        const struct file_clone_range *range = argument;
+        record_copied(fd, (off_t) range->dest_offset,
+                      range->src_length || fstat(fd, &st) != 0 ? range->src_length
+                                                               : (uint64_t) st.st_size - range->dest_offset);
+    }
+    return result;
+}
+
+static int
+truncate_recorded(int fd, off_t size)
+{
+    int result = (int) syscall(SYS_ftruncate, fd, size);
+    uint64_t inode = result == 0 ? inode_of(fd, NULL, NULL) : 0;
+
+    if (inode)
+        record((struct Record){ .op = OP_TRUNCATE, .inode = inode, .offset = (uint64_t) size }, NULL, NULL);
+    return result;
+}
+
+int
+ftruncate(int fd, off_t size)
+{
+    return truncate_recorded(fd, size);
+}
+
+int
+ftruncate64(int fd, off64_t size)
+{
+    return truncate_recorded(fd, size);
+}
+
+static int
+space_recorded(int fd, int mode, off_t at, off_t len)
+{
+    int result = (int) syscall(SYS_fallocate, fd, mode, at, len);
+    uint64_t inode = result == 0 ? inode_of(fd, NULL, NULL) : 0;
+
+    if (inode)
+        record((struct Record){ .op = OP_SPACE,
+                                .inode = inode,
+                                .offset = (uint64_t) at,
+                                .length = (uint64_t) len,
+                                .mode = (uint32_t) mode },
+               NULL, NULL);
+    return result;
+}
+
+int
+fallocate(int fd, int mode, off_t at, off_t len)
+{
+    return space_recorded(fd, mode, at, len);
+}
+
+int
+fallocate64(int fd, int mode, off64_t at, off64_t len)
+{
+    return space_recorded(fd, mode, at, len);
+}
+
+static int
+sync_recorded(int fd, long call)
+{
+    static uint64_t number;
+    char path[PATH_MAX];
+    int is_folder = 0;
+    uint64_t inode = inode_of(fd, path, &is_folder), mine = 0;
+    struct Record r = { .op = OP_SYNC, .inode = inode, .first = is_folder ? (uint32_t) strlen(path) : 0 };
+
+    if (inode) {
+        mine = __atomic_add_fetch(&number, 1, __ATOMIC_RELAXED);
+        r.length = mine;
+        record(r, path, NULL);
+    }
+    int result = (int) syscall(call, fd);
+    if (inode && result == 0) {
+        r.offset = 1;
+        record(r, path, NULL);
+    }
+    return result;
+}
+
+int
+fsync(int fd)
+{
+    return sync_recorded(fd, SYS_fsync);
+}
+
+int
+fdatasync(int fd)
+{
+    return sync_recorded(fd, SYS_fdatasync);
+}
+
+int
+renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
+{
+    char full_from[PATH_MAX], full_to[PATH_MAX];
+    int result = (int) syscall(SYS_renameat2, from_dir, from, to_dir, to, flags);
+
+    if (result == 0 && resolve(from_dir, from, full_from) && resolve(to_dir, to, full_to))
+        record((struct Record){ .op = OP_RENAME,
+                                .first = (uint32_t) strlen(full_from),
+                                .second = (uint32_t) strlen(full_to) },
+               full_from, full_to);
+    return result;
+}
+
+int
+renameat(int from_dir, const char *from, int to_dir, const char *to)
+{
+    return renameat2(from_dir, from, to_dir, to, 0);
+}
+
+int
+rename(const char *from, const char *to)
+{
+    return renameat2(AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int
+linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
+{
+    char full[PATH_MAX];
+    struct stat st;
+    int result = (int) syscall(SYS_linkat, from_dir, from, to_dir, to, flags);
+
+    if (result == 0 && resolve(to_dir, to, full) && lstat(full, &st) == 0)
+        record((struct Record){ .op = OP_LINK, .inode = st.st_ino, .first = (uint32_t) strlen(full) }, full,
+               NULL);
+    return result;
+}
+
+int
+link(const char *from, const char *to)
+{
+    return linkat(AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int
+unlinkat(int dirfd, const char *path, int flags)
+{
+    char full[PATH_MAX];
+    int result = (int) syscall(SYS_unlinkat, dirfd, path, flags);
+
+    if (result == 0 && resolve(dirfd, path, full))
+        record((struct Record){ .op = OP_UNLINK, .first = (uint32_t) strlen(full) }, full, NULL);
+    return result;
+}
+
+int
+unlink(const char *path)
+{
+    return unlinkat(AT_FDCWD, path, 0);
+}
+
+int
+rmdir(const char *path)
+{
+    return unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+}
+
+int
+mkdirat(int dirfd, const char *path, mode_t mode)
+{
+    char full[PATH_MAX];
+    int result = (int) syscall(SYS_mkdirat, dirfd, path, mode);
+
+    if (result == 0 && resolve(dirfd, path, full))
+        record((struct Record){ .op = OP_MKDIR, .first = (uint32_t) strlen(full) }, full, NULL);
+    return result;
+}
+
+int
+mkdir(const char *path, mode_t mode)
+{
+    return mkdirat(AT_FDCWD, path, mode);
+}
+
+int
+symlinkat(const char *target, int dirfd, const char *path)
+{
+    char full[PATH_MAX];
+    int result = (int) syscall(SYS_symlinkat, target, dirfd, path);
+
+    if (result == 0 && resolve(dirfd, path, full))
+        record((struct Record){ .op = OP_SYMLINK,
+                                .first = (uint32_t) strlen(target),
+                                .second = (uint32_t) strlen(full) },
+               target, full);
+    return result;
+}
+
+int
+symlink(const char *target, const char *path)
+{
+    return symlinkat(target, AT_FDCWD, path);
+}
