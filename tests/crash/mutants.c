@@ -23,26 +23,21 @@ static const struct {
 
 G_STATIC_ASSERT(G_N_ELEMENTS(mutants) == QCOW2_RULES);
 
-typedef void (*Sweep)(const CrashOptions *options, CrashReport *report);
-
-static const struct {
-    const char *name;
-    Sweep run;
-} sweeps[] = { { "write", sweep_write }, { "resize", sweep_resize }, { "create", sweep_create } };
-
-/* Runs the sweeps until one finds something; its name, or NULL. */
+/* Runs the sweeps until one finds something; its verb, or NULL. */
 static const char *
 who_notices(guint rules, const char *harm, CrashReport *report)
 {
     CrashOptions options = { .random_states = 8, .stop_at_first = TRUE, .wanted = harm };
 
     qcow2_mutant = rules;
-    for (gsize i = 0; i < G_N_ELEMENTS(sweeps); i++) {
-        sweeps[i].run(&options, report);
-        if (report->violations > 0)
-            return sweeps[i].name;
-    }
-    return NULL;
+    sweep_plan(&plan_write, &options, report);
+    if (report->violations > 0)
+        return "write";
+    sweep_plan(&plan_resize, &options, report);
+    if (report->violations > 0)
+        return "resize";
+    sweep_create(&options, report);
+    return report->violations > 0 ? "create" : NULL;
 }
 
 static void

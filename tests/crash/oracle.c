@@ -33,6 +33,16 @@ oracle_new(guint64 sectors, guint64 capacity)
     return oracle;
 }
 
+Oracle *
+oracle_new_like(const Oracle *other)
+{
+    Oracle *oracle = oracle_new(other->first_sectors, other->capacity);
+
+    memcpy(oracle->first_values, other->first_values, other->capacity * sizeof *other->first_values);
+    memcpy(oracle->now, other->first_values, other->capacity * sizeof *other->first_values);
+    return oracle;
+}
+
 void
 oracle_free(Oracle *oracle)
 {

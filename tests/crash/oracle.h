@@ -39,6 +39,8 @@ typedef struct {
 } Oracle;
 
 Oracle *oracle_new(guint64 sectors, guint64 capacity);
+/* A new one that starts where @other started. */
+Oracle *oracle_new_like(const Oracle *other);
 void oracle_free(Oracle *oracle);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Oracle, oracle_free)
 

@@ -231,9 +231,14 @@ crash_replay(GBytes *base, const GPtrArray *log, const Oracle *oracle, const Cra
     if (len > 0)
         memcpy(durable.bytes, bytes, len);
     for (guint from = 0, to; from <= log->len; from = to + 1) {
-        g_auto(OracleView) view;
+        g_auto(OracleView) view = { 0 };
         for (to = from; to < log->len && ((BlkEvent *) log->pdata[to])->kind != BLK_EVENT_FLUSH;)
             to++;
+        if (options->only_last && to < log->len) {
+            for (guint i = from; i < to; i++)
+                apply(&durable, log->pdata[i]);
+            continue;
+        }
         oracle_view_at(oracle, to, &view);
         g_autoptr(GHashTable) seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
         Stretch stretch = { .log = log,

@@ -22,6 +22,7 @@ typedef struct {
     guint random_states;    /* for each stretch between flushes that has too many subsets for all of them */
     gboolean stop_at_first; /* one violation is enough (mutants) */
     const char *wanted;     /* only violations whose text contains this count (mutants); NULL: all */
+    gboolean only_last;     /* what follows the last flush of the log (fault sweeps: after the fault) */
     gboolean
         may_be_nothing; /* until the first durable operation it need not be a qcow2 image at all (create) */
 } CrashOptions;

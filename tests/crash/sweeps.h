@@ -3,12 +3,11 @@
 #ifndef KHO_TESTS_SWEEPS_H
 #define KHO_TESTS_SWEEPS_H
 
+#include "crash/plans.h"
 #include "crash/replay.h"
-#include "crash/scenario.h"
 
 void sweep_create(const CrashOptions *options, CrashReport *report);
-void sweep_write(const CrashOptions *options, CrashReport *report);
-void sweep_resize(const CrashOptions *options, CrashReport *report);
+void sweep_plan(const Plan *plan, const CrashOptions *options, CrashReport *report);
 
 /* KHO_SOAK=1 asks for this many times the states. */
 guint sweep_factor(void);

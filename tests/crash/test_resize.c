@@ -8,7 +8,7 @@ test_resize(void)
     g_auto(CrashReport) report;
 
     crash_report_init(&report);
-    sweep_resize(&options, &report);
+    sweep_plan(&plan_resize, &options, &report);
     sweep_assert("resize", &report, 2000);
 }
 

@@ -8,7 +8,7 @@ test_write(void)
     g_auto(CrashReport) report;
 
     crash_report_init(&report);
-    sweep_write(&options, &report);
+    sweep_plan(&plan_write, &options, &report);
     sweep_assert("write", &report, 2000);
 }
 
