@@ -79,14 +79,25 @@ entry_exists(int dirfd, const char *name)
 }
 
 gboolean
-entry_check_space(int fd, guint64 bytes, const char *label, GError **error)
+entry_free_space(int fd, guint64 *bytes, const char *label, GError **error)
 {
     struct statvfs vfs;
-    guint64 free_bytes;
 
     if (fstatvfs(fd, &vfs) != 0)
         return fail_errno(error, errno, "cannot ask for the free space of %s", label);
-    if (!num_mul(vfs.f_bavail, vfs.f_frsize, &free_bytes) || free_bytes >= bytes)
+    if (!num_mul(vfs.f_bavail, vfs.f_frsize, bytes))
+        *bytes = G_MAXUINT64;
+    return TRUE;
+}
+
+gboolean
+entry_check_space(int fd, guint64 bytes, const char *label, GError **error)
+{
+    guint64 free_bytes;
+
+    if (!entry_free_space(fd, &free_bytes, label, error))
+        return FALSE;
+    if (free_bytes >= bytes)
         return TRUE;
     g_autofree char *wanted = num_format_size(bytes);
     g_autofree char *there = num_format_size(free_bytes);

@@ -28,6 +28,9 @@ gboolean entry_is_file(int dirfd, const char *name, int fd);
 /* Is there anything called @name, be it a symbolic link that leads nowhere? */
 gboolean entry_exists(int dirfd, const char *name);
 
+/* What the file system of @fd has free for an unprivileged writer. */
+gboolean entry_free_space(int fd, guint64 *bytes, const char *label, GError **error);
+
 /* KHO_ERROR_NO_SPACE where the file system of @fd has not @bytes free for an unprivileged writer. */
 gboolean entry_check_space(int fd, guint64 bytes, const char *label, GError **error);
 

@@ -140,6 +140,13 @@ typedef struct {
      * cluster that the old end lies in, the caller writes zeros. */
     gboolean (*resize)(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
 
+    /* Makes the header name @file, of format @file_format, as the backing file (both NULL: none). All that
+     * was committed before is durable first; durable itself when it returns TRUE; a crash leaves the old
+     * header or the new one. With @only_check nothing is written, and TRUE says that it would fit. May be
+     * NULL. */
+    gboolean (*set_backing)(FormatImage *image, const char *file, const char *file_format,
+                            gboolean only_check, GError **error);
+
     gboolean (*check)(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);
 
     /* Flushes when writable; then frees in every case. FALSE when the flush failed. */

@@ -3,6 +3,7 @@
 #include "base/clone.h"
 #include "base/error.h"
 #include "base/num.h"
+#include "image/stretch.h"
 
 #include <string.h>
 
@@ -17,6 +18,8 @@
  * short and a cancel never waits for gigabytes. */
 #define WRITEBACK_BYTES ((guint64) 32 << 20)
 #define TICK_MS         100
+/* How much is made zeros between two looks at the cancel flag: seconds of work where they must be written. */
+#define ZERO_MAX_BYTES ((guint64) 64 << 20)
 /* How far one look into the map goes. */
 #define MAP_MAX_BYTES GIB
 
@@ -30,6 +33,7 @@ typedef struct {
     GCond changed;
     /* Under mutex. */
     KhoMapEntry run; /* of the source, the last one looked at */
+    Stretch stretch; /* the same, where only a part is copied */
     guint64 next;    /* from the start of the range: where the next chunk begins; a multiple of the unit */
     guint64 done;    /* bytes copied or passed over */
     guint64 written; /* to the target's file, for the writeback */
@@ -41,6 +45,7 @@ typedef struct {
 typedef struct {
     guint64 start, bytes; /* from the start of the range */
     gboolean share;       /* one run of plain data whose blocks may be shared */
+    gboolean zero;        /* all of it becomes zeros, without a look at the source */
 } Chunk;
 
 /* A worker's buffers, made once. */
@@ -113,13 +118,13 @@ is_shareable(Copy *copy, const KhoMapEntry *entry)
            && g_atomic_int_get(&copy->can_share);
 }
 
-/* What there is to copy from copy->next on, as one run. Runs are remembered, since one is many chunks long.
+/* What there is to copy in the @rest bytes from copy->next on, as one run. Runs are remembered, since one is
+ * many chunks long.
  */
 static gboolean
-next_run_locked(Copy *copy, KhoMapEntry *entry, GError **error)
+next_run_locked(Copy *copy, guint64 rest, KhoMapEntry *entry, GError **error)
 {
     const CopyPlan *plan = copy->plan;
-    guint64 rest = plan->bytes - copy->next;
     guint64 off = plan->source_off + copy->next;
     guint64 passed = off - copy->run.start_bytes;
 
@@ -134,8 +139,68 @@ next_run_locked(Copy *copy, KhoMapEntry *entry, GError **error)
     }
     *entry = copy->run;
     entry->start_bytes += passed;
-    entry->length_bytes -= passed;
+    entry->length_bytes = MIN(entry->length_bytes - passed, rest);
     entry->host_offset_bytes += passed;
+    return TRUE;
+}
+
+static void
+pass_over_locked(Copy *copy, guint64 bytes)
+{
+    copy->next += bytes;
+    copy->done += bytes;
+}
+
+/* What is to be done from copy->next on, where only a part is copied. */
+static gboolean
+next_stretch_locked(Copy *copy, Stretch *stretch, GError **error)
+{
+    const CopyPlan *plan = copy->plan;
+    guint64 off = plan->source_off + copy->next;
+    guint64 rest = MIN(plan->bytes - copy->next, MAP_MAX_BYTES);
+
+    if (off < copy->stretch.start || off - copy->stretch.start >= copy->stretch.bytes) {
+        gboolean known = plan->what == COPY_OWN
+                             ? stretch_own(plan->source, off, rest, &copy->stretch, error)
+                             : stretch_lacking(plan->source, plan->through, off, rest, &copy->stretch, error);
+        if (!known)
+            return FALSE;
+    }
+    guint64 passed = off - copy->stretch.start;
+    *stretch = (Stretch){ off, copy->stretch.bytes - passed, copy->stretch.kind };
+    return TRUE;
+}
+
+/* Where only a part is copied: passes over what is not, or takes what becomes zeros as *chunk, and tells in
+ * *most how much from copy->next on is one piece of data; neither: *most is 0. What is lacking is copied in
+ * whole clusters, of which a part may not be lacking. */
+static gboolean
+take_stretch_locked(Copy *copy, Chunk *chunk, guint64 *most, GError **error)
+{
+    const CopyPlan *plan = copy->plan;
+    guint64 rest = plan->bytes - copy->next;
+    Stretch stretch;
+
+    *most = rest;
+    if (plan->what == COPY_ALL)
+        return TRUE;
+    if (!next_stretch_locked(copy, &stretch, error))
+        return FALSE;
+    guint64 unit = plan->what == COPY_LACKING ? copy->unit_bytes : 1;
+    guint64 inner = stretch.bytes == rest ? rest : num_align_down(stretch.bytes, unit);
+
+    if (stretch.kind == STRETCH_DATA || inner == 0) {
+        guint64 outer = stretch.kind == STRETCH_DATA ? num_align_up(stretch.bytes, unit) : unit;
+        *most = MIN(outer, rest);
+        return TRUE;
+    }
+    *most = 0;
+    if (stretch.kind == STRETCH_ZERO) {
+        *chunk = (Chunk){ .start = copy->next, .bytes = MIN(inner, ZERO_MAX_BYTES), .zero = TRUE };
+        copy->next += chunk->bytes;
+    } else {
+        pass_over_locked(copy, inner);
+    }
     return TRUE;
 }
 
@@ -147,18 +212,23 @@ take_chunk_locked(Copy *copy, Chunk *chunk, GError **error)
 
     *chunk = (Chunk){ 0 };
     while (copy->next < plan->bytes && !is_stopped(copy)) {
-        guint64 rest = plan->bytes - copy->next;
+        guint64 rest;
         KhoMapEntry entry;
 
-        if (!next_run_locked(copy, &entry, error))
+        if (!take_stretch_locked(copy, chunk, &rest, error))
+            return FALSE;
+        if (chunk->bytes > 0)
+            return TRUE;
+        if (rest == 0)
+            continue;
+        if (!next_run_locked(copy, rest, &entry, error))
             return FALSE;
         gboolean share = is_shareable(copy, &entry);
         guint64 whole =
             entry.length_bytes == rest ? rest : num_align_down(entry.length_bytes, copy->unit_bytes);
 
         if (entry.reads_zero && plan->target_is_zero && whole > 0) {
-            copy->next += whole;
-            copy->done += whole;
+            pass_over_locked(copy, whole);
             continue;
         }
         guint64 longest = share ? SHARE_MAX_BYTES : MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
@@ -188,7 +258,7 @@ typedef enum { UNIT_SKIP, UNIT_ZERO, UNIT_DATA } UnitKind;
 /* What is to be done with @len bytes read from the source; @old is what the target reads as, where that
  * counts. */
 static UnitKind
-unit_kind(Copy *copy, const guint8 *data, const guint8 *old, gsize len)
+unit_kind(Copy *copy, guint64 target_off, const guint8 *data, const guint8 *old, gsize len)
 {
     const CopyPlan *plan = copy->plan;
 
@@ -196,7 +266,23 @@ unit_kind(Copy *copy, const guint8 *data, const guint8 *old, gsize len)
         return UNIT_SKIP;
     if (!plan->source || plan->keep_zeros || !copy_is_zero(data, len))
         return UNIT_DATA;
-    return plan->target_is_zero ? UNIT_SKIP : UNIT_ZERO;
+    gboolean is_zero =
+        plan->what == COPY_LACKING ? target_off >= stretch_below_bytes(plan->through) : plan->target_is_zero;
+    return is_zero ? UNIT_SKIP : UNIT_ZERO;
+}
+
+static gboolean
+make_zeros(Copy *copy, guint64 off, guint64 len, GError **error)
+{
+    return copy->plan->what == COPY_LACKING ? image_own_zeros(copy->plan->target, off, len, error)
+                                            : kho_image_zero(copy->plan->target, off, len, error);
+}
+
+/* The unit of the target that @off lies in ends there. */
+static guint64
+to_unit_end(const Copy *copy, guint64 off, guint64 most)
+{
+    return MIN(copy->unit_bytes - off % copy->unit_bytes, most);
 }
 
 static gboolean
@@ -204,7 +290,7 @@ write_units(Copy *copy, UnitKind kind, guint64 off, const guint8 *data, guint64 
 {
     switch (kind) {
     case UNIT_SKIP: return TRUE;
-    case UNIT_ZERO: return kho_image_zero(copy->plan->target, off, len, error);
+    case UNIT_ZERO: return make_zeros(copy, off, len, error);
     case UNIT_DATA: return kho_image_write(copy->plan->target, off, data, len, error);
     }
     return TRUE;
@@ -221,13 +307,13 @@ write_chunk(Copy *copy, const Chunk *chunk, const Buffers *buffers, GError **err
         && !kho_image_read(copy->plan->target, target_off, buffers->old, chunk->bytes, error))
         return FALSE;
     while (at < chunk->bytes) {
-        guint64 len = MIN(copy->unit_bytes, chunk->bytes - at);
-        UnitKind kind = unit_kind(copy, buffers->data + at, buffers->old + at, len);
+        guint64 len = to_unit_end(copy, target_off + at, chunk->bytes - at);
+        UnitKind kind = unit_kind(copy, target_off + at, buffers->data + at, buffers->old + at, len);
 
         while (at + len < chunk->bytes) {
-            guint64 more = MIN(copy->unit_bytes, chunk->bytes - at - len);
+            guint64 end = at + len, more = to_unit_end(copy, target_off + end, chunk->bytes - end);
 
-            if (unit_kind(copy, buffers->data + at + len, buffers->old + at + len, more) != kind)
+            if (unit_kind(copy, target_off + end, buffers->data + end, buffers->old + end, more) != kind)
                 break;
             len += more;
         }
@@ -301,6 +387,8 @@ copy_chunk(Copy *copy, const Chunk *taken, const Buffers *buffers, GError **erro
     guint64 longest = MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
     Chunk rest = *taken;
 
+    if (rest.zero)
+        return make_zeros(copy, copy->plan->target_off + rest.start, rest.bytes, error);
     if (rest.share && !share_chunk(copy, &rest, error))
         return FALSE;
     while (rest.bytes > 0 && !is_stopped(copy)) {

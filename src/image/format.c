@@ -252,6 +252,19 @@ format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GErr
 }
 
 gboolean
+format_set_backing(FormatImage *image, const char *file, const char *file_format, gboolean only_check,
+                   GError **error)
+{
+    g_assert((file != NULL) == (file_format != NULL));
+    if (!is_writable(image, error))
+        return FALSE;
+    if (!image->ops->set_backing)
+        return fail(error, KHO_ERROR_INVALID, "%s is a %s image, which cannot have a backing file",
+                    image->file->label, image->ops->name);
+    return image->ops->set_backing(image, file, file_format, only_check, error);
+}
+
+gboolean
 format_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error)
 {
     if (!image->ops->check)

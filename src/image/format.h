@@ -27,6 +27,8 @@ void format_abandon(FormatImage *image, const Place *place);
 gboolean format_zero(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError **error);
 gboolean format_flush(FormatImage *image, GError **error);
 gboolean format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
+gboolean format_set_backing(FormatImage *image, const char *file, const char *file_format,
+                            gboolean only_check, GError **error);
 gboolean format_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);
 gboolean format_close(FormatImage *image, GError **error);
 

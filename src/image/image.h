@@ -50,6 +50,10 @@ typedef struct {
     Run run;
 } Located;
 
+/* Makes the range zeros of @image's own, whatever lies below it now or later; kho_image_zero leaves holes
+ * that read as zeros already. Whole clusters (the last one of the disk counts as whole). */
+gboolean image_own_zeros(KhoImage *image, guint64 off, guint64 len, GError **error);
+
 gboolean image_locate(KhoImage *image, guint64 off, guint64 max_bytes, Located *found, GError **error);
 
 #endif

@@ -214,6 +214,38 @@ kho_image_zero(KhoImage *image, guint64 off, guint64 len, GError **error)
     return done;
 }
 
+static gboolean
+own_zeros_held(KhoImage *image, guint64 off, guint64 len, GError **error)
+{
+    static const guint8 zeros[64 * 1024];
+
+    while (len > 0) {
+        guint64 done = 0;
+
+        if (!format_zero(image->format, guest_off(off), len, &done, error))
+            return FALSE;
+        if (done == 0) { /* the format cannot say zero: qcow2 version 2 */
+            done = MIN(len, sizeof zeros);
+            if (!write_held(image, off, zeros, done, error))
+                return FALSE;
+        }
+        off += done;
+        len -= done;
+    }
+    return TRUE;
+}
+
+gboolean
+image_own_zeros(KhoImage *image, guint64 off, guint64 len, GError **error)
+{
+    RangeHold hold;
+
+    hold_clusters(image, &hold, off, len, FALSE);
+    gboolean done = own_zeros_held(image, off, len, error);
+    range_lock_drop(&image->ranges, &hold);
+    return done;
+}
+
 gboolean
 kho_image_flush(KhoImage *image, GError **error)
 {

@@ -1,3 +1,5 @@
+#include "image/resize.h"
+
 #include "base/entry.h"
 #include "base/error.h"
 #include "base/num.h"
@@ -46,8 +48,8 @@ fill_new(KhoImage *image, guint64 from, guint64 to, KhoPrealloc prealloc, const 
            && kho_image_flush(image, error);
 }
 
-static gboolean
-grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
+gboolean
+resize_grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
 {
     guint64 from = kho_image_size_bytes(image);
     g_autoptr(GError) cause = NULL, undo = NULL;
@@ -82,7 +84,7 @@ kho_image_resize(const char *path, const char *format, guint64 size_bytes, gbool
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", path);
 
-    gboolean done = to > from ? grow(image, to, prealloc, job, error)
+    gboolean done = to > from ? resize_grow(image, to, prealloc, job, error)
                               : to == from || format_resize(image->format, to, may_shrink, error);
     /* After a failure there is one message already. */
     return kho_image_close(g_steal_pointer(&image), done ? error : NULL) && done;

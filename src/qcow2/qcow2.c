@@ -1,6 +1,7 @@
 /* The format's table of functions. */
 #include "qcow2/qcow2.h"
 
+#include "qcow2/backing.h"
 #include "qcow2/flush.h"
 #include "qcow2/image.h"
 #include "qcow2/map.h"
@@ -29,6 +30,7 @@ const FormatOps qcow2_format = {
     .zero = qcow2_zero,
     .flush = qcow2_flush,
     .resize = qcow2_resize,
+    .set_backing = qcow2_set_backing,
     .check = qcow2_check,
     .close = qcow2_close,
 };

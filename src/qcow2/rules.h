@@ -26,9 +26,13 @@ typedef enum {
     QCOW2_RULE_COPIED_BEFORE_RAISE = 1 << 6,
     /* The refcount has fallen to 1 before COPIED is set again. */
     QCOW2_RULE_ONE_BEFORE_COPIED = 1 << 7,
+    /* What an image was made to hold is durable before its header lets the backing file go that held it. */
+    QCOW2_RULE_DATA_BEFORE_BACKING = 1 << 8,
+    /* The parts of a new header that lie behind its first sector are durable before that sector. */
+    QCOW2_RULE_NAME_BEFORE_POINTER = 1 << 9,
 } Qcow2Rule;
 
-#define QCOW2_RULES 8
+#define QCOW2_RULES 10
 
 #ifdef KHO_MUTANTS
 /* The rules that this run breaks; set by the test before it opens an image. */

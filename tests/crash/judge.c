@@ -233,6 +233,14 @@ is_dirty(const guint8 *bytes, gsize len)
 }
 
 char *
+crash_judge_check(const guint8 *bytes, gsize len)
+{
+    g_autoptr(BlkStore) store = blk_mem_new(bytes, len, "state");
+
+    return is_dirty(bytes, len) ? NULL : judge_check(store);
+}
+
+char *
 crash_judge(const guint8 *bytes, gsize len, const OracleView *view, gboolean carry_on)
 {
     g_autoptr(GBytes) state = g_bytes_new(bytes, len);

@@ -19,9 +19,31 @@ static const struct {
     { "dirty-before-deferred", QCOW2_RULE_DIRTY_BEFORE_DEFERRED, ": refcount 0, but " },
     { "COPIED-before-raise", QCOW2_RULE_COPIED_BEFORE_RAISE, "and is marked COPIED" },
     { "one-before-COPIED", QCOW2_RULE_ONE_BEFORE_COPIED, "and is marked COPIED" },
+    { "data-before-backing", QCOW2_RULE_DATA_BEFORE_BACKING, "sector " },
+    { "name-before-pointer", QCOW2_RULE_NAME_BEFORE_POINTER, "the backing file is" },
 };
 
 G_STATIC_ASSERT(G_N_ELEMENTS(mutants) == QCOW2_RULES);
+
+static void
+sweep_writes(const CrashOptions *options, CrashReport *report)
+{
+    sweep_plan(&plan_write, options, report);
+}
+
+static void
+sweep_resizes(const CrashOptions *options, CrashReport *report)
+{
+    sweep_plan(&plan_resize, options, report);
+}
+
+static const struct {
+    const char *verb;
+    void (*run)(const CrashOptions *options, CrashReport *report);
+} sweeps[] = {
+    { "write", sweep_writes },    { "resize", sweep_resizes },    { "create", sweep_create },
+    { "backing", sweep_backing }, { "merge up", sweep_merge_up }, { "merge down", sweep_merge_down },
+};
 
 /* Runs the sweeps until one finds something; its verb, or NULL. */
 static const char *
@@ -30,14 +52,12 @@ who_notices(guint rules, const char *harm, CrashReport *report)
     CrashOptions options = { .random_states = 8, .stop_at_first = TRUE, .wanted = harm };
 
     qcow2_mutant = rules;
-    sweep_plan(&plan_write, &options, report);
-    if (report->violations > 0)
-        return "write";
-    sweep_plan(&plan_resize, &options, report);
-    if (report->violations > 0)
-        return "resize";
-    sweep_create(&options, report);
-    return report->violations > 0 ? "create" : NULL;
+    for (gsize i = 0; i < G_N_ELEMENTS(sweeps); i++) {
+        sweeps[i].run(&options, report);
+        if (report->violations > 0)
+            return sweeps[i].verb;
+    }
+    return NULL;
 }
 
 static void

@@ -140,6 +140,17 @@ enough(const Stretch *stretch)
     return stretch->options->stop_at_first && stretch->report->violations > 0;
 }
 
+static char *
+judge(const Stretch *stretch, gboolean carry_on)
+{
+    const CrashOptions *options = stretch->options;
+    const Disk *state = &stretch->state;
+    gboolean durable = stretch->from >= stretch->log->len;
+
+    return options->judge ? options->judge(state->bytes, state->len, durable, carry_on, options->judge_data)
+                          : crash_judge(state->bytes, state->len, stretch->view, carry_on);
+}
+
 static void
 judge_state(Stretch *stretch, const char *how, guint64 detail)
 {
@@ -152,9 +163,7 @@ judge_state(Stretch *stretch, const char *how, guint64 detail)
         return;
     report->states++;
     g_hash_table_add(report->distinct, g_memdup2(&hash, sizeof hash));
-    g_autofree char *found = nothing_yet ? NULL
-                                         : crash_judge(stretch->state.bytes, stretch->state.len,
-                                                       stretch->view, hash % CARRY_ON_EVERY == 0);
+    g_autofree char *found = nothing_yet ? NULL : judge(stretch, hash % CARRY_ON_EVERY == 0);
     if (!found || (stretch->options->wanted && !strstr(found, stretch->options->wanted)))
         return;
     report->violations++;
@@ -239,7 +248,8 @@ crash_replay(GBytes *base, const GPtrArray *log, const Oracle *oracle, const Cra
                 apply(&durable, log->pdata[i]);
             continue;
         }
-        oracle_view_at(oracle, to, &view);
+        if (oracle)
+            oracle_view_at(oracle, to, &view);
         g_autoptr(GHashTable) seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
         Stretch stretch = { .log = log,
                             .from = from,

@@ -18,6 +18,11 @@ void crash_report_init(CrashReport *report);
 void crash_report_clear(CrashReport *report);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CrashReport, crash_report_clear)
 
+/* Judges one state instead of crash_judge: NULL, or what is wrong. @durable: everything in the log has
+ * reached the disk. */
+typedef char *(*CrashJudge)(const guint8 *bytes, gsize len, gboolean durable, gboolean carry_on,
+                            gpointer data);
+
 typedef struct {
     guint random_states;    /* for each stretch between flushes that has too many subsets for all of them */
     gboolean stop_at_first; /* one violation is enough (mutants) */
@@ -25,9 +30,12 @@ typedef struct {
     gboolean only_last;     /* what follows the last flush of the log (fault sweeps: after the fault) */
     gboolean
         may_be_nothing; /* until the first durable operation it need not be a qcow2 image at all (create) */
+    CrashJudge judge;   /* NULL: crash_judge with the oracle */
+    gpointer judge_data;
 } CrashOptions;
 
-/* @base: the store before the first event of @log. Seeds its choices from the contents alone: a run repeats.
+/* @base: the store before the first event of @log; @oracle: NULL where a judge of its own is given. Seeds its
+ * choices from the contents alone: a run repeats.
  */
 void crash_replay(GBytes *base, const GPtrArray *log, const Oracle *oracle, const CrashOptions *options,
                   CrashReport *report);
@@ -35,6 +43,9 @@ void crash_replay(GBytes *base, const GPtrArray *log, const Oracle *oracle, cons
 /* Judges one state. Returns NULL, or what is wrong. The image must check without corruptions (after the
  * recovery that its dirty mark asks for), hold what @view says, its snapshots exactly; and with @carry_on it
  * must take further writes, a snapshot and its deletion. */
+/* The check alone: only what the crash rules allow to be left. A dirty image is not looked at. */
+char *crash_judge_check(const guint8 *bytes, gsize len);
+
 char *crash_judge(const guint8 *bytes, gsize len, const OracleView *view, gboolean carry_on);
 
 #endif

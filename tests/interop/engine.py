@@ -17,13 +17,21 @@ class KhoIo:
                                       env=kho.env(), cwd=kho.tmp, text=True, bufsize=1)
         kho.children.append(self.child)
 
-    def __call__(self, *words):
-        line = " ".join(map(str, words))
-        self.child.stdin.write(line + "\n")
+    def ask(self, *words):
+        self.child.stdin.write(" ".join(map(str, words)) + "\n")
         self.child.stdin.flush()
-        answer = self.child.stdout.readline().rstrip("\n")
-        assert answer.startswith("ok"), f"kho-io: {line}: {answer or 'it ended'}"
+        return self.child.stdout.readline().rstrip("\n")
+
+    def __call__(self, *words):
+        answer = self.ask(*words)
+        assert answer.startswith("ok"), f"kho-io: {words}: {answer or 'it ended'}"
         return answer[3:]
+
+    def try_(self, *words):
+        """None, or "CODE MESSAGE" of the refusal."""
+        answer = self.ask(*words)
+        assert answer.startswith(("ok", "error ")), f"kho-io: {words}: {answer or 'it ended'}"
+        return answer[6:] if answer.startswith("error ") else None
 
     def end(self):
         self.child.stdin.close()

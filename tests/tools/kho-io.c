@@ -3,6 +3,8 @@
  *
  *   open FORMAT PATH        write OFF LEN BYTE     read OFF LEN      (answers the SHA-256 of what was read)
  *   openro FORMAT PATH      zero OFF LEN           resize BYTES      flush      close
+ *   mergeup OVERLAY BASE FORMAT      mergedown OVERLAY BASE FORMAT      setbacking PATH [NAME FORMAT]
+ *   mergecost OVERLAY BASE FORMAT    (answers bytes and space, up and down)
  *
  * Answers "ok", "ok VALUE" or "error CODE MESSAGE". Ends at the end of stdin. */
 #include <kho/image.h>
@@ -75,11 +77,46 @@ do_resize(Session *s, guint64 bytes, GError **error)
     return s->image != NULL;
 }
 
+/* Verbs on paths, of which none may be open. */
+static gboolean
+run_layers(char **words, gboolean *known, char **answer, GError **error)
+{
+    guint n = g_strv_length(words);
+    KhoImageMerge merge = { .overlay = words[1], .cut_base = TRUE };
+
+    *known = TRUE;
+    if (n == 4) {
+        merge.base = words[2];
+        merge.base_format = words[3];
+    }
+    if (n == 4 && g_str_equal(words[0], "mergeup"))
+        return kho_image_merge_up(&merge, &kho_image_gate_open, NULL, error);
+    if (n == 4 && g_str_equal(words[0], "mergedown"))
+        return kho_image_merge_down(&merge, &kho_image_gate_open, NULL, error);
+    if (n == 4 && g_str_equal(words[0], "mergecost")) {
+        KhoImageMergeCost cost;
+        if (!kho_image_merge_cost(&merge, KHO_IMAGE_READ, &cost, NULL, error))
+            return FALSE;
+        *answer = g_strdup_printf("%" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT
+                                  " %" G_GUINT64_FORMAT,
+                                  cost.up_bytes, cost.up_space_bytes, cost.down_bytes, cost.down_space_bytes);
+        return TRUE;
+    }
+    if ((n == 2 || n == 4) && g_str_equal(words[0], "setbacking"))
+        return kho_image_set_backing(words[1], n == 4 ? words[2] : NULL, n == 4 ? words[3] : NULL, error);
+    *known = FALSE;
+    return FALSE;
+}
+
 static gboolean
 run(Session *s, char **words, char **answer, GError **error)
 {
     guint n = g_strv_length(words);
     guint64 number[3] = { 0 };
+    gboolean known, done = n >= 2 && run_layers(words, &known, answer, error);
+
+    if (n >= 2 && known)
+        return done;
 
     if (n == 3 && g_str_equal(words[0], "open"))
         return do_open(s, words, KHO_IMAGE_WRITE, error);

@@ -1,0 +1,193 @@
+/* The public verbs on two layers: which files are meant, and whether they lie on each other. */
+#include "base/error.h"
+#include "base/fd.h"
+#include "image/merge.h"
+
+#include <glib/gstdio.h>
+
+/* Closes what was written, whatever came before: after a failure there is one message already. */
+static gboolean
+close_after(KhoImage *image, gboolean done, GError **error)
+{
+    return kho_image_close(image, done ? error : NULL) && done;
+}
+
+static gboolean
+not_below(const KhoImageMerge *m, GError **error)
+{
+    return fail(error, KHO_ERROR_INVALID, "%s does not lie on %s: nothing to merge", m->overlay, m->base);
+}
+
+static gboolean
+check_options(const KhoImageMerge *m, GError **error)
+{
+    if (!m->base_format)
+        return fail(error, KHO_ERROR_INVALID, "%s: its format must be stated", m->base);
+    if ((m->backing_file == NULL) != (m->backing_format == NULL))
+        return fail(error, KHO_ERROR_INVALID, "%s: a backing file is named together with its format",
+                    m->overlay);
+    return TRUE;
+}
+
+/* Does the backing name in @image's header lead to the file @st? NULL: has it none? */
+static gboolean
+names_file(KhoImage *image, const struct stat *st, gboolean *does, GError **error)
+{
+    FormatInfo info;
+    struct stat named;
+
+    if (!format_info(image->format, &info, error))
+        return FALSE;
+    g_autofree char *name = g_steal_pointer(&info.backing_file);
+    format_info_clear(&info);
+    *does = !name && !st;
+    if (!name || !st)
+        return TRUE;
+    g_autofree char *path = image_backing_path(image->path, name, error);
+    if (!path)
+        return FALSE;
+    *does = g_stat(path, &named) == 0 && image_same_file(&named, st);
+    return TRUE;
+}
+
+/* --- up --- */
+
+/* A merge that was done before: the overlay names what it was told to name, or what the base names. */
+static gboolean
+check_done(const KhoImageMerge *m, KhoImage *overlay, GError **error)
+{
+    KhoImageFlags flags = KHO_IMAGE_NO_BACKING | KHO_IMAGE_IDLE_LOCK;
+    gboolean same = FALSE;
+    FormatInfo info;
+
+    if (m->backing_file) {
+        if (!format_info(overlay->format, &info, error))
+            return FALSE;
+        same = g_strcmp0(info.backing_file, m->backing_file) == 0;
+        format_info_clear(&info);
+        return same || not_below(m, error);
+    }
+    g_autoptr(KhoImage) base = kho_image_open(m->base, m->base_format, flags, NULL, error);
+    if (!base || !names_file(base, overlay->backing ? &overlay->backing->identity : NULL, &same, error))
+        return FALSE;
+    return same || not_below(m, error);
+}
+
+static gboolean
+find_below(const KhoImageMerge *m, KhoImage *overlay, KhoImage **base, GError **error)
+{
+    struct stat st;
+
+    if (g_stat(m->base, &st) != 0)
+        return fail(error, KHO_ERROR_NOT_FOUND, "%s does not exist", m->base);
+    for (KhoImage *layer = overlay->backing; layer; layer = layer->backing)
+        if (image_same_file(&layer->identity, &st)) {
+            if (!g_str_equal(kho_image_format(layer), m->base_format))
+                return fail(error, KHO_ERROR_INVALID, "%s is used as a %s image by %s, not as %s", m->base,
+                            kho_image_format(layer), m->overlay, m->base_format);
+            *base = layer;
+            return TRUE;
+        }
+    *base = NULL;
+    return check_done(m, overlay, error);
+}
+
+static gboolean
+up(const KhoImageMerge *m, KhoImage *overlay, const KhoJob *job, GError **error)
+{
+    Merge merge = { .overlay = overlay, .workers = m->workers };
+    g_autofree char *file = NULL, *format = NULL;
+
+    if (!find_below(m, overlay, &merge.base, error))
+        return FALSE;
+    if (!merge.base) /* whoever did it may have been killed before it was durable */
+        return kho_image_flush(overlay, error);
+    if (!m->backing_file && !merge_name_below(merge.base, m->overlay, &file, &format, error))
+        return FALSE;
+    merge.backing_file = m->backing_file ? m->backing_file : file;
+    merge.backing_format = m->backing_file ? m->backing_format : format;
+    return merge_up(&merge, job, error);
+}
+
+gboolean
+kho_image_merge_up(const KhoImageMerge *m, const KhoImageGate *gate, const KhoJob *job, GError **error)
+{
+    if (!check_options(m, error))
+        return FALSE;
+    g_autoptr(KhoImage) overlay = kho_image_open(m->overlay, "qcow2", KHO_IMAGE_WRITE, gate, error);
+    if (!overlay)
+        return FALSE;
+    gboolean done = up(m, overlay, job, error);
+    return close_after(g_steal_pointer(&overlay), done, error);
+}
+
+/* --- down --- */
+
+static gboolean
+open_alone(const KhoImageMerge *m, KhoImageFlags flags, KhoImage **overlay, GError **error)
+{
+    gboolean lies_on = FALSE;
+    struct stat st;
+
+    g_autoptr(KhoImage) opened =
+        kho_image_open(m->overlay, "qcow2", KHO_IMAGE_NO_BACKING | flags, NULL, error);
+    if (!opened)
+        return FALSE;
+    if (g_stat(m->base, &st) != 0)
+        return fail(error, KHO_ERROR_NOT_FOUND, "%s does not exist", m->base);
+    if (!names_file(opened, &st, &lies_on, error))
+        return FALSE;
+    if (!lies_on)
+        return not_below(m, error);
+    *overlay = g_steal_pointer(&opened);
+    return TRUE;
+}
+
+gboolean
+kho_image_merge_down(const KhoImageMerge *m, const KhoImageGate *gate, const KhoJob *job, GError **error)
+{
+    g_autoptr(KhoImage) overlay = NULL;
+
+    if (!check_options(m, error) || !open_alone(m, KHO_IMAGE_READ, &overlay, error))
+        return FALSE;
+    g_autoptr(KhoImage) base = kho_image_open(m->base, m->base_format, KHO_IMAGE_WRITE, gate, error);
+    if (!base)
+        return FALSE;
+    const Merge merge = { .overlay = overlay, .base = base, .cut_base = m->cut_base, .workers = m->workers };
+    gboolean done = merge_down(&merge, job, error);
+    return close_after(g_steal_pointer(&base), done, error);
+}
+
+/* --- what it costs; the header alone --- */
+
+gboolean
+kho_image_merge_cost(const KhoImageMerge *m, KhoImageFlags flags, KhoImageMergeCost *cost, const KhoJob *job,
+                     GError **error)
+{
+    KhoImageFlags how = KHO_IMAGE_NO_BACKING | (flags & KHO_IMAGE_NO_LOCK);
+    g_autoptr(KhoImage) overlay = NULL;
+
+    if (!check_options(m, error) || !open_alone(m, how, &overlay, error))
+        return FALSE;
+    /* A chain of these two. */
+    overlay->backing = kho_image_open(m->base, m->base_format, how, NULL, error);
+    if (!overlay->backing)
+        return FALSE;
+    overlay->backing->depth = 1;
+    return merge_cost(overlay, overlay->backing, cost, job, error);
+}
+
+gboolean
+kho_image_set_backing(const char *path, const char *backing_file, const char *backing_format, GError **error)
+{
+    if ((backing_file == NULL) != (backing_format == NULL) || (backing_file && !*backing_file))
+        return fail(error, KHO_ERROR_INVALID, "%s: a backing file is named together with its format", path);
+    if (backing_format && !format_by_name(backing_format, error))
+        return FALSE;
+    g_autoptr(KhoImage) image =
+        kho_image_open(path, "qcow2", KHO_IMAGE_WRITE | KHO_IMAGE_NO_BACKING, NULL, error);
+    if (!image)
+        return FALSE;
+    gboolean done = format_set_backing(image->format, backing_file, backing_format, FALSE, error);
+    return close_after(g_steal_pointer(&image), done, error);
+}

@@ -1,0 +1,35 @@
+/* Which parts of a disk are to be moved when two layers of a chain become one. Moving them is the copy
+ * engine's business, the order of things merge.c's. */
+#ifndef KHO_IMAGE_STRETCH_H
+#define KHO_IMAGE_STRETCH_H
+
+#include "image/image.h"
+
+typedef enum {
+    STRETCH_LEAVE, /* nothing is to be done here */
+    STRETCH_ZERO,  /* is to read as zeros */
+    STRETCH_DATA,
+} StretchKind;
+
+typedef struct {
+    guint64 start, bytes; /* bytes > 0 */
+    StretchKind kind;
+} Stretch;
+
+/* What @layer itself holds, whatever lies below it, from @off on. [off, off + max_bytes) lies on its disk. */
+gboolean stretch_own(KhoImage *layer, guint64 off, guint64 max_bytes, Stretch *stretch, GError **error);
+
+/**
+ * stretch_lacking:
+ * @through: an image of @overlay's chain below it
+ *
+ * What @overlay lacks once the layers below it down to @through are gone: what they hold where it has a hole;
+ * and zeros where one of them ends before what lies below @through does. Where that is zeros too, nothing.
+ */
+gboolean stretch_lacking(KhoImage *overlay, const KhoImage *through, guint64 off, guint64 max_bytes,
+                         Stretch *stretch, GError **error);
+
+/* Up to where holes of @through lead further down: the size of what lies below it. */
+guint64 stretch_below_bytes(const KhoImage *through);
+
+#endif

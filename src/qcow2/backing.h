@@ -1,0 +1,23 @@
+/* Which backing file an image names: changing the name and its format in the header, so that a crash leaves
+ * the old header or the new one. What the backing file holds, and opening it, is image/'s business. */
+#ifndef KHO_QCOW2_BACKING_H
+#define KHO_QCOW2_BACKING_H
+
+#include "qcow2/image.h"
+
+/**
+ * qcow2_set_backing: FormatOps.set_backing
+ * The first sector is written last and in one piece: it holds the fields and where the name lies. What lies
+ * in later sectors goes where the old header has nothing. Other extensions are kept; only the table of
+ * feature names, which is for messages, is left out where there is no room beside the old header.
+ * Autoclear bits and the dirty mark stay: no cluster changes.
+ *
+ * Rules: DATA_BEFORE_BACKING, NAME_BEFORE_POINTER.
+ * Returns: FALSE with KHO_ERROR_INVALID (the name does not fit in the first cluster, or not beside the old
+ * header), _DENIED (read-only), _CORRUPT (the image takes no writes), _IO.
+ * Spec: docs/spec/qcow2.md, sections 2 and 4.
+ */
+gboolean qcow2_set_backing(FormatImage *image, const char *file, const char *file_format, gboolean only_check,
+                           GError **error);
+
+#endif

@@ -1,0 +1,49 @@
+/* Three layers for the sweeps over merges and over the backing file's name: an overlay, its base, and a raw
+ * file below. They are read here by a plain loop of the test's own, so that image/'s chains and its copy
+ * engine are judged by something else. */
+#ifndef KHO_TESTS_LAYERS_H
+#define KHO_TESTS_LAYERS_H
+
+#include "crash/replay.h"
+#include "qcow2/qcow2.h"
+
+#define LAYERS_BASE_NAME  "base"
+#define LAYERS_BELOW_NAME "below.raw"
+
+typedef struct {
+    const char *name;
+    Qcow2CreateOptions overlay, base; /* a base with clusters of 0 bytes is raw */
+    guint64 below_bytes;              /* 0: nothing lies below the base */
+    gboolean compressed;              /* the base is full of compressed clusters */
+} LayersShape;
+
+typedef enum { LAYERS_UP, LAYERS_DOWN } LayersWay;
+
+typedef struct {
+    const LayersShape *shape;
+    LayersWay way;
+    GBytes *overlay, *base, *below; /* as they were before the merge; @below NULL: none */
+    guint64 *values;                /* what the overlay's sectors hold, seen through all layers */
+    guint64 sectors;
+} Layers;
+
+/* The shapes that every sweep goes through. */
+extern const LayersShape layers_shapes[];
+extern const gsize layers_n_shapes;
+
+Layers *layers_new(const LayersShape *shape, LayersWay way, guint32 seed);
+void layers_free(Layers *layers);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Layers, layers_free)
+
+/* What the merge writes to: the overlay or the base, as it was. */
+GBytes *layers_written(const Layers *layers);
+
+/* Merges with kho's engine: the file that is written lies over @store (taken over), the others in memory.
+ * @cancelled: as in KhoJob; may be NULL. */
+gboolean layers_merge(const Layers *layers, BlkStore *store, const volatile gint *cancelled, GError **error);
+
+/* A CrashJudge whose data is a Layers: the overlay reads as it did, through whatever its header names; once
+ * durable, also without the base (up), and the base reads like it (down). To carry on is to merge again. */
+char *layers_judge(const guint8 *bytes, gsize len, gboolean durable, gboolean carry_on, gpointer data);
+
+#endif
