@@ -196,25 +196,69 @@ add_all(Argv *a, GError **error)
     return TRUE;
 }
 
+static void
+argv_begin(Argv *a, const ModelDomain *domain, const VmResources *resources)
+{
+    g_assert(domain->machine && domain->emulator && domain->uuid && resources->n_disks == domain->disks->len);
+    *a = (Argv){ .d = domain, .r = resources, .out = g_ptr_array_new_with_free_func(g_free) };
+    a->q35 = strcmp(domain->machine, "q35") == 0 || g_str_has_prefix(domain->machine, "pc-q35-");
+    a->ids = g_hash_table_new(g_str_hash, g_str_equal);
+    for (gsize i = 0; i < ARGV_TIERS; i++)
+        a->devices[i] = g_ptr_array_new_with_free_func(g_free);
+}
+
+static void
+argv_end(Argv *a)
+{
+    if (a->out)
+        g_ptr_array_unref(a->out);
+    for (gsize i = 0; i < ARGV_TIERS; i++)
+        g_ptr_array_unref(a->devices[i]);
+    g_hash_table_unref(a->ids);
+}
+
 char **
 vm_argv_build(const ModelDomain *domain, const VmResources *resources, GError **error)
 {
-    Argv a = { .d = domain, .r = resources, .out = g_ptr_array_new_with_free_func(g_free) };
     char **argv = NULL;
+    Argv a;
 
-    g_assert(domain->machine && domain->emulator && domain->uuid && resources->n_disks == domain->disks->len);
-    a.q35 = strcmp(domain->machine, "q35") == 0 || g_str_has_prefix(domain->machine, "pc-q35-");
-    a.ids = g_hash_table_new(g_str_hash, g_str_equal);
-    for (gsize i = 0; i < ARGV_TIERS; i++)
-        a.devices[i] = g_ptr_array_new_with_free_func(g_free);
+    argv_begin(&a, domain, resources);
     if (add_all(&a, error))
         argv = (char **) g_ptr_array_free(g_steal_pointer(&a.out), FALSE);
-    else
-        g_ptr_array_unref(a.out);
-    for (gsize i = 0; i < ARGV_TIERS; i++)
-        g_ptr_array_unref(a.devices[i]);
-    g_hash_table_unref(a.ids);
+    argv_end(&a);
     return argv;
+}
+
+/* What was put into the vector as text is read back: QEMU takes the same JSON by either way. */
+static json_t *
+read_back(const char *text)
+{
+    json_t *value = json_parse(text, strlen(text), "an argument of QEMU", NULL);
+    g_assert(value);
+    return value;
+}
+
+gboolean
+vm_argv_disk(const ModelDomain *domain, const VmResources *resources, gsize disk, json_t **nodes,
+             json_t **device, GError **error)
+{
+    const ModelDisk *d = domain->disks->pdata[disk];
+    Argv a;
+
+    argv_begin(&a, domain, resources);
+    gboolean made = argv_add_disk(&a, disk, d->boot_order == MODEL_UNSET ? 0 : d->boot_order, error);
+    if (made) {
+        *nodes = json_array();
+        for (guint i = 0; i + 1 < a.out->len; i += 2)
+            if (strcmp(a.out->pdata[i], "-blockdev") == 0)
+                json_array_append_new(*nodes, read_back(a.out->pdata[i + 1]));
+        const GPtrArray *devices =
+            a.devices[ARGV_PLACED]->len ? a.devices[ARGV_PLACED] : a.devices[ARGV_REST];
+        *device = read_back(devices->pdata[0]);
+    }
+    argv_end(&a);
+    return made;
 }
 
 gboolean

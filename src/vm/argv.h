@@ -5,6 +5,8 @@
 
 #include "model/domain.h"
 
+struct json_t;
+
 /* One file of a disk's chain. kho-vm dup2()s the file to @fd in the child. */
 typedef struct {
     gint fd;            /* the literal number that -add-fd names; -1: no descriptor, @path is given to QEMU */
@@ -40,6 +42,21 @@ typedef struct {
  * Tests: tests/golden/argv. QEMU's own documents: qemu-system-x86_64 -help, docs/interop/qmp.
  */
 char **vm_argv_build(const ModelDomain *domain, const VmResources *resources, GError **error);
+
+/**
+ * vm_argv_disk:
+ * @domain, @resources: as for vm_argv_build
+ * @disk: which of its disks
+ * @nodes: (out): the arguments of one blockdev-add each, lowest layer first; a new array
+ * @device: (out): the arguments of device_add; a new reference
+ *
+ * What QEMU is told by QMP when that disk is plugged into a machine that runs: the same as vm_argv_build
+ * would say. Files with a descriptor are named by their fdset, which holds it already.
+ *
+ * Returns: FALSE as vm_argv_build does.
+ */
+gboolean vm_argv_disk(const ModelDomain *domain, const VmResources *resources, gsize disk,
+                      struct json_t **nodes, struct json_t **device, GError **error);
 
 /* Everything that vm_argv_build would refuse, checked without resources: for the start's early look. */
 gboolean vm_argv_check(const ModelDomain *domain, GError **error);

@@ -290,6 +290,16 @@ add_drive(Argv *a, gsize index, gint boot, GError **error)
 }
 
 gboolean
+argv_add_disk(Argv *a, gsize index, gint boot, GError **error)
+{
+    if (!check_disk(a, g_ptr_array_index(a->d->disks, (guint) index), error))
+        return FALSE;
+    for (gsize layer = a->r->disks[index].n_layers; layer > 0; layer--)
+        add_layer(a, index, layer - 1);
+    return add_drive(a, index, boot, error);
+}
+
+gboolean
 argv_add_disks(Argv *a, GError **error)
 {
     gboolean seen[2] = { FALSE, FALSE };
@@ -297,12 +307,8 @@ argv_add_disks(Argv *a, GError **error)
     for (guint i = 0; i < a->d->disks->len; i++) {
         const ModelDisk *disk = g_ptr_array_index(a->d->disks, i);
         gboolean cd = disk->device == MODEL_DISK_CDROM;
-        if (!check_disk(a, disk, error))
-            return FALSE;
-        for (gsize layer = a->r->disks[i].n_layers; layer > 0; layer--)
-            add_layer(a, i, layer - 1);
         gint boot = argv_boot_index(a->d, disk->boot_order, cd ? MODEL_BOOT_CDROM : MODEL_BOOT_HD, !seen[cd]);
-        if (!add_drive(a, i, boot, error))
+        if (!argv_add_disk(a, i, boot, error))
             return FALSE;
         seen[cd] = TRUE;
     }

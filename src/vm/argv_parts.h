@@ -51,6 +51,8 @@ char *argv_escape(const char *text);
 gboolean argv_add_machine(Argv *a, GError **error);
 gboolean argv_add_controllers(Argv *a, GError **error);
 gboolean argv_add_disks(Argv *a, GError **error);
+/* One of them; @boot: its place in the order of booting, 0 for none. */
+gboolean argv_add_disk(Argv *a, gsize index, gint boot, GError **error);
 gboolean argv_add_devices(Argv *a, GError **error);
 gboolean argv_add_display(Argv *a, GError **error);
 
