@@ -5,6 +5,7 @@
 #include "snapshot/folder.h"
 #include "store/list.h"
 #include "store/publish.h"
+#include "vm/definition.h"
 #include "vm/start.h"
 
 #include <string.h>
@@ -40,7 +41,7 @@ static gboolean
 check_claims(KhoHost *host, const ModelDomain *model, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    g_autoptr(ModelDomain) old = machine_definition(host->tree, model->name, &why);
+    g_autoptr(ModelDomain) old = vm_definition(host->tree, model->name, &why);
     g_autofree char *live_uuid = running_uuid(host->tree, model->name);
     const char *uuid = old ? old->uuid : live_uuid;
 
@@ -88,7 +89,7 @@ read_definition(const char *xml, gsize len, const KhoDomainDefineOptions *option
 static gboolean
 check_unchanged(KhoHost *host, const char *name, const char *expect_xml, GError **error)
 {
-    g_autofree char *now = expect_xml ? machine_definition_text(host->tree, name, NULL, NULL) : NULL;
+    g_autofree char *now = expect_xml ? vm_definition_text(host->tree, name, NULL, NULL) : NULL;
 
     if (g_strcmp0(now, expect_xml) != 0)
         return fail(error, KHO_ERROR_BUSY, "the definition of machine '%s' was changed by another meanwhile",
@@ -113,8 +114,7 @@ kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefi
     /* a mark without a definition is what a killed undefine left */
     if (!g_file_test(path, G_FILE_TEST_EXISTS) && !store_autostart_set(mark, FALSE, error))
         return NULL;
-    /* it may hold passwords */
-    if (!store_publish(path, text, strlen(text), 0600, error))
+    if (!vm_definition_publish(host->tree, model->name, text, error))
         return NULL;
     if (unknown)
         *unknown = model_domain_unknown(model);
@@ -127,7 +127,7 @@ kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefi
 static gboolean
 still_defined(const KhoDomain *domain, GError **error)
 {
-    g_autoptr(ModelDomain) model = machine_definition(domain->host->tree, domain->name, error);
+    g_autoptr(ModelDomain) model = vm_definition(domain->host->tree, domain->name, error);
 
     if (!model)
         return FALSE;
@@ -195,5 +195,5 @@ kho_domain_xml(KhoDomain *domain, gboolean inactive, GError **error)
         if (active)
             return g_steal_pointer(&live);
     }
-    return machine_definition_text(domain->host->tree, domain->name, NULL, error);
+    return vm_definition_text(domain->host->tree, domain->name, NULL, error);
 }

@@ -4,6 +4,7 @@
 #include "host/machine.h"
 #include "host/running.h"
 #include "store/publish.h"
+#include "vm/definition.h"
 
 #include <string.h>
 
@@ -43,7 +44,7 @@ compare_entries(gconstpointer a, gconstpointer b)
 static void
 fill_details(const StoreTree *tree, KhoDomainEntry *entry)
 {
-    g_autoptr(ModelDomain) model = machine_definition(tree, entry->name, NULL);
+    g_autoptr(ModelDomain) model = vm_definition(tree, entry->name, NULL);
 
     entry->uuid = model ? g_strdup(model->uuid) : running_uuid(tree, entry->name);
     entry->title = model ? g_strdup(model->title) : NULL;
@@ -124,8 +125,8 @@ current_model(KhoDomain *domain, gboolean inactive, KhoDomainStatus *status, GEr
     g_autofree char *xml = live ? running_xml(domain->host->tree, domain->name, &len, error) : NULL;
     if (live && !xml)
         return NULL;
-    ModelDomain *model = live ? model_domain_parse(xml, len, error)
-                              : machine_definition(domain->host->tree, domain->name, error);
+    ModelDomain *model =
+        live ? model_domain_parse(xml, len, error) : vm_definition(domain->host->tree, domain->name, error);
     if (model && status) {
         *status = seen;
         seen = (KhoDomainStatus){ 0 };

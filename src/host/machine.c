@@ -2,12 +2,11 @@
 #include "host/machine.h"
 
 #include "base/error.h"
-#include "base/fd.h"
 #include "base/num.h"
-#include "base/xml.h"
 #include "host/recover.h"
 #include "host/running.h"
 #include "store/list.h"
+#include "vm/definition.h"
 
 #include <string.h>
 
@@ -41,51 +40,16 @@ kho_domain_is_persistent(const KhoDomain *domain)
 }
 
 char *
-machine_definition_text(const StoreTree *tree, const char *name, gsize *len, GError **error)
-{
-    g_autofree char *path = store_path_domain(tree, name);
-    g_autoptr(GError) why = NULL;
-    char *text = fd_read_file(path, XML_TEXT_MAX, len, &why);
-
-    if (!text && g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
-        fail(error, KHO_ERROR_NOT_FOUND, "machine '%s' has no definition", name);
-    else if (!text)
-        g_propagate_error(error, g_steal_pointer(&why));
-    return text;
-}
-
-ModelDomain *
-machine_definition(const StoreTree *tree, const char *name, GError **error)
-{
-    gsize len;
-    g_autofree char *text = machine_definition_text(tree, name, &len, error);
-    g_autoptr(GError) why = NULL;
-
-    if (!text)
-        return NULL;
-    g_autoptr(ModelDomain) domain = model_domain_parse(text, len, &why);
-    g_autofree char *path = store_path_domain(tree, name);
-    if (!domain)
-        fail(error, KHO_ERROR_CORRUPT, "the definition %s is damaged: %s", path, why->message);
-    else if (!domain->uuid || strcmp(domain->name, name) != 0)
-        fail(error, KHO_ERROR_CORRUPT, "the definition %s names machine '%s' and uuid %s", path, domain->name,
-             domain->uuid ? domain->uuid : "none");
-    else
-        return g_steal_pointer(&domain);
-    return NULL;
-}
-
-char *
 machine_name_of_uuid(const StoreTree *tree, const char *uuid, const char *but)
 {
     g_autoptr(GPtrArray) names = store_list_domains(tree, NULL);
 
     for (guint i = 0; names && i < names->len; i++) {
         const char *name = names->pdata[i];
-        g_autofree char *text = machine_definition_text(tree, name, NULL, NULL);
+        g_autofree char *text = vm_definition_text(tree, name, NULL, NULL);
         if (g_strcmp0(name, but) == 0 || !text || !strcasestr(text, uuid))
             continue;
-        g_autoptr(ModelDomain) domain = machine_definition(tree, name, NULL);
+        g_autoptr(ModelDomain) domain = vm_definition(tree, name, NULL);
         if (domain && strcmp(domain->uuid, uuid) == 0)
             return g_strdup(name);
     }
@@ -106,7 +70,7 @@ static KhoDomain *
 find_name(KhoHost *host, const char *name, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    g_autoptr(ModelDomain) definition = machine_definition(host->tree, name, &why);
+    g_autoptr(ModelDomain) definition = vm_definition(host->tree, name, &why);
 
     if (definition)
         return domain_new(host, name, definition->uuid);

@@ -33,11 +33,6 @@ gboolean machine_state_admits(MachineVerb verb, const char *name, KhoDomainState
 /* "shut off" and not, for all that only asks whether a QEMU is there. */
 gboolean machine_state_is_active(KhoDomainState state);
 
-/* The definition as it stands on disk; NULL with KHO_ERROR_NOT_FOUND where there is none, _CORRUPT where it
- * cannot be read as one. */
-char *machine_definition_text(const StoreTree *tree, const char *name, gsize *len, GError **error);
-ModelDomain *machine_definition(const StoreTree *tree, const char *name, GError **error);
-
 /* The name of the definition with that uuid (canonical text), other than @but (may be NULL); NULL for none.
  * Reads all definitions, parses those that hold the text. */
 char *machine_name_of_uuid(const StoreTree *tree, const char *uuid, const char *but);

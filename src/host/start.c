@@ -3,6 +3,7 @@
 
 #include "base/pipe.h"
 #include "host/machine.h"
+#include "vm/definition.h"
 #include "vm/runtime.h"
 
 /* How long a kho-vm whose QEMU has ended may take to clear up, and how often that is looked at. */
@@ -42,7 +43,7 @@ kho_domain_start(KhoDomain *domain, gboolean paused, const KhoJob *job, GError *
     g_autofree char *run_path = store_path_domain_run(tree, domain->name);
     if (status.unsupervised && !end_stuck_supervisor(run_path, error))
         return FALSE;
-    g_autoptr(ModelDomain) model = machine_definition(tree, domain->name, error);
+    g_autoptr(ModelDomain) model = vm_definition(tree, domain->name, error);
     return model && model_domain_complete(model, &vm_host_defaults, error)
            && vm_start(tree, model, &options, job, error);
 }
