@@ -59,24 +59,34 @@ fd_close(int *fd, const char *label, GError **error)
 }
 
 gboolean
-fd_pread_full(int fd, void *buf, gsize len, guint64 off, const char *label, GError **error)
+fd_pread_upto(int fd, void *buf, gsize len, guint64 off, gsize *got, const char *label, GError **error)
 {
-    char *to = buf;
+    gsize done = 0;
 
-    while (len > 0) {
-        gssize n = pread(fd, to, len, (off_t) off);
+    while (done < len) {
+        gssize n = pread(fd, (char *) buf + done, len - done, (off_t) (off + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return fail_errno(error, errno, "cannot read %s at byte %" G_GUINT64_FORMAT, label, off);
+            return fail_errno(error, errno, "cannot read %s at byte %" G_GUINT64_FORMAT, label, off + done);
         if (n == 0)
-            return fail(error, KHO_ERROR_IO, "cannot read %s: it ends at byte %" G_GUINT64_FORMAT, label,
-                        off);
-        to += n;
-        off += (guint64) n;
-        len -= (gsize) n;
+            break;
+        done += (gsize) n;
     }
+    *got = done;
     return TRUE;
+}
+
+gboolean
+fd_pread_full(int fd, void *buf, gsize len, guint64 off, const char *label, GError **error)
+{
+    gsize got;
+
+    if (!fd_pread_upto(fd, buf, len, off, &got, label, error))
+        return FALSE;
+    return got == len
+           || fail(error, KHO_ERROR_IO, "cannot read %s: it ends at byte %" G_GUINT64_FORMAT, label,
+                   off + got);
 }
 
 gboolean

@@ -34,6 +34,9 @@ gboolean fd_close(int *fd, const char *label, GError **error);
 /* Exactly @len bytes at @off, going on after short transfers and EINTR. fd_pread_full fails with KHO_ERROR_IO
  * ("ends at byte N") when the file ends first. */
 gboolean fd_pread_full(int fd, void *buf, gsize len, guint64 off, const char *label, GError **error);
+/* The same, where a file that ends first is no failure: *got says how many bytes there were. */
+gboolean
+fd_pread_upto(int fd, void *buf, gsize len, guint64 off, gsize *got, const char *label, GError **error);
 gboolean fd_pwrite_full(int fd, const void *buf, gsize len, guint64 off, const char *label, GError **error);
 gboolean fd_write_full(int fd, const void *buf, gsize len, const char *label, GError **error);
 

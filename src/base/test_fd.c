@@ -50,6 +50,10 @@ test_transfers(Fixture *f, gconstpointer data)
     g_assert_error(error, KHO_ERROR, KHO_ERROR_IO);
     g_assert_nonnull(strstr(error->message, "ends at byte 8"));
     g_clear_error(&error);
+    g_assert_true(fd_pread_upto(f->fd, buf, 4, 5, &len, f->path, &error));
+    g_assert_cmpmem(buf, len, "def", 3);
+    g_assert_true(fd_pread_upto(f->fd, buf, 4, 9, &len, f->path, &error));
+    g_assert_cmpuint(len, ==, 0);
 
     g_autofree char *all = fd_read_file(f->path, 8, &len, &error);
     g_assert_no_error(error);

@@ -60,36 +60,48 @@ blk_size(BlkStore *store, guint64 *bytes, GError **error)
 }
 
 gboolean
-blk_pread(BlkStore *store, guint64 off, void *buf, gsize len, GError **error)
+blk_pread_upto(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error)
 {
     GError *inner = NULL;
-    guint64 size;
+    gsize found = 0;
 
-    if (!range_ok(store, "read", off, len, error) || !blk_size(store, &size, error))
+    if (!range_ok(store, "read", off, len, error))
         return FALSE;
-    if (off > size || len > size - off)
-        return fail(error, KHO_ERROR_CORRUPT,
-                    "cannot read %" G_GSIZE_FORMAT " bytes of %s at byte %" G_GUINT64_FORMAT
-                    ": it is %" G_GUINT64_FORMAT " bytes long",
-                    len, store->label, off, size);
-    if (len == 0)
+    gboolean ok = len == 0 || store->ops->pread(store, off, buf, len, &found, &inner);
+    if (!answered(store, "read", ok, inner, error))
+        return FALSE;
+    if (found > len)
+        return fail(error, KHO_ERROR_INTERNAL, "%s: a %s store read more than it was asked for", store->label,
+                    store->ops->name);
+    *got = found;
+    return TRUE;
+}
+
+gboolean
+blk_pread(BlkStore *store, guint64 off, void *buf, gsize len, GError **error)
+{
+    guint64 size;
+    gsize got;
+
+    if (!blk_pread_upto(store, off, buf, len, &got, error))
+        return FALSE;
+    if (got == len)
         return TRUE;
-    gboolean ok = store->ops->pread(store, off, buf, len, &inner);
-    return answered(store, "read", ok, inner, error);
+    return blk_size(store, &size, error)
+           && fail(error, KHO_ERROR_CORRUPT,
+                   "cannot read %" G_GSIZE_FORMAT " bytes of %s at byte %" G_GUINT64_FORMAT
+                   ": it is %" G_GUINT64_FORMAT " bytes long",
+                   len, store->label, off, size);
 }
 
 gboolean
 blk_pread_padded(BlkStore *store, guint64 off, void *buf, gsize len, GError **error)
 {
-    guint64 size;
+    gsize got;
 
-    if (!range_ok(store, "read", off, len, error) || !blk_size(store, &size, error))
+    if (!blk_pread_upto(store, off, buf, len, &got, error))
         return FALSE;
-    gsize there = off < size ? (gsize) MIN(len, size - off) : 0;
-    if (there > 0 && !blk_pread(store, off, buf, there, error))
-        return FALSE;
-    if (there < len)
-        memset((guint8 *) buf + there, 0, len - there);
+    memset((guint8 *) buf + got, 0, len - got);
     return TRUE;
 }
 

@@ -28,7 +28,8 @@ typedef enum {
  * zeros, one whole data extent, and -1. Implementations may trust the bounds: the dispatcher checked them. */
 typedef struct {
     const char *name;
-    gboolean (*pread)(BlkStore *store, guint64 off, void *buf, gsize len, GError **error);
+    /* *got is less than @len only where the store ends first. */
+    gboolean (*pread)(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error);
     gboolean (*pwrite)(BlkStore *store, guint64 off, const void *buf, gsize len, GError **error);
     gboolean (*zero)(BlkStore *store, guint64 off, guint64 len, BlkZeroMode mode, GError **error);
     gboolean (*truncate)(BlkStore *store, guint64 bytes, GError **error);
@@ -49,6 +50,9 @@ struct BlkStore {
 /* Reads exactly @len bytes; the range must lie within the store (KHO_ERROR_CORRUPT otherwise: a format asked
  * for bytes past the end). Any thread, also at the same time. */
 gboolean blk_pread(BlkStore *store, guint64 off, void *buf, gsize len, GError **error);
+
+/* Like blk_pread, but the store may end first: *got says how many bytes there were. */
+gboolean blk_pread_upto(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error);
 
 /* Like blk_pread, but what lies past the end reads as zeros: for the last cluster of a short file. */
 gboolean blk_pread_padded(BlkStore *store, guint64 off, void *buf, gsize len, GError **error);

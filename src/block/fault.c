@@ -52,9 +52,9 @@ write_allowed(FaultStore *fault, guint64 end, GError **error)
 }
 
 static gboolean
-fault_pread(BlkStore *store, guint64 off, void *buf, gsize len, GError **error)
+fault_pread(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error)
 {
-    return blk_pread(fault_of(store)->below, off, buf, len, error);
+    return blk_pread_upto(fault_of(store)->below, off, buf, len, got, error);
 }
 
 static gboolean

@@ -20,9 +20,9 @@ file_of(BlkStore *store)
 }
 
 static gboolean
-file_pread(BlkStore *store, guint64 off, void *buf, gsize len, GError **error)
+file_pread(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error)
 {
-    return fd_pread_full(file_of(store)->fd, buf, len, off, store->label, error);
+    return fd_pread_upto(file_of(store)->fd, buf, len, off, got, store->label, error);
 }
 
 static gboolean

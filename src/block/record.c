@@ -39,9 +39,9 @@ note_locked(RecordStore *record, gboolean ok, BlkEvent event)
 }
 
 static gboolean
-record_pread(BlkStore *store, guint64 off, void *buf, gsize len, GError **error)
+record_pread(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error)
 {
-    return blk_pread(record_of(store)->below, off, buf, len, error);
+    return blk_pread_upto(record_of(store)->below, off, buf, len, got, error);
 }
 
 static gboolean

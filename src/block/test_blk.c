@@ -9,7 +9,7 @@
 /* A store that answers as it is told. */
 typedef struct {
     BlkStore store;
-    gboolean ok, set_error;
+    gboolean ok, set_error, reads_more;
     guint64 size, extent_bytes;
     guint calls;
 } OddStore;
@@ -26,8 +26,11 @@ odd_answer(BlkStore *store, GError **error)
 }
 
 static gboolean
-odd_pread(BlkStore *store, guint64 off, void *buf, gsize len, GError **error)
+odd_pread(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error)
 {
+    guint64 size = ((OddStore *) store)->size;
+
+    *got = ((OddStore *) store)->reads_more ? len + 1 : off < size ? MIN(len, size - off) : 0;
     return odd_answer(store, error);
 }
 
@@ -140,8 +143,25 @@ test_bounds(void)
             g_assert_false(blk_pwrite(store, rows[i].off, buf, rows[i].len, NULL));
             g_assert_false(blk_zero(store, rows[i].off, rows[i].len, BLK_ZERO_RESERVE, NULL));
         }
-        g_assert_cmpuint(odd->calls, ==, 0);
+        g_assert_cmpuint(odd->calls, ==, rows[i].code == KHO_ERROR_CORRUPT);
     }
+}
+
+/* More than was asked for: beyond the caller's buffer, if it were true. */
+static void
+test_read_answers(void)
+{
+    OddStore *odd = odd_new(TRUE, FALSE);
+    g_autoptr(BlkStore) store = &odd->store;
+    g_autoptr(GError) error = NULL;
+    gsize got = 77;
+    char buf[1];
+
+    odd->reads_more = TRUE;
+    g_assert_false(blk_pread_upto(store, 0, buf, 1, &got, &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_INTERNAL);
+    g_assert_cmpuint(got, ==, 77);
+    g_assert_false(blk_pread_padded(store, 0, buf, 1, NULL));
 }
 
 static void
@@ -205,6 +225,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/blk/answers", test_answers);
     g_test_add_func("/blk/bounds", test_bounds);
+    g_test_add_func("/blk/read-answers", test_read_answers);
     g_test_add_func("/blk/extent-answers", test_extent_answers);
     g_test_add_func("/blk/read-only", test_read_only);
     g_test_add_func("/blk/size-bounded", test_size_bounded);

@@ -23,18 +23,23 @@
 /* How far one look into the map goes. */
 #define MAP_MAX_BYTES GIB
 
+typedef enum { SHARING_UNTRIED, SHARING_WORKS, SHARING_CANNOT } Sharing;
+
 typedef struct {
     const CopyPlan *plan;
     guint64 unit_bytes; /* zero detection and change detection look at this many bytes at a time */
-    gint can_share;     /* atomic: sharing blocks has not failed yet */
+    gint sharing;       /* atomic: Sharing */
     gint stop;          /* atomic: an error or a cancel */
 
     GMutex mutex;
-    GCond changed;
+    GCond changed; /* a worker ended */
+    GCond turned;  /* it is the next chunk's turn */
     /* Under mutex. */
     KhoMapEntry run; /* of the source, the last one looked at */
     Stretch stretch; /* the same, where only a part is copied */
     guint64 next;    /* from the start of the range: where the next chunk begins; a multiple of the unit */
+    guint64 taken;   /* chunks handed out */
+    guint64 turn;    /* the chunk that may be written now, counted as taken: see is_ordered */
     guint64 done;    /* bytes copied or passed over */
     guint64 written; /* to the target's file, for the writeback */
     guint running;
@@ -43,6 +48,7 @@ typedef struct {
 
 /* What a worker does next. */
 typedef struct {
+    guint64 number;
     guint64 start, bytes; /* from the start of the range */
     gboolean share;       /* one run of plain data whose blocks may be shared */
     gboolean zero;        /* all of it becomes zeros, without a look at the source */
@@ -115,7 +121,17 @@ is_shareable(Copy *copy, const KhoMapEntry *entry)
     return entry->kind == KHO_MAP_DATA && !entry->reads_zero
            && entry->host_offset_bytes % SHARE_UNIT_BYTES == 0 && entry->length_bytes >= copy->unit_bytes
            && entry->length_bytes >= SHARE_UNIT_BYTES && copy->plan->source && !copy->plan->only_changes
-           && g_atomic_int_get(&copy->can_share);
+           && g_atomic_int_get(&copy->sharing) != SHARING_CANNOT;
+}
+
+/* What one worker takes at once. Until it is known that blocks can be shared it may have to copy what it
+ * took, alone. */
+static guint64
+longest_chunk(Copy *copy, gboolean share)
+{
+    if (share && g_atomic_int_get(&copy->sharing) == SHARING_WORKS)
+        return SHARE_MAX_BYTES;
+    return MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
 }
 
 /* What there is to copy in the @rest bytes from copy->next on, as one run. Runs are remembered, since one is
@@ -231,10 +247,10 @@ take_chunk_locked(Copy *copy, Chunk *chunk, GError **error)
             pass_over_locked(copy, whole);
             continue;
         }
-        guint64 longest = share ? SHARE_MAX_BYTES : MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
         /* A chunk that is not shared may span many short runs. */
         guint64 bytes = share || (plan->keep_zeros && whole > 0) ? whole : rest;
-        *chunk = (Chunk){ .start = copy->next, .bytes = MIN(bytes, longest), .share = share };
+        *chunk =
+            (Chunk){ .start = copy->next, .bytes = MIN(bytes, longest_chunk(copy, share)), .share = share };
         copy->next += chunk->bytes;
         return TRUE;
     }
@@ -348,8 +364,8 @@ share_place(Copy *copy, const KhoMapEntry *from, int source_fd, guint64 *done, G
         result = clone_share(source_fd, from->host_offset_bytes, fd, host, bytes, error);
         if (result == CLONE_CANNOT)
             result = clone_offload(source_fd, from->host_offset_bytes, fd, host, bytes, error);
-        if (result == CLONE_CANNOT)
-            g_atomic_int_set(&copy->can_share, 0);
+        if (result != CLONE_FAILED)
+            g_atomic_int_set(&copy->sharing, result == CLONE_DONE ? SHARING_WORKS : SHARING_CANNOT);
     }
     if (result != CLONE_DONE) {
         format_abandon(target, &place);
@@ -381,12 +397,43 @@ share_chunk(Copy *copy, Chunk *chunk, GError **error)
     return TRUE;
 }
 
+/* Whoever allocates as it writes does so in the guest's order, so that neighbours stay neighbours in the
+ * file; chunks are read at the same time all the same, and what is written in order hardly waits: file
+ * systems let one writer at a time into a file. */
+static gboolean
+is_ordered(const Copy *copy)
+{
+    return copy->plan->target->cluster_bytes > 1;
+}
+
+/* Ends also when the copy is stopped: every chunk's turn is passed on, whatever became of it. */
+static void
+await_turn(Copy *copy, const Chunk *chunk)
+{
+    g_mutex_lock(&copy->mutex);
+    while (copy->turn != chunk->number)
+        g_cond_wait(&copy->turned, &copy->mutex);
+    g_mutex_unlock(&copy->mutex);
+}
+
+static void
+pass_turn(Copy *copy, const Chunk *chunk)
+{
+    await_turn(copy, chunk);
+    g_mutex_lock(&copy->mutex);
+    copy->turn++;
+    g_cond_broadcast(&copy->turned);
+    g_mutex_unlock(&copy->mutex);
+}
+
 static gboolean
 copy_chunk(Copy *copy, const Chunk *taken, const Buffers *buffers, GError **error)
 {
     guint64 longest = MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
     Chunk rest = *taken;
 
+    if ((rest.zero || rest.share) && is_ordered(copy))
+        await_turn(copy, taken);
     if (rest.zero)
         return make_zeros(copy, copy->plan->target_off + rest.start, rest.bytes, error);
     if (rest.share && !share_chunk(copy, &rest, error))
@@ -394,7 +441,11 @@ copy_chunk(Copy *copy, const Chunk *taken, const Buffers *buffers, GError **erro
     while (rest.bytes > 0 && !is_stopped(copy)) {
         Chunk piece = { .start = rest.start, .bytes = MIN(rest.bytes, longest) };
 
-        if (!read_source(copy, &piece, buffers->data, error) || !write_chunk(copy, &piece, buffers, error))
+        if (!read_source(copy, &piece, buffers->data, error))
+            return FALSE;
+        if (is_ordered(copy))
+            await_turn(copy, taken);
+        if (!write_chunk(copy, &piece, buffers, error))
             return FALSE;
         rest.start += piece.bytes;
         rest.bytes -= piece.bytes;
@@ -432,13 +483,18 @@ work(gpointer data)
 
         g_mutex_lock(&copy->mutex);
         gboolean taken = take_chunk_locked(copy, &chunk, &error);
+        chunk.number = copy->taken;
+        copy->taken += taken && chunk.bytes > 0;
         g_mutex_unlock(&copy->mutex);
         if (taken && chunk.bytes == 0)
             break;
-        if (!taken || !copy_chunk(copy, &chunk, &buffers, &error)) {
+        gboolean copied = taken && copy_chunk(copy, &chunk, &buffers, &error);
+        if (!copied)
             finish_with(copy, error);
+        if (taken && is_ordered(copy))
+            pass_turn(copy, &chunk);
+        if (!copied)
             break;
-        }
         account(copy, &chunk);
     }
     g_mutex_lock(&copy->mutex);
@@ -505,17 +561,18 @@ image_copy(const CopyPlan *plan, GError **error)
     Copy copy = {
         .plan = plan,
         .unit_bytes = has_clusters ? plan->target->cluster_bytes : RAW_UNIT_BYTES,
-        .can_share = plan->source != NULL,
     };
 
     g_assert(plan->target->writable && plan->target_off <= kho_image_size_bytes(plan->target)
              && plan->bytes <= kho_image_size_bytes(plan->target) - plan->target_off);
     g_mutex_init(&copy.mutex);
     g_cond_init(&copy.changed);
+    g_cond_init(&copy.turned);
     if (plan->bytes > 0)
         run_workers(&copy);
     g_mutex_clear(&copy.mutex);
     g_cond_clear(&copy.changed);
+    g_cond_clear(&copy.turned);
 
     if (copy.error) {
         g_propagate_error(error, copy.error);

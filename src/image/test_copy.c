@@ -1,6 +1,6 @@
 /* Rules held: a copy reads like its source whatever the cluster sizes and the number of workers; zeros take
- * no space; the first error ends it and is the one told; a cancel ends it; progress comes from the calling
- * thread. */
+ * no space; many workers leave no more fragments than one; the first error ends it and is the one told; a
+ * cancel ends it; progress comes from the calling thread. */
 #include "image/copy.h"
 
 #include "base/num.h"
@@ -65,6 +65,17 @@ scribble(KhoImage *image, guint8 *model)
     }
 }
 
+static KhoImage *
+new_full_raw(void)
+{
+    g_autofree guint8 *data = g_malloc(DISK_BYTES);
+    KhoImage *image = new_raw(DISK_BYTES);
+
+    memset(data, 7, DISK_BYTES);
+    g_assert_true(kho_image_write(image, 0, data, DISK_BYTES, NULL));
+    return image;
+}
+
 static void
 assert_reads(KhoImage *image, const guint8 *model)
 {
@@ -121,6 +132,30 @@ test_zeros_take_no_space(void)
     g_assert_cmpuint(entry.length_bytes, ==, MIB);
 }
 
+/* Clusters lie in the file as they do in the disk, whichever worker was quicker. */
+static void
+test_keeps_order(void)
+{
+    g_autoptr(KhoImage) source = new_full_raw();
+    g_autoptr(GError) error = NULL;
+    KhoMapEntry entry;
+
+    for (guint round = 0; round < 20; round++) {
+        g_autoptr(KhoImage) target = new_qcow2(DISK_BYTES, 65536);
+        CopyPlan plan = {
+            .source = source, .target = target, .bytes = DISK_BYTES, .workers = 8, .target_is_zero = TRUE
+        };
+        guint64 last = 0;
+
+        g_assert_true(image_copy(&plan, &error));
+        for (guint64 at = 0; at < DISK_BYTES; at += entry.length_bytes) {
+            g_assert_true(kho_image_map(target, at, DISK_BYTES - at, &entry, &error));
+            g_assert_cmpuint(entry.host_offset_bytes, >, last);
+            last = entry.host_offset_bytes;
+        }
+    }
+}
+
 /* A part of a disk goes to another place, over what stood there. */
 static void
 test_over_old_data(void)
@@ -170,23 +205,31 @@ test_only_changes(void)
     g_assert_cmpuint(own_bytes, ==, 2 * 65536);
 }
 
+/* Whoever waits for the turn of a chunk that failed is not left waiting. */
 static void
 test_first_error(void)
 {
-    g_autofree guint8 *model = g_malloc(DISK_BYTES);
-    g_autoptr(KhoImage) source = new_raw(DISK_BYTES);
-    g_autoptr(BlkStore) below = blk_mem_new(NULL, 0, "below");
+    g_autoptr(KhoImage) source = new_full_raw();
     g_autoptr(GError) error = NULL;
 
-    scribble(source, model);
-    g_assert_true(blk_truncate(below, DISK_BYTES, &error));
-    g_autoptr(KhoImage) target = over(blk_fault_new(below, FAULT_NTH_WRITE, 2, TRUE), &raw_format);
-    CopyPlan plan = {
-        .source = source, .target = target, .bytes = DISK_BYTES, .workers = 4, .target_is_zero = TRUE
-    };
+    for (guint64 n = 2; n < 12; n++) {
+        BlkStore *files[] = { blk_mem_new(NULL, 0, "raw"), blk_mem_new(NULL, 0, "qcow2") };
+        const Qcow2CreateOptions options = { .guest_bytes = DISK_BYTES, .unpublished = TRUE };
 
-    g_assert_false(image_copy(&plan, &error));
-    g_assert_error(error, KHO_ERROR, KHO_ERROR_IO);
+        g_assert_true(blk_truncate(files[0], DISK_BYTES, &error) && qcow2_create(files[1], &options, &error));
+        for (gsize i = 0; i < G_N_ELEMENTS(files); i++) {
+            g_autoptr(BlkStore) below = files[i];
+            g_autoptr(KhoImage) target =
+                over(blk_fault_new(below, FAULT_NTH_WRITE, n, TRUE), i == 0 ? &raw_format : &qcow2_format);
+            CopyPlan plan = {
+                .source = source, .target = target, .bytes = DISK_BYTES, .workers = 4, .target_is_zero = TRUE
+            };
+
+            g_assert_false(image_copy(&plan, &error));
+            g_assert_error(error, KHO_ERROR, KHO_ERROR_IO);
+            g_clear_error(&error);
+        }
+    }
 }
 
 typedef struct {
@@ -248,6 +291,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/image/copy/reads-alike", test_reads_alike);
     g_test_add_func("/image/copy/zeros-take-no-space", test_zeros_take_no_space);
+    g_test_add_func("/image/copy/keeps-order", test_keeps_order);
     g_test_add_func("/image/copy/over-old-data", test_over_old_data);
     g_test_add_func("/image/copy/only-changes", test_only_changes);
     g_test_add_func("/image/copy/first-error", test_first_error);

@@ -14,9 +14,9 @@ typedef struct {
 } TestWindow;
 
 static inline gboolean
-test_window_pread(BlkStore *store, guint64 off, void *buf, gsize len, GError **error)
+test_window_pread(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error)
 {
-    return blk_pread(((TestWindow *) store)->under, off, buf, len, error);
+    return blk_pread_upto(((TestWindow *) store)->under, off, buf, len, got, error);
 }
 
 static inline gboolean

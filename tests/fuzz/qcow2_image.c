@@ -24,14 +24,14 @@ typedef struct {
 } Budget;
 
 static gboolean
-budget_pread(BlkStore *store, guint64 off, void *buf, gsize len, GError **error)
+budget_pread(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error)
 {
     Budget *budget = (Budget *) store;
 
     if (len > budget->left)
         return fail(error, KHO_ERROR_IO, "enough was read");
     budget->left -= len;
-    return blk_pread(budget->mem, off, buf, len, error);
+    return blk_pread_upto(budget->mem, off, buf, len, got, error);
 }
 
 static gboolean
