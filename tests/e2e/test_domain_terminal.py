@@ -1,6 +1,8 @@
 """Verbs on a terminal: console, edit, completion in a real bash, colours."""
 
+import hashlib
 import os
+import select
 import signal
 import subprocess
 import time
@@ -57,6 +59,94 @@ def test_one_console_at_a_time_and_the_holder_is_named(guest):
     child.send("\x1d")
     child.expect(pexpect.EOF)
     guest("console", "web1", input=b"\n")
+
+
+def paste(child, data):
+    """Types @data as fast as it is taken; raises where nobody takes it."""
+    while data:
+        assert select.select([], [child.child_fd], [], 30)[1], "the paste is not taken"
+        data = data[os.write(child.child_fd, data[:1000]):]
+
+
+@pytest.mark.parametrize("kib", [100, 1500])
+def test_the_escape_is_seen_although_the_guest_takes_nothing(kho, kib):
+    """A machine without an operating system never reads its console. One MiB is kept for it."""
+    machine.define(kho, "web1")
+    kho("start", "web1")
+    child = kho.terminal("console", "web1")
+    child.expect_exact("Connected to domain 'web1'")
+    paste(child, b"pasted line\n" * (kib * 1024 // 12))
+    if kib > 1024:
+        child.expect_exact("\a")
+    child.send("\x1d")
+    child.expect(r"did not take the last (\d+) bytes")
+    assert (kib - 40) * 1024 < int(child.match[1]) <= kib * 1024
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    child = kho.terminal("console", "web1")  # it is free again
+    child.expect_exact("Connected")
+    child.send("\x1d")
+    child.expect(pexpect.EOF)
+    kho("destroy", "web1")
+
+
+def test_a_signal_and_the_machines_end_are_seen_although_the_guest_takes_nothing(kho):
+    machine.define(kho, "web1")
+    for end in (lambda child: child.kill(signal.SIGTERM), lambda _: kho("destroy", "web1")):
+        if kho("domstate", "web1").out == "shut off\n":
+            kho("start", "web1")
+        child = kho.terminal("console", "web1")
+        child.expect_exact("Connected to domain 'web1'")
+        paste(child, b"pasted line\n" * 20000)
+        end(child)
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus in (0, 130)
+
+
+def test_the_escape_is_seen_although_the_terminal_shows_nothing_more(guest):
+    """Its window was stopped, and the guest goes on writing."""
+    child = guest.terminal("console", "web1")
+    child.expect_exact("Connected to domain 'web1'")
+    line = serial.GuestSerial(os.dup(child.child_fd))
+    line.wait_ready()
+    child.send("\nyes 'a line that nobody reads'\n")
+    def waits_to_write():
+        """The terminal's buffer is full."""
+        before = machine_written(child.pid)
+        time.sleep(0.3)
+        return before > 4096 and machine_written(child.pid) == before
+    harness.wait_for("the terminal to be full", waits_to_write)
+    child.send("\x1d")
+    harness.wait_for("the console to end", lambda: not machine.is_alive(child.pid))
+    line.close()
+    child.close()
+    assert child.exitstatus == 0
+
+
+def machine_written(pid):
+    fields = dict(line.split(": ") for line in open(f"/proc/{pid}/io").read().splitlines())
+    return int(fields["wchar"])
+
+
+def test_a_large_paste_reaches_a_guest_that_is_slow(guest):
+    """All of it, in order: more than the pseudo terminal holds, and the emulated serial port takes its time."""
+    text = "".join(f"line {number} of what was pasted\n" for number in range(700))
+    digest = hashlib.md5(text.encode()).hexdigest()
+    hear = f"stty -echo; head -c {len(text)} | md5sum | tr -d ' -'\n"
+    child = guest.terminal("console", "web1")
+    child.expect_exact("Connected to domain 'web1'")
+    line = serial.GuestSerial(os.dup(child.child_fd))
+    line.wait_ready()
+    line.write(b"\n" + hear.encode())
+    paste(child, text.encode())
+    line.wait_text(digest)
+    child.send("\x1d")
+    child.expect(pexpect.EOF)
+    child.close()
+    line.close()
+    assert child.exitstatus == 0
 
 
 @pytest.mark.parametrize("how", ["TERM", "INT", "HUP"])
