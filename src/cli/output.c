@@ -15,6 +15,9 @@ struct OutTable {
 
 /* The first failure of a write to stdout, as errno; 0 for none. */
 static int failed_errno;
+/* The last message of success: a run that did what it should must not be taken for one that did not, only
+ * because nobody could be told. */
+static char *done;
 
 static void
 note_failure(int result)
@@ -39,9 +42,10 @@ out_done(const CliRun *cli, const char *format, ...)
         return;
     va_list args;
     va_start(args, format);
-    note_failure(vfprintf(stdout, format, args));
+    g_free(done);
+    done = g_strdup_vprintf(format, args);
     va_end(args);
-    note_failure(fputc('\n', stdout));
+    out_print("%s\n", done);
 }
 
 void
@@ -184,6 +188,10 @@ out_flush(gboolean *pipe_closed, GError **error)
 {
     note_failure(fflush(stdout));
     *pipe_closed = failed_errno == EPIPE;
+    g_autofree char *was_done = g_steal_pointer(&done);
+    if (failed_errno != 0 && was_done)
+        return fail_errno(error, failed_errno, "it is done (%s), but cannot be told on standard output",
+                          was_done);
     if (failed_errno != 0)
         return fail_errno(error, failed_errno, "cannot write to standard output");
     return TRUE;

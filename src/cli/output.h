@@ -37,7 +37,8 @@ void out_warning(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void out_question(const char *question);
 
 /* Flushes stdout: FALSE with the code of what the system said (KHO_ERROR_NO_SPACE, _IO, ...) when anything
- * printed in this run did not arrive. *pipe_closed: the reader went away, which needs no message. */
+ * printed in this run did not arrive; where out_done was called, the message says that it is done all the
+ * same. *pipe_closed: the reader went away, which needs no message. */
 gboolean out_flush(gboolean *pipe_closed, GError **error);
 
 #endif

@@ -376,6 +376,20 @@ def test_output_that_cannot_be_written_fails(kho):
         assert child.returncode == 10 and child.stderr == "error: cannot write to standard output: No space left on device\n"
 
 
+def test_what_is_done_is_not_denied_where_it_cannot_be_told(kho):
+    """The status says that the output was lost, the message that the work was not."""
+    (kho.tmp / "web1.xml").write_text(machine.xml("web1"))
+    for verb, told in [(["img", "create", "a.qcow2", "1M"], "Created a.qcow2, format qcow2"),
+                       (["define", "web1.xml"], "Domain 'web1' defined from web1.xml")]:
+        with open("/dev/full", "w") as full:
+            child = subprocess.run([kho.program, *verb], env=kho.env(), stdout=full, stderr=subprocess.PIPE, text=True,
+                                   cwd=kho.tmp)
+        assert child.returncode == 10
+        assert child.stderr == f"error: it is done ({told}), but cannot be told on standard output: No space left on device\n"
+    assert kho("list", "--all", "--name").out == "web1\n"
+    harness.run(["qemu-img", "check", kho.tmp / "a.qcow2"])
+
+
 def test_help_man_page_and_registry_agree(kho):
     overview, man = kho("help").out, kho("help", "--man").out
     assert json.dumps(overview)
