@@ -379,7 +379,7 @@ def test_output_that_cannot_be_written_fails(kho):
 def test_what_is_done_is_not_denied_where_it_cannot_be_told(kho):
     """The status says that the output was lost, the message that the work was not."""
     (kho.tmp / "web1.xml").write_text(machine.xml("web1"))
-    for verb, told in [(["img", "create", "a.qcow2", "1M"], "Created a.qcow2, format qcow2"),
+    for verb, told in [(["img", "create", "-f", "qcow2", "a.qcow2", "1M"], "Created a.qcow2, format qcow2"),
                        (["define", "web1.xml"], "Domain 'web1' defined from web1.xml")]:
         with open("/dev/full", "w") as full:
             child = subprocess.run([kho.program, *verb], env=kho.env(), stdout=full, stderr=subprocess.PIPE, text=True,
