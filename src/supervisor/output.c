@@ -20,14 +20,23 @@ struct Output {
     GString *complaint; /* a message of QEMU's and the lines that go on with it */
 };
 
-/* QEMU begins a message with its own name and a colon; lines that do not go on with the one before. */
-static gboolean
-begins_message(const char *line)
+/* QEMU begins a message with its own name and a colon, other than a line that goes on with the one before.
+ * What follows the name, or NULL. */
+static const char *
+message_of(const char *line)
 {
     const char *colon = strchr(line, ':');
     const char *space = strchr(line, ' ');
 
-    return g_str_has_prefix(line, "qemu") && colon && (!space || colon < space);
+    return g_str_has_prefix(line, "qemu") && colon && space == colon + 1 ? space + 1 : NULL;
+}
+
+/* What QEMU tells beside its complaints. */
+static gboolean
+is_news(const char *line)
+{
+    return strstr(line, ": warning: ") || strstr(line, ": info: ")
+           || g_str_has_prefix(line, "char device redirected to ");
 }
 
 static void
@@ -39,10 +48,11 @@ take_line(Output *o)
     if (!*line)
         return;
     vm_log_qemu(o->log, line);
-    if (strstr(line, ": warning: ") || strstr(line, ": info: "))
+    if (is_news(line))
         return;
-    if (begins_message(line))
-        g_string_assign(o->complaint, line);
+    const char *message = message_of(line);
+    if (message)
+        g_string_assign(o->complaint, message);
     else if (o->complaint->len + strlen(line) < COMPLAINT_MAX_BYTES)
         g_string_append_printf(o->complaint, "%s%s", o->complaint->len > 0 ? " " : "", line);
 }

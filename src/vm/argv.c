@@ -179,7 +179,6 @@ add_tail(Argv *a)
     argv_add(a, "-mon", g_strdup("chardev=charmonitor,id=monitor,mode=control"));
     argv_add(a, "-sandbox",
              g_strdup("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
-    argv_add(a, "-msg", g_strdup("timestamp=on"));
     g_ptr_array_add(a->out, NULL);
 }
 

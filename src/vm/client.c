@@ -10,8 +10,7 @@
 #include <errno.h>
 
 struct VmClient {
-    int fd;     /* -1 after a failure: a late answer must not be taken for the next one's */
-    char *name; /* the machine's, for messages */
+    int fd; /* -1 after a failure: a late answer must not be taken for the next one's */
     QmpDecoder *decoder;
     gint64 last_id;
     gboolean negotiated;
@@ -24,7 +23,6 @@ vm_client_close(VmClient *c)
         return;
     fd_clear(&c->fd);
     qmp_decoder_free(c->decoder);
-    g_free(c->name);
     g_free(c);
 }
 
@@ -33,7 +31,7 @@ static json_t *
 broken(VmClient *c, GError *why, GError **error)
 {
     fd_clear(&c->fd);
-    g_propagate_prefixed_error(error, why, "machine '%s': ", c->name);
+    g_propagate_error(error, why);
     return NULL;
 }
 
@@ -96,7 +94,6 @@ vm_client_open(const char *run_path, guint timeout_ms, GError **error)
     g_autoptr(GError) why = NULL;
     fd_auto int folder = vm_folder_open(run_path, FALSE, &why);
 
-    c->name = g_path_get_basename(run_path);
     c->decoder = qmp_decoder_new(QMP_MAX_BYTES);
     c->fd = folder < 0 ? -1 : sock_connect(folder, VM_FILE_CLIENTS, deadline_ms, &why);
     if (c->fd < 0) {
@@ -117,7 +114,7 @@ call(VmClient *c, const char *command, json_t *arguments, gint64 deadline_ms, GE
     json_auto json_t *message = qmp_command(command, arguments, json_integer(++c->last_id));
 
     if (c->fd < 0) {
-        fail(error, KHO_ERROR_IO, "machine '%s': the connection to kho-vm ended", c->name);
+        fail(error, KHO_ERROR_IO, "the connection to kho-vm ended");
         return NULL;
     }
     if (!send_all(c, message, deadline_ms, error))
@@ -130,9 +127,7 @@ call(VmClient *c, const char *command, json_t *arguments, gint64 deadline_ms, GE
             continue;
         if (!json_object_get(answer, "error"))
             return json_incref(json_object_get(answer, "return"));
-        GError *why = NULL;
-        qmp_fail(answer, command, &why);
-        g_propagate_prefixed_error(error, why, "machine '%s': ", c->name);
+        qmp_fail(answer, command, error);
         return NULL;
     }
 }

@@ -1,5 +1,6 @@
 /* One connection to a machine's qmp.sock, for a caller that waits: a command, its answer, a deadline. What
- * the commands mean is QEMU's and kho-vm's business; whether there is a machine says vm/runtime.h. */
+ * the commands mean is QEMU's and kho-vm's business; whether there is a machine says vm/runtime.h. Errors do
+ * not name the machine: the caller knows which one it is. */
 #ifndef KHO_VM_CLIENT_H
 #define KHO_VM_CLIENT_H
 

@@ -80,13 +80,22 @@ kvm_works(void)
     return fd >= 0;
 }
 
+static gboolean
+check_argv(const ModelDomain *model, GError **error)
+{
+    if (vm_argv_check(model, error))
+        return TRUE;
+    g_prefix_error(error, "machine '%s': ", model->name);
+    return FALSE;
+}
+
 /* Makes the struct that is to run: checked, id and aliases given. */
 static gboolean
 make_live(const StoreTree *tree, ModelDomain *model, const StoreWait *wait, GError **error)
 {
     guint id;
 
-    if (!vm_argv_check(model, error) || !check_boot_file(model, model->kernel, "kernel", error)
+    if (!check_argv(model, error) || !check_boot_file(model, model->kernel, "kernel", error)
         || !check_boot_file(model, model->initrd, "initrd", error) || !store_next_id(tree, wait, &id, error))
         return FALSE;
     model->id = (gint) id;
@@ -139,6 +148,26 @@ make_plan(const StoreTree *tree, ModelDomain *model, const VmStartOptions *optio
     return g_steal_pointer(&plan);
 }
 
+/* QEMU knows its images by the numbers of descriptors. Of one that it found to be in use, kho may know more.
+ */
+static gboolean
+fail_start(ModelDomain *model, const VmPlan *plan, const GError *why, GError **error)
+{
+    gboolean busy = g_error_matches(why, KHO_ERROR, KHO_ERROR_BUSY);
+    g_autoptr(GString) text = g_string_new(why->message);
+    g_autoptr(VmPlan) unused = vm_plan_new();
+    g_auto(VmStartDisks) disks = { 0 };
+
+    if (busy && !vm_start_disks_find(model, unused, &disks, error))
+        return FALSE;
+    for (guint i = plan->files->len; i > 0; i--) { /* set N is file N; 12 before 1 */
+        const VmPlanFile *file = plan->files->pdata[i - 1];
+        g_autofree char *name = g_strdup_printf("/dev/fdset/%u", i - 1);
+        g_string_replace(text, name, file->path, 0);
+    }
+    return fail(error, (KhoErrorCode) why->code, "%s%s", text->str, busy ? ": try again" : "");
+}
+
 gboolean
 vm_start(const StoreTree *tree, ModelDomain *model, const VmStartOptions *options, const KhoJob *job,
          GError **error)
@@ -150,5 +179,6 @@ vm_start(const StoreTree *tree, ModelDomain *model, const VmStartOptions *option
         return FALSE;
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: machine '%s' was not started", model->name);
-    return vm_runtime_start(plan, job ? job->cancelled : NULL, error);
+    g_autoptr(GError) why = NULL;
+    return vm_runtime_start(plan, job ? job->cancelled : NULL, &why) || fail_start(model, plan, why, error);
 }

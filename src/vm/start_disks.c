@@ -26,20 +26,34 @@ is_read_only(const ModelDisk *disk)
     return disk->readonly || disk->device == MODEL_DISK_CDROM;
 }
 
-/* Two disks over one file would write over each other; image locks of one process do not tell them apart once
- * QEMU has both. */
-static gboolean
-check_twice(const ModelDomain *model, guint index, const struct stat *st, GArray *identities, GError **error)
-{
-    const ModelDisk *disk = model->disks->pdata[index];
+/* A file of the machine's chains, by what it is and not by its name. */
+typedef struct {
+    dev_t dev;
+    ino_t ino;
+    gboolean written;
+    const ModelDisk *disk;
+    const char *path;
+} Layer;
 
-    for (guint i = 0; i < index; i++) {
-        const ModelDisk *other = model->disks->pdata[i];
-        const struct stat *seen = &g_array_index(identities, struct stat, i);
-        gboolean harmless = is_read_only(disk) && is_read_only(other);
-        if (!harmless && other->source_file && seen->st_ino == st->st_ino && seen->st_dev == st->st_dev)
+/* A file that one disk writes must be no part of another's chain: they would write over each other, or what a
+ * disk stands on would change under it. The image locks of one process do not tell; those of QEMU do, in its
+ * own words. */
+static gboolean
+check_layer(const ModelDomain *model, const Layer *layer, const GArray *seen, GError **error)
+{
+    for (guint i = 0; i < seen->len; i++) {
+        const Layer *other = &g_array_index(seen, Layer, i);
+        if (other->disk == layer->disk || (!other->written && !layer->written) || other->ino != layer->ino
+            || other->dev != layer->dev)
+            continue;
+        if (other->written && layer->written)
             return fail(error, KHO_ERROR_INVALID, "disks %s and %s of machine '%s' are the same file %s",
-                        other->target, disk->target, model->name, disk->source_file);
+                        other->disk->target, layer->disk->target, model->name, layer->path);
+        const Layer *writer = other->written ? other : layer, *reader = other->written ? layer : other;
+        return fail(error, KHO_ERROR_INVALID,
+                    "disk %s of machine '%s' writes to %s, which disk %s reads: make it read-only, or give "
+                    "it an overlay of its own",
+                    writer->disk->target, model->name, writer->path, reader->disk->target);
     }
     return TRUE;
 }
@@ -52,6 +66,22 @@ chain_length(KhoImage *image)
     for (; image; image = kho_image_backing(image))
         length++;
     return length;
+}
+
+static gboolean
+note_layer(const ModelDomain *model, const ModelDisk *disk, const VmLayer *layer, GArray *seen,
+           GError **error)
+{
+    struct stat st;
+    fd_auto int fd = fd_open(layer->path, O_RDONLY | O_NONBLOCK, 0, error);
+
+    if (fd < 0 || !fd_stat(fd, &st, layer->path, error))
+        return FALSE;
+    const Layer noted = { st.st_dev, st.st_ino, !layer->read_only, disk, layer->path };
+    if (!check_layer(model, &noted, seen, error))
+        return FALSE;
+    g_array_append_val(seen, noted);
+    return TRUE;
 }
 
 /* One layer an image of the chain, the first writable unless the disk is read-only. */
@@ -96,41 +126,39 @@ drop_missing(ModelDisk *disk)
 }
 
 static gboolean
-find_disk(const ModelDomain *model, guint index, VmPlan *plan, VmStartDisks *found, GArray *identities,
+find_disk(const ModelDomain *model, ModelDisk *disk, VmPlan *plan, VmStartDisks *found, GArray *seen,
           GError **error)
 {
-    ModelDisk *disk = model->disks->pdata[index];
     const KhoImageFlags flags = is_read_only(disk) ? KHO_IMAGE_READ : KHO_IMAGE_WRITE;
     const VmDisk empty = { 0 };
-    struct stat st = { 0 };
 
     if (!disk->source_file || drop_missing(disk)) {
-        g_array_append_val(identities, st);
         g_array_append_val(found->disks, empty);
         return TRUE;
     }
-    fd_auto int fd = fd_open(disk->source_file, O_RDONLY | O_NONBLOCK, 0, error);
-    if (fd < 0 || !fd_stat(fd, &st, disk->source_file, error)
-        || !check_twice(model, index, &st, identities, error))
-        return FALSE;
-    g_array_append_val(identities, st);
     g_autoptr(KhoImage) image = kho_image_open(disk->source_file, disk->format ? disk->format : "raw", flags,
                                                &kho_image_gate_open, error);
-    return image && add_layers(disk, image, plan, found, error);
+    if (!image || !add_layers(disk, image, plan, found, error))
+        return FALSE;
+    const VmDisk *row = &g_array_index(found->disks, VmDisk, found->disks->len - 1);
+    for (gsize i = 0; i < row->n_layers; i++)
+        if (!note_layer(model, disk, &row->layers[i], seen, error))
+            return FALSE;
+    return TRUE;
 }
 
 gboolean
 vm_start_disks_find(ModelDomain *model, VmPlan *plan, VmStartDisks *found, GError **error)
 {
-    g_autoptr(GArray) identities = g_array_new(FALSE, TRUE, sizeof(struct stat));
+    g_autoptr(GArray) seen = g_array_new(FALSE, FALSE, sizeof(Layer));
 
     found->disks = g_array_new(FALSE, TRUE, sizeof(VmDisk));
     found->layers = g_ptr_array_new_with_free_func(g_free);
     found->names = g_ptr_array_new_with_free_func(g_free);
     for (guint i = 0; i < model->disks->len; i++) {
-        const ModelDisk *disk = model->disks->pdata[i];
+        ModelDisk *disk = model->disks->pdata[i];
         g_autoptr(GError) why = NULL;
-        if (!find_disk(model, i, plan, found, identities, &why)) {
+        if (!find_disk(model, disk, plan, found, seen, &why)) {
             g_propagate_prefixed_error(error, g_steal_pointer(&why),
                                        "disk %s of machine '%s': ", disk->target, model->name);
             return FALSE;

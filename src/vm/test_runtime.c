@@ -224,7 +224,7 @@ test_client(Fixture *f, gconstpointer data)
         { { GREETING, "{\"return\":{},\"id\":1}",
             "{\"id\":2,\"error\":{\"class\":\"DeviceNotFound\",\"desc\":\"d\"}}" },
           KHO_ERROR_NOT_FOUND,
-          "machine 'm1': QEMU refused query-x: d" },
+          "QEMU refused query-x: d" },
         { { GREETING, "{\"return\":{},\"id\":1}", "garbage" }, KHO_ERROR_INVALID, "not QMP" },
         { { GREETING, "{\"return\":{},\"id\":1}", "{\"return\":" }, KHO_ERROR_IO, "ended" },
         { { GREETING, "{\"return\":{},\"id\":1}", "" }, KHO_ERROR_TIMEOUT, "no answer in time" },

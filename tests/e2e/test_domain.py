@@ -264,6 +264,72 @@ def test_one_image_twice_in_a_machine_is_refused(kho, tmp):
     kho.refuses("start", "web1", status=INVALID, says=["vda", "vdb", "b.img"])
 
 
+def test_a_file_that_one_disk_writes_is_in_no_other_disks_chain(kho, tmp):
+    """Whichever comes first, by whatever name. What both only read may be shared."""
+    base, raw, alias = make_image(tmp / "base.qcow2"), make_image(tmp / "base.img", format="raw"), tmp / "alias.qcow2"
+    os.link(base, alias)
+    one, two = [make_image(tmp / f"{name}.qcow2", "-b", base, "-F", "qcow2") for name in ("one", "two")]
+    top = make_image(tmp / "top.qcow2", "-b", one, "-F", "qcow2")
+    over_raw = make_image(tmp / "over-raw.qcow2", "-b", raw, "-F", "raw")
+    pairs = [((alias, "qcow2"), (one, "qcow2"), alias), ((raw, "raw"), (over_raw, "qcow2"), raw),
+             ((base, "qcow2"), (top, "qcow2"), base), ((one, "qcow2"), (top, "qcow2"), one)]
+    for writer, reader, shared in pairs:
+        for first, second, writes, reads in [(writer, reader, "vda", "vdb"), (reader, writer, "vdb", "vda")]:
+            machine.define(kho, "web1", machine.disk(first[0], "vda", first[1]), machine.disk(second[0], "vdb", second[1]))
+            kho.refuses("start", "web1", status=INVALID, says=[f"disk {writes} of machine 'web1' writes to {tmp}/",
+                                                               f"which disk {reads} reads"])
+            kho("undefine", "web1")
+    for first, second in [(one, two), (one, base)]:
+        machine.define(kho, "web1", machine.disk(first, "vda"),
+                       machine.disk(second, "vdb", more="<readonly/>" if second == base else ""))
+        kho("start", "web1", "--paused")
+        kho("destroy", "web1")
+        kho("undefine", "web1")
+
+
+# Takes the image's locks as QEMU is about to, then becomes QEMU.
+LATE_HOLDER = """#!/usr/bin/python3
+import os, subprocess, sys, time
+holder = subprocess.Popen(["qemu-io", "-f", "qcow2", "-c", "sleep 600000", {image!r}], close_fds=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+open({pid!r}, "w").write(str(holder.pid))
+while subprocess.run(["qemu-img", "info", {image!r}], capture_output=True).returncode == 0:
+    time.sleep(0.02)
+os.execv("/usr/bin/qemu-system-x86_64", ["/usr/bin/qemu-system-x86_64", *sys.argv[1:]])
+"""
+
+
+def test_an_image_taken_while_qemu_starts_is_told_as_any_other(kho, tmp):
+    """QEMU finds it, and would name a number of its own."""
+    image, pid = make_image(tmp / "a.qcow2"), tmp / "pid"
+    emulator = tmp / "emulator"
+    emulator.write_text(LATE_HOLDER.format(image=str(image), pid=str(pid)))
+    emulator.chmod(0o755)
+    kho("define", "-", input=machine.xml("web1", f"<emulator>{emulator}</emulator>", machine.disk(image)))
+    try:
+        ran = kho.refuses("start", "web1", status=BUSY, says=["disk vda of machine 'web1'", "a.qcow2", "qemu-io"])
+        assert pid.read_text() in ran.err
+    finally:
+        machine.kill(int(pid.read_text()))
+    assert kho("domstate", "web1", "--reason").out == "shut off (failed)\n"
+
+
+def test_what_qemu_refuses_is_told_in_its_words_and_with_kho_names(kho, tmp):
+    """Without what it says beside, and the numbers that only QEMU has."""
+    fake = tmp / "emulator"
+    fake.write_text("#!/bin/sh\necho 'char device redirected to /dev/pts/9 (label x)' >&2\n"
+                    "echo 'qemu-system-x86_64: warning: never mind' >&2\n"
+                    "echo 'qemu-system-x86_64: -x: cannot use [/dev/fdset/1] and [/dev/fdset/11]' >&2\n"
+                    "echo 'Is it right?' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    images = [make_image(tmp / f"{index}.qcow2") for index in range(12)]
+    disks = [machine.disk(image, f"vd{chr(ord('a') + index)}") for index, image in enumerate(images)]
+    kho("define", "-", input=machine.xml("web1", f"<emulator>{fake}</emulator>", *disks))
+    ran = kho.refuses("start", "web1", status=INVALID)
+    assert ran.err == (f"error: QEMU cannot run machine 'web1': -x: cannot use [{images[1]}] and [{images[11]}] "
+                       "Is it right?\n")
+
+
 def test_missing_kernel_and_emulator_are_named(kho, tmp):
     machine.define(kho, "web1", os_more=f"<kernel>{tmp}/vmlinuz</kernel>")
     kho.refuses("start", "web1", status=NOT_FOUND, says=["kernel", f"{tmp}/vmlinuz"])
