@@ -21,6 +21,11 @@ def xml(name, *devices, memory_mib=32, uuid=None, os_more="", more=""):
             f"  <devices>{''.join(devices)}<console type='pty'/></devices>\n</domain>\n")
 
 
+def make_image(path, *options, size="8M", format="qcow2"):
+    harness.run(["qemu-img", "create", "-q", "-f", format, *options, path, size])
+    return path
+
+
 def define(kho, name, *devices, **keywords):
     kho("define", "-", input=xml(name, *devices, **keywords))
 

@@ -155,7 +155,8 @@ fd_read_all(int fd, gsize max_bytes, gsize *len, const char *label, GError **err
 char *
 fd_read_file(const char *path, gsize max_bytes, gsize *len, GError **error)
 {
-    fd_auto int fd = fd_open(path, O_RDONLY, 0, error);
+    /* O_NONBLOCK: a FIFO that somebody put there must not hold up who only looks; it reads as empty. */
+    fd_auto int fd = fd_open(path, O_RDONLY | O_NONBLOCK, 0, error);
 
     return fd < 0 ? NULL : fd_read_all(fd, max_bytes, len, path, error);
 }

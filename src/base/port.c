@@ -8,22 +8,41 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+/* A number that is an address, of either version. */
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+} Address;
+
+static gboolean
+parse_address(const char *text, Address *address, GError **error)
+{
+    *address = (Address){ .v4 = { .sin_family = AF_INET } };
+    if (inet_pton(AF_INET, text, &address->v4.sin_addr) == 1)
+        return TRUE;
+    *address = (Address){ .v6 = { .sin6_family = AF_INET6 } };
+    return inet_pton(AF_INET6, text, &address->v6.sin6_addr) == 1
+           || fail(error, KHO_ERROR_INVALID, "'%s' is no IP address", text);
+}
+
 gboolean
 port_find_free(const char *address, guint16 first, guint16 last, guint16 *port, GError **error)
 {
-    struct sockaddr_in at = { .sin_family = AF_INET };
     const int on = 1;
+    Address at;
 
-    if (inet_pton(AF_INET, address, &at.sin_addr) != 1)
-        return fail(error, KHO_ERROR_INVALID, "'%s' is no IPv4 address", address);
+    if (!parse_address(address, &at, error))
+        return FALSE;
+    gboolean is_v4 = at.any.sa_family == AF_INET;
     for (guint32 candidate = first; candidate <= last; candidate++) {
-        fd_auto int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        fd_auto int fd = socket(at.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0)
             return fail_errno(error, errno, "cannot make a socket");
         /* as QEMU does: a port whose last connection is still winding down counts as free */
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        at.sin_port = htons((guint16) candidate);
-        if (bind(fd, (const struct sockaddr *) &at, sizeof at) == 0 && listen(fd, 1) == 0) {
+        *(is_v4 ? &at.v4.sin_port : &at.v6.sin6_port) = htons((guint16) candidate);
+        if (bind(fd, &at.any, is_v4 ? sizeof at.v4 : sizeof at.v6) == 0 && listen(fd, 1) == 0) {
             *port = (guint16) candidate;
             return TRUE;
         }

@@ -10,15 +10,6 @@ const CliArg domain_only_args[] = { CLI_DOMAIN_ARG(DomainArgs), { 0 } };
 /* Less is the time that a healthy QEMU under load may take. */
 #define UNANSWERED_TOLD_MS 500
 
-KhoHost *
-cli_host_open(const CliRun *cli, GError **error)
-{
-    KhoHost *host = kho_host_open(cli->root, error);
-    if (host)
-        kho_host_set_wait(host, 30 * 1000, cli->job ? cli->job->cancelled : NULL);
-    return host;
-}
-
 gboolean
 cli_domain_open(const CliRun *cli, const char *which, CliDomain *out, GError **error)
 {

@@ -2,7 +2,7 @@
 #ifndef KHO_CLI_DOMAIN_H
 #define KHO_CLI_DOMAIN_H
 
-#include "cli/verb.h"
+#include "cli/host.h"
 
 #include <kho/domain.h>
 
@@ -29,8 +29,6 @@ typedef struct CliDomain {
 gboolean cli_domain_open(const CliRun *cli, const char *which, CliDomain *out, GError **error);
 void cli_domain_clear(CliDomain *opened);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(CliDomain, cli_domain_clear)
-
-KhoHost *cli_host_open(const CliRun *cli, GError **error);
 
 /* "running", or "running (no answer since 2026-01-02 03:04:05)". */
 char *cli_domain_state_text(const KhoDomainStatus *status);

@@ -1,11 +1,8 @@
 /* define, undefine, autostart. */
 #include "base/error.h"
-#include "base/fd.h"
-#include "base/xml.h"
 #include "cli/domain.h"
 #include "cli/output.h"
-
-#include <string.h>
+#include "cli/text.h"
 
 typedef struct {
     const char *file;
@@ -13,7 +10,7 @@ typedef struct {
 } DefineArgs;
 
 static const CliArg define_args[] = {
-    { CLI_STR, "FILE", offsetof(DefineArgs, file), NULL, "XML file; - or /dev/stdin reads standard input",
+    { CLI_STR, "FILE", offsetof(DefineArgs, file), NULL, "XML file; - reads standard input",
       .object = CLI_FILE },
     { CLI_FLAG, "--validate", offsetof(DefineArgs, validate), "no",
       "refuse elements that kho does not know" },
@@ -26,26 +23,17 @@ run_define(CliRun *cli, const void *p, GError **error)
     const DefineArgs *a = p;
     g_autoptr(KhoHost) host = cli_host_open(cli, error);
     g_autoptr(GPtrArray) unknown = NULL;
-    gsize len;
+    g_auto(CliText) xml = { 0 };
 
-    if (!host)
+    if (!host || !cli_text_read(cli, a->file, &xml, error))
         return FALSE;
-    gboolean piped = strcmp(a->file, "-") == 0;
-    const char *label = piped ? "standard input" : a->file;
-    g_autofree char *text = piped ? fd_read_all(0, XML_TEXT_MAX, &len, label, error)
-                                  : fd_read_file(a->file, XML_TEXT_MAX, &len, error);
-    if (!text)
-        return FALSE;
-    g_autoptr(GError) why = NULL;
     KhoDomainDefineOptions options = { .refuse_unknown = a->validate };
-    g_autoptr(KhoDomain) domain = kho_domain_define(host, text, len, &options, &unknown, &why);
-    if (!domain) {
-        g_propagate_prefixed_error(error, g_steal_pointer(&why), "%s: ", label);
-        return FALSE;
-    }
+    g_autoptr(KhoDomain) domain = kho_domain_define(host, xml.text, xml.len, &options, &unknown, error);
+    if (!domain)
+        return cli_text_blame(&xml, error);
     for (guint i = 0; unknown && i < unknown->len; i++)
-        out_warning("%s: %s is kept, but kho does not know it", label, (const char *) unknown->pdata[i]);
-    out_done(cli, "Domain '%s' defined from %s", kho_domain_name(domain), label);
+        out_warning("%s: %s is kept, but kho does not know it", xml.label, (const char *) unknown->pdata[i]);
+    out_done(cli, "Domain '%s' defined from %s", kho_domain_name(domain), xml.label);
     return TRUE;
 }
 

@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "cli/output.h"
 #include "cli/storage.h"
+#include "cli/text.h"
 
 #include <string.h>
 
@@ -10,7 +11,8 @@ typedef struct {
 } DefineArgs;
 
 static const CliArg define_args[] = {
-    { CLI_STR, "FILE", offsetof(DefineArgs, file), NULL, "the pool's XML", .object = CLI_FILE },
+    { CLI_STR, "FILE", offsetof(DefineArgs, file), NULL, "the pool's XML; - reads standard input",
+      .object = CLI_FILE },
     { 0 },
 };
 
@@ -18,18 +20,15 @@ static gboolean
 run_define(CliRun *cli, const void *p, GError **error)
 {
     const DefineArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
-    gsize len = 0;
-    g_autofree char *xml = host ? storage_read_xml(a->file, &len, error) : NULL;
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
+    g_auto(CliText) xml = { 0 };
     g_autofree char *name = NULL;
 
-    if (!xml)
+    if (!host || !cli_text_read(cli, a->file, &xml, error))
         return FALSE;
-    if (!kho_pool_define(host, xml, len, &name, error)) {
-        storage_blame(a->file, error);
-        return FALSE;
-    }
-    out_done(cli, "Pool %s defined from %s", name, a->file);
+    if (!kho_pool_define(host, xml.text, xml.len, &name, error))
+        return cli_text_blame(&xml, error);
+    out_done(cli, "Pool %s defined from %s", name, xml.label);
     return TRUE;
 }
 
@@ -92,7 +91,7 @@ run_define_as(CliRun *cli, const void *p, GError **error)
                     "pool %s: a pool of type dir has no source, but '%s' is given: --target names "
                     "the folder",
                     a->name, source);
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
     if (!host || !kho_pool_define_as(host, a->name, a->uuid, a->type, given(a->target), error))
         return FALSE;
     out_done(cli, "Pool %s defined", a->name);
@@ -126,7 +125,7 @@ static gboolean
 run_undefine(CliRun *cli, const void *p, GError **error)
 {
     const UndefineArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
 
     if (!host || !kho_pool_undefine(host, a->pool, error))
         return FALSE;

@@ -94,7 +94,7 @@ static gboolean
 run_list(CliRun *cli, const void *p, GError **error)
 {
     const ListArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
     g_autoptr(GPtrArray) pools = host ? kho_pool_list(host, error) : NULL;
 
     if (!pools)
@@ -145,7 +145,7 @@ static gboolean
 run_info(CliRun *cli, const void *p, GError **error)
 {
     const InfoArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
     g_autoptr(KhoPool) pool = host ? kho_pool_info(host, a->pool, error) : NULL;
 
     if (!pool)
@@ -197,7 +197,7 @@ static gboolean
 run_dumpxml(CliRun *cli, const void *p, GError **error)
 {
     const DumpArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
     g_autofree char *xml = host ? kho_pool_xml(host, a->pool, a->inactive, error) : NULL;
 
     if (!xml)

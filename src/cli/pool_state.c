@@ -32,7 +32,7 @@ static gboolean
 run_build(CliRun *cli, const void *p, GError **error)
 {
     const StateArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
 
     if (!host || !kho_pool_build(host, a->pool, error))
         return FALSE;
@@ -55,7 +55,7 @@ static gboolean
 run_start(CliRun *cli, const void *p, GError **error)
 {
     const StateArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
 
     if (!host || !kho_pool_start(host, a->pool, a->build, error))
         return FALSE;
@@ -77,7 +77,7 @@ static gboolean
 run_destroy(CliRun *cli, const void *p, GError **error)
 {
     const StateArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
 
     if (!host || !kho_pool_stop(host, a->pool, error))
         return FALSE;
@@ -101,7 +101,7 @@ static gboolean
 run_autostart(CliRun *cli, const void *p, GError **error)
 {
     const StateArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
 
     if (!host || !kho_pool_set_autostart(host, a->pool, !a->disable, error))
         return FALSE;
@@ -123,7 +123,7 @@ static gboolean
 run_refresh(CliRun *cli, const void *p, GError **error)
 {
     const StateArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
 
     if (!host || !kho_pool_refresh(host, a->pool, error))
         return FALSE;

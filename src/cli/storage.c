@@ -1,25 +1,6 @@
 /* What pool and vol verbs share. */
 #include "cli/storage.h"
 
-#include "base/error.h"
-#include "base/fd.h"
-#include "base/num.h"
-#include "base/xml.h"
-
-#include <string.h>
-
-#define LOCK_WAIT_MS (30 * 1000)
-
-KhoHost *
-storage_host(const CliRun *cli, GError **error)
-{
-    KhoHost *host = kho_host_open(cli->root, error);
-
-    if (host)
-        kho_host_set_wait(host, LOCK_WAIT_MS, cli->job ? cli->job->cancelled : NULL);
-    return host;
-}
-
 char *
 storage_size(guint64 bytes, gboolean as_bytes)
 {
@@ -34,17 +15,4 @@ storage_size(guint64 bytes, gboolean as_bytes)
         unit++;
     }
     return g_strdup_printf("%.2f %s", value, units[unit]);
-}
-
-char *
-storage_read_xml(const char *path, gsize *len, GError **error)
-{
-    return fd_read_file(path, XML_TEXT_MAX, len, error);
-}
-
-void
-storage_blame(const char *path, GError **error)
-{
-    if (error && *error && g_str_has_prefix((*error)->message, "line "))
-        g_prefix_error(error, "%s: ", path);
 }

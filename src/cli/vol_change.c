@@ -39,7 +39,7 @@ run_resize(CliRun *cli, const void *p, GError **error)
     }
     if (!num_parse_size(capacity, 1, &bytes, error))
         return FALSE;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
     guint64 now;
     if (!host || !kho_volume_resize(host, a->pool, a->vol, bytes, flags, cli->job, &now, error))
         return FALSE;
@@ -82,7 +82,7 @@ static gboolean
 run_clone(CliRun *cli, const void *p, GError **error)
 {
     const CloneArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
 
     if (!host || !kho_volume_clone(host, a->pool, a->vol, a->new_name, a->prealloc_metadata, cli->job, error))
         return FALSE;
@@ -118,7 +118,7 @@ static gboolean
 run_delete(CliRun *cli, const void *p, GError **error)
 {
     const DeleteArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
 
     if (!host || !kho_volume_delete(host, a->pool, a->vol, error))
         return FALSE;

@@ -3,6 +3,7 @@
 #include "base/num.h"
 #include "cli/output.h"
 #include "cli/storage.h"
+#include "cli/text.h"
 
 typedef struct {
     const char *pool, *name, *format, *allocation, *backing_vol, *backing_vol_format;
@@ -46,7 +47,7 @@ run_create_as(CliRun *cli, const void *p, GError **error)
         g_prefix_error(error, "--allocation: ");
         return FALSE;
     }
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
     if (!host || !kho_volume_create(host, a->pool, &options, cli->job, error))
         return FALSE;
     out_done(cli, "Vol %s created", a->name);
@@ -78,7 +79,8 @@ typedef struct {
 static const CliArg create_args[] = {
     { CLI_STR, "POOL", offsetof(CreateArgs, pool), NULL, "name or uuid of an active pool",
       .object = CLI_POOL },
-    { CLI_STR, "FILE", offsetof(CreateArgs, file), NULL, "the volume's XML", .object = CLI_FILE },
+    { CLI_STR, "FILE", offsetof(CreateArgs, file), NULL, "the volume's XML; - reads standard input",
+      .object = CLI_FILE },
     { 0 },
 };
 
@@ -86,18 +88,15 @@ static gboolean
 run_create(CliRun *cli, const void *p, GError **error)
 {
     const CreateArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
-    gsize len = 0;
-    g_autofree char *xml = host ? storage_read_xml(a->file, &len, error) : NULL;
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
+    g_auto(CliText) xml = { 0 };
     g_autofree char *name = NULL;
 
-    if (!xml)
+    if (!host || !cli_text_read(cli, a->file, &xml, error))
         return FALSE;
-    if (!kho_volume_create_xml(host, a->pool, xml, len, cli->job, &name, error)) {
-        storage_blame(a->file, error);
-        return FALSE;
-    }
-    out_done(cli, "Vol %s created from %s", name, a->file);
+    if (!kho_volume_create_xml(host, a->pool, xml.text, xml.len, cli->job, &name, error))
+        return cli_text_blame(&xml, error);
+    out_done(cli, "Vol %s created from %s", name, xml.label);
     return TRUE;
 }
 

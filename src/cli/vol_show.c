@@ -54,7 +54,7 @@ static gboolean
 run_list(CliRun *cli, const void *p, GError **error)
 {
     const ListArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
     g_autoptr(GPtrArray) volumes = host ? kho_volume_list(host, a->pool, error) : NULL;
 
     if (!volumes)
@@ -114,7 +114,7 @@ static gboolean
 run_info(CliRun *cli, const void *p, GError **error)
 {
     const VolArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
     g_autoptr(KhoVolume) v = host ? kho_volume_info(host, a->pool, a->vol, error) : NULL;
 
     if (!v)
@@ -156,7 +156,7 @@ static gboolean
 run_dumpxml(CliRun *cli, const void *p, GError **error)
 {
     const VolArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
     g_autofree char *xml = host ? kho_volume_xml(host, a->pool, a->vol, error) : NULL;
 
     if (!xml)
@@ -179,7 +179,7 @@ static gboolean
 run_path(CliRun *cli, const void *p, GError **error)
 {
     const VolArgs *a = p;
-    g_autoptr(KhoHost) host = storage_host(cli, error);
+    g_autoptr(KhoHost) host = cli_host_open(cli, error);
     g_autoptr(KhoVolume) v = host ? kho_volume_info(host, a->pool, a->vol, error) : NULL;
 
     if (!v)

@@ -7,6 +7,7 @@
 #include "store/ids.h"
 #include "vm/runtime.h"
 #include "vm/start_disks.h"
+#include "vm/start_files.h"
 
 #include <fcntl.h>
 
@@ -35,41 +36,33 @@ plan_action(ModelAction action, VmAction unset)
     return unset;
 }
 
-/* QEMU would find it missing too, but says less about it. */
-static gboolean
-check_boot_file(const ModelDomain *model, const char *path, const char *what, GError **error)
-{
-    g_autoptr(GError) why = NULL;
-
-    if (!path)
-        return TRUE;
-    struct stat st;
-    /* A pipe that nobody writes to must not hold up the start: it is looked at before anyone reads it. */
-    fd_auto int fd = fd_open(path, O_RDONLY | O_NONBLOCK, 0, &why);
-    if (fd >= 0 && fd_stat(fd, &st, path, &why)
-        && (S_ISREG(st.st_mode) || fail(&why, KHO_ERROR_INVALID, "%s is not a regular file", path)))
-        return TRUE;
-    g_propagate_prefixed_error(error, g_steal_pointer(&why), "%s of machine '%s': ", what, model->name);
-    return FALSE;
-}
-
-/* A port for a VNC server that is to choose one itself. */
+/* A port for a VNC server that is to choose one itself. One that is given is tried, since QEMU's word for it
+ * comes late. */
 static gboolean
 find_vnc_port(const ModelDomain *model, gint *port, GError **error)
 {
+    const ModelGraphics *vnc = model->graphics->len > 0 ? model->graphics->pdata[0] : NULL;
+    g_autoptr(GError) why = NULL;
+    guint16 found;
+
     *port = MODEL_UNSET;
-    for (guint i = 0; i < model->graphics->len; i++) {
-        const ModelGraphics *graphics = model->graphics->pdata[i];
-        gboolean chooses = graphics->port == -1 || graphics->port == MODEL_UNSET;
-        guint16 found;
-        if (g_strcmp0(graphics->type, "vnc") != 0 || !chooses || graphics->autoport == MODEL_SWITCH_OFF)
-            continue;
-        if (!port_find_free(graphics->listen ? graphics->listen : "127.0.0.1", VNC_FIRST_PORT, VNC_LAST_PORT,
-                            &found, error))
-            return FALSE;
-        *port = found;
+    if (!vnc || g_strcmp0(vnc->type, "vnc") != 0 || vnc->port > VNC_LAST_PORT)
         return TRUE;
+    const char *address = vnc->listen ? vnc->listen : "127.0.0.1";
+    if (vnc->port > 0) {
+        if (port_find_free(address, (guint16) vnc->port, (guint16) vnc->port, &found, &why)
+            || !g_error_matches(why, KHO_ERROR, KHO_ERROR_BUSY))
+            return TRUE;
+        return fail(error, KHO_ERROR_BUSY,
+                    "the VNC port %d of machine '%s' is in use by another process: choose another port, or "
+                    "autoport='yes'",
+                    vnc->port, model->name);
     }
+    if (vnc->autoport == MODEL_SWITCH_OFF)
+        return TRUE;
+    if (!port_find_free(address, VNC_FIRST_PORT, VNC_LAST_PORT, &found, error))
+        return FALSE;
+    *port = found;
     return TRUE;
 }
 
@@ -95,8 +88,8 @@ make_live(const StoreTree *tree, ModelDomain *model, const StoreWait *wait, GErr
 {
     guint id;
 
-    if (!check_argv(model, error) || !check_boot_file(model, model->kernel, "kernel", error)
-        || !check_boot_file(model, model->initrd, "initrd", error) || !store_next_id(tree, wait, &id, error))
+    if (!check_argv(model, error) || !vm_start_files_check(model, error)
+        || !store_next_id(tree, wait, &id, error))
         return FALSE;
     model->id = (gint) id;
     model_domain_assign_aliases(model);

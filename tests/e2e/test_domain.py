@@ -1,13 +1,19 @@
 """Verbs on machines: definitions, states, what is told of them, and what bad input gets."""
 
+import fcntl
 import json
 import os
 import re
+import signal
+import struct
 import subprocess
 import uuid
 
+import pytest
+
 import harness
 import machine
+from machine import make_image
 
 NOT_FOUND, EXISTS, INVALID, UNSUPPORTED, CORRUPT, BUSY, USAGE = 3, 4, 5, 6, 7, 8, 2
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -207,138 +213,47 @@ def test_unknown_machine_and_wrong_arguments(kho):
         assert kho("domain", verb, "--help").out == kho("help", verb).out
 
 
-def make_image(path, *options, size="8M", format="qcow2"):
-    harness.run(["qemu-img", "create", "-q", "-f", format, *options, path, size])
-    return path
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_every_wait_for_input_ends_with_a_signal(kho, how):
+    """A pipe that nobody writes to, standard input that says nothing, a lock that another holds."""
+    os.mkfifo(kho.tmp / "fifo")
+    machine.define(kho, "web1")
+    own = kho("domuuid", "web1").out.strip()
+    kho("pool-define-as", "vmdisks", "dir", "--target", kho.tmp / "pool")
+    kho("pool-start", "vmdisks", "--build")
+    lock = kho.root / "run/lock/qemu" / own
+    holder = os.open(lock, os.O_RDWR)
+    fcntl.fcntl(holder, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))  # F_OFD_SETLK
+    verbs = [["define", "fifo"], ["pool-define", "fifo"], ["vol-create", "vmdisks", "fifo"], ["define", "-"],
+             ["pool-define", "-"], ["start", "web1"], ["undefine", "web1"], ["autostart", "web1"]]
+    children = [kho.spawn(*verb, stdin=subprocess.PIPE) for verb in verbs]
+    for child in children:
+        harness.wait_for("the verb to heed signals", lambda: is_ready(child))
+        child.send_signal(how)
+    for verb, child in zip(verbs, children):
+        assert child.wait(timeout=10) == 130, verb
+        assert b"cancelled" in child.stderr.read(), verb
+    os.close(holder)
 
 
-def bad_images(tmp):
-    """{what: (disk XML, status, words of the error)}"""
-    truncated = make_image(tmp / "truncated.qcow2")
-    os.truncate(truncated, 100)
-    raw = make_image(tmp / "raw.img", format="raw")
-    base = make_image(tmp / "base.qcow2")
-    orphan = make_image(tmp / "orphan.qcow2", "-b", base, "-F", "qcow2")
-    base.unlink()
-    one, two = make_image(tmp / "one.qcow2"), tmp / "two.qcow2"
-    make_image(two, "-b", one, "-F", "qcow2")
-    harness.run(["qemu-img", "rebase", "-u", "-b", two, "-F", "qcow2", one])
-    return {
-        "missing": (machine.disk(tmp / "none.qcow2"), NOT_FOUND, ["none.qcow2", "vda", "web1"]),
-        "truncated": (machine.disk(truncated), None, ["truncated.qcow2", "vda"]),
-        "another format": (machine.disk(raw), INVALID, ["raw.img", "qcow2"]),
-        "backing missing": (machine.disk(orphan), NOT_FOUND, ["base.qcow2"]),
-        "backing loops": (machine.disk(two), INVALID, ["two.qcow2", "loops"]),
-        "a folder": (machine.disk(tmp, format="raw"), None, [str(tmp)]),
-    }
+def is_ready(child):
+    """Whether its handlers are set and it waits."""
+    status = open(f"/proc/{child.pid}/status").read()
+    caught = re.search(r"SigCgt:\s*(\w+)", status)[1]
+    return int(caught, 16) & 1 << signal.SIGTERM - 1 and "State:\tS" in status
 
 
-def test_bad_images_are_refused_at_start(kho, tmp):
-    for what, (disk, status, says) in bad_images(tmp).items():
-        machine.define(kho, "web1", disk)
-        before = machine.kept(kho), {path: path.read_bytes() for path in tmp.iterdir()}
-        ran = kho.refuses("start", "web1", says=says)
-        assert status in (None, ran.status), f"{what}: {ran}"
-        assert (machine.kept(kho), {path: path.read_bytes() for path in tmp.iterdir()}) == before, what
-        assert kho("domstate", "web1").out == "shut off\n", what
-        kho("undefine", "web1")
-
-
-def test_an_image_in_use_is_refused_naming_its_holder(kho, tmp):
-    image = make_image(tmp / "a.qcow2")
-    machine.define(kho, "one", machine.disk(image))
-    machine.define(kho, "two", machine.disk(image))
-    kho("start", "one", "--paused")
-    ran = kho.refuses("start", "two", status=BUSY, says=["a.qcow2", "'one'", str(machine.qemu_pid(kho, "one"))])
-    assert "vda" in ran.err
-    assert kho("domstate", "two").out == "shut off\n"
-    kho("destroy", "one")
-    kho("start", "two", "--paused")
-    kho("destroy", "two")
-
-
-def test_one_image_twice_in_a_machine_is_refused(kho, tmp):
-    image = make_image(tmp / "a.img", format="raw")
-    os.link(image, tmp / "b.img")
-    machine.define(kho, "web1", machine.disk(image, "vda", "raw"), machine.disk(tmp / "b.img", "vdb", "raw"))
-    kho.refuses("start", "web1", status=INVALID, says=["vda", "vdb", "b.img"])
-
-
-def test_a_file_that_one_disk_writes_is_in_no_other_disks_chain(kho, tmp):
-    """Whichever comes first, by whatever name. What both only read may be shared."""
-    base, raw, alias = make_image(tmp / "base.qcow2"), make_image(tmp / "base.img", format="raw"), tmp / "alias.qcow2"
-    os.link(base, alias)
-    one, two = [make_image(tmp / f"{name}.qcow2", "-b", base, "-F", "qcow2") for name in ("one", "two")]
-    top = make_image(tmp / "top.qcow2", "-b", one, "-F", "qcow2")
-    over_raw = make_image(tmp / "over-raw.qcow2", "-b", raw, "-F", "raw")
-    pairs = [((alias, "qcow2"), (one, "qcow2"), alias), ((raw, "raw"), (over_raw, "qcow2"), raw),
-             ((base, "qcow2"), (top, "qcow2"), base), ((one, "qcow2"), (top, "qcow2"), one)]
-    for writer, reader, shared in pairs:
-        for first, second, writes, reads in [(writer, reader, "vda", "vdb"), (reader, writer, "vdb", "vda")]:
-            machine.define(kho, "web1", machine.disk(first[0], "vda", first[1]), machine.disk(second[0], "vdb", second[1]))
-            kho.refuses("start", "web1", status=INVALID, says=[f"disk {writes} of machine 'web1' writes to {tmp}/",
-                                                               f"which disk {reads} reads"])
-            kho("undefine", "web1")
-    for first, second in [(one, two), (one, base)]:
-        machine.define(kho, "web1", machine.disk(first, "vda"),
-                       machine.disk(second, "vdb", more="<readonly/>" if second == base else ""))
-        kho("start", "web1", "--paused")
-        kho("destroy", "web1")
-        kho("undefine", "web1")
-
-
-# Takes the image's locks as QEMU is about to, then becomes QEMU.
-LATE_HOLDER = """#!/usr/bin/python3
-import os, subprocess, sys, time
-holder = subprocess.Popen(["qemu-io", "-f", "qcow2", "-c", "sleep 600000", {image!r}], close_fds=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-open({pid!r}, "w").write(str(holder.pid))
-while subprocess.run(["qemu-img", "info", {image!r}], capture_output=True).returncode == 0:
-    time.sleep(0.02)
-os.execv("/usr/bin/qemu-system-x86_64", ["/usr/bin/qemu-system-x86_64", *sys.argv[1:]])
-"""
-
-
-def test_an_image_taken_while_qemu_starts_is_told_as_any_other(kho, tmp):
-    """QEMU finds it, and would name a number of its own."""
-    image, pid = make_image(tmp / "a.qcow2"), tmp / "pid"
-    emulator = tmp / "emulator"
-    emulator.write_text(LATE_HOLDER.format(image=str(image), pid=str(pid)))
-    emulator.chmod(0o755)
-    kho("define", "-", input=machine.xml("web1", f"<emulator>{emulator}</emulator>", machine.disk(image)))
-    try:
-        ran = kho.refuses("start", "web1", status=BUSY, says=["disk vda of machine 'web1'", "a.qcow2", "qemu-io"])
-        assert pid.read_text() in ran.err
-    finally:
-        machine.kill(int(pid.read_text()))
-    assert kho("domstate", "web1", "--reason").out == "shut off (failed)\n"
-
-
-def test_what_qemu_refuses_is_told_in_its_words_and_with_kho_names(kho, tmp):
-    """Without what it says beside, and the numbers that only QEMU has."""
-    fake = tmp / "emulator"
-    fake.write_text("#!/bin/sh\necho 'char device redirected to /dev/pts/9 (label x)' >&2\n"
-                    "echo 'qemu-system-x86_64: warning: never mind' >&2\n"
-                    "echo 'qemu-system-x86_64: -x: cannot use [/dev/fdset/1] and [/dev/fdset/11]' >&2\n"
-                    "echo 'Is it right?' >&2\nexit 1\n")
-    fake.chmod(0o755)
-    images = [make_image(tmp / f"{index}.qcow2") for index in range(12)]
-    disks = [machine.disk(image, f"vd{chr(ord('a') + index)}") for index, image in enumerate(images)]
-    kho("define", "-", input=machine.xml("web1", f"<emulator>{fake}</emulator>", *disks))
-    ran = kho.refuses("start", "web1", status=INVALID)
-    assert ran.err == (f"error: QEMU cannot run machine 'web1': -x: cannot use [{images[1]}] and [{images[11]}] "
-                       "Is it right?\n")
-
-
-def test_missing_kernel_and_emulator_are_named(kho, tmp):
-    machine.define(kho, "web1", os_more=f"<kernel>{tmp}/vmlinuz</kernel>")
-    kho.refuses("start", "web1", status=NOT_FOUND, says=["kernel", f"{tmp}/vmlinuz"])
-    os.mkfifo(tmp / "vmlinuz")  # nobody will ever write to it
-    kho.refuses("start", "web1", status=INVALID, says=["kernel", "not a regular file"])
-    kho("undefine", "web1")
-    kho("define", "-", input=machine.xml("web1").replace("<devices>", "<devices><emulator>/no/qemu</emulator>"))
-    kho.refuses("start", "web1", status=NOT_FOUND, says="/no/qemu")
-    assert kho("domstate", "web1").out == "shut off\n"
+def test_xml_comes_through_pipes_and_from_standard_input(kho):
+    os.mkfifo(kho.tmp / "fifo")
+    child = kho.spawn("define", "fifo")
+    (kho.tmp / "fifo").write_text(machine.xml("web1"))  # opens when kho does
+    assert child.wait(timeout=harness.HANG_GUARD_S) == 0
+    text = f"<pool type='dir'><name>vmdisks</name><target><path>{kho.tmp}/pool</path></target></pool>"
+    assert kho("pool-define", "-", input=text).out == "Pool vmdisks defined from standard input\n"
+    kho("pool-start", "vmdisks", "--build")
+    kho("vol-create", "vmdisks", "-", input="<volume><name>a</name><capacity unit='M'>1</capacity></volume>")
+    kho.refuses("vol-create", "vmdisks", "-", input="<volume", status=INVALID, says="standard input: line 1")
+    assert kho("list", "--all", "--name").out == "web1\n"
 
 
 # --- states -------------------------------------------------------------------------------------------------------------
