@@ -3,7 +3,8 @@
 
     ok          greets, takes every command, answers {}; query-status says running
     mute        accepts, never greets             deaf       greets, then reads nothing more
-    garbage     greets with what is not QMP       slow       answers only when the file RELEASE exists
+    garbage     greets with what is not QMP
+    slow FIFO [LOG]  answers `wait`, and all after it, only when FIFO is written to; LOG gets the commands it reads
     big         answers query-big with 3 MiB      flood      sends an event of 32 KiB for each command `flood`
     backwards   answers commands two at a time, the later one first
     exit N TEXT writes TEXT to stderr and ends with status N, before any greeting
@@ -58,6 +59,9 @@ def serve(peer):
     for line in peer.makefile("rb"):
         message = json.loads(line)
         command = message["execute"]
+        if mode == "slow" and len(sys.argv) > 3:
+            with open(sys.argv[3], "a") as log:
+                log.write(command + "\n")
         if command == "quit" and mode != "hold":
             os._exit(0)
         if command == "flood":

@@ -7,9 +7,6 @@
 
 const CliArg domain_only_args[] = { CLI_DOMAIN_ARG(DomainArgs), { 0 } };
 
-/* Less is the time that a healthy QEMU under load may take. */
-#define UNANSWERED_TOLD_MS 500
-
 gboolean
 cli_domain_open(const CliRun *cli, const char *which, CliDomain *out, GError **error)
 {
@@ -44,7 +41,7 @@ cli_domain_state_text(const KhoDomainStatus *status)
 
     if (status->unsupervised)
         return g_strdup_printf("%s (kho-vm does not answer)", word);
-    if (status->unanswered_ms < UNANSWERED_TOLD_MS)
+    if (status->unanswered_ms == 0)
         return g_strdup(word);
     g_autofree char *since = unanswered_since(status);
     return g_strdup_printf("%s (no answer since %s)", word, since);
@@ -58,7 +55,7 @@ cli_domain_warn_unanswered(const char *name, const KhoDomainStatus *status)
                     name);
     else if (status->unsupervised)
         out_warning("kho-vm of machine '%s' does not answer; this is what it wrote last", name);
-    if (status->unsupervised || status->unanswered_ms < UNANSWERED_TOLD_MS)
+    if (status->unsupervised || status->unanswered_ms == 0)
         return;
     g_autofree char *since = unanswered_since(status);
     out_warning("QEMU of machine '%s' (pid %" G_GINT64_FORMAT

@@ -10,17 +10,18 @@
 /* QEMU flushes its images when it is asked to quit, which may take long on a slow disk. */
 #define DESTROY_TIMEOUT_MS (15 * 1000)
 
-/* Says which machine it was; kho-vm's answer need not know. */
+/* A silence of kho-vm's or of a QEMU that kho-vm does not know to be silent; all other errors say what to do.
+ * @client is NULL where there is no connection. */
 static gboolean
-fail_for(const KhoDomain *domain, GError *why, GError **error)
+fail_for(const KhoDomain *domain, const VmClient *client, GError *why, GError **error)
 {
     g_autoptr(GError) owned = why;
 
-    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT) && !(client && vm_client_is_open(client)))
         return fail(error, KHO_ERROR_TIMEOUT,
-                    "QEMU of machine '%s' does not answer (%s): `kho destroy` ends it", domain->name,
-                    why->message);
-    g_propagate_prefixed_error(error, g_steal_pointer(&owned), "machine '%s': ", domain->name);
+                    "%s of machine '%s' did not answer in time: `kho destroy` ends it",
+                    client ? "QEMU" : "kho-vm", domain->name);
+    g_propagate_error(error, g_steal_pointer(&owned));
     return FALSE;
 }
 
@@ -37,7 +38,7 @@ reach(KhoDomain *domain, MachineVerb verb, KhoDomainState *state, GError **error
         return NULL;
     VmClient *client = vm_client_open(run_path, CONNECT_TIMEOUT_MS, &why);
     if (!client)
-        fail_for(domain, g_steal_pointer(&why), error);
+        fail_for(domain, NULL, g_steal_pointer(&why), error);
     if (state)
         *state = status.state;
     return client;
@@ -52,7 +53,7 @@ call(KhoDomain *domain, MachineVerb verb, const char *command, GError **error)
     if (!client)
         return FALSE;
     json_auto json_t *answer = vm_client_call(client, command, NULL, CALL_TIMEOUT_MS, &why);
-    return answer || fail_for(domain, g_steal_pointer(&why), error);
+    return answer || fail_for(domain, client, g_steal_pointer(&why), error);
 }
 
 static gboolean
@@ -64,7 +65,7 @@ powerdown(KhoDomain *domain, MachineVerb verb, GError **error)
     if (!client)
         return FALSE;
     return vm_client_powerdown(client, verb == MACHINE_REBOOT, CALL_TIMEOUT_MS, &why)
-           || fail_for(domain, g_steal_pointer(&why), error);
+           || fail_for(domain, client, g_steal_pointer(&why), error);
 }
 
 gboolean
@@ -97,15 +98,6 @@ kho_domain_resume(KhoDomain *domain, GError **error)
     return call(domain, MACHINE_RESUME, "cont", error);
 }
 
-/* Asks kho-vm to end QEMU. */
-static gboolean
-destroy_by_supervisor(const char *run_path, gboolean graceful, GError **error)
-{
-    g_autoptr(VmClient) client = vm_client_open(run_path, CONNECT_TIMEOUT_MS, error);
-
-    return client && vm_client_destroy(client, graceful, DESTROY_TIMEOUT_MS, error);
-}
-
 gboolean
 kho_domain_destroy(KhoDomain *domain, gboolean graceful, GError **error)
 {
@@ -117,13 +109,14 @@ kho_domain_destroy(KhoDomain *domain, gboolean graceful, GError **error)
     if (!kho_domain_status(domain, &status, error)
         || !machine_state_admits(MACHINE_DESTROY, domain->name, status.state, error))
         return FALSE;
-    if (destroy_by_supervisor(run_path, graceful, &why))
+    g_autoptr(VmClient) client = vm_client_open(run_path, CONNECT_TIMEOUT_MS, &why);
+    if (client && vm_client_destroy(client, graceful, DESTROY_TIMEOUT_MS, &why))
         return TRUE;
-    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED) || g_error_matches(why, KHO_ERROR, KHO_ERROR_BUSY))
-        return fail_for(domain, g_steal_pointer(&why), error);
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED))
+        return fail_for(domain, client, g_steal_pointer(&why), error);
     if (vm_runtime_probe(run_path, &presence, NULL) && presence == VM_ABSENT)
         return TRUE; /* it ended while it was asked to */
     if (graceful)
-        return fail_for(domain, g_steal_pointer(&why), error);
+        return fail_for(domain, client, g_steal_pointer(&why), error);
     return vm_runtime_kill(run_path, "destroyed", DESTROY_TIMEOUT_MS, error);
 }

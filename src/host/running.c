@@ -83,7 +83,10 @@ static void
 fill(const VmStatus *from, gboolean answered, KhoDomainStatus *status)
 {
     gboolean starting = g_strcmp0(from->state, VM_STATE_STARTING) == 0;
+    guint64 silent_ms = from->unanswered_ms;
 
+    if (!answered && from->silent_since_ms > 0)
+        silent_ms = (guint64) MAX(clock_wall_ms() - from->silent_since_ms, 0);
     *status = (KhoDomainStatus){
         .state = starting ? KHO_DOMAIN_PAUSED : state_of_word(from->state),
         .reason = g_strdup(starting       ? "starting up"
@@ -92,7 +95,7 @@ fill(const VmStatus *from, gboolean answered, KhoDomainStatus *status)
         .id = from->id,
         .pid = from->pid,
         .since_ms = from->since_ms,
-        .unanswered_ms = from->unanswered_ms,
+        .unanswered_ms = silent_ms,
         .unsupervised = !answered,
     };
 }

@@ -100,7 +100,8 @@ take_over(Supervisor *s, GError **error)
         return TRUE; /* answered when it is gone */
     }
     s->phase = PHASE_RUNNING;
-    s->monitor = monitor_new(s->folder, &link_hooks, s);
+    gint64 silent_ms = s->status->silent_since_ms > 0 ? clock_wall_ms() - s->status->silent_since_ms : 0;
+    s->monitor = monitor_new(s->folder, (guint64) MAX(silent_ms, 0), &link_hooks, s);
     supervisor_answer(s, NULL);
     return TRUE;
 }

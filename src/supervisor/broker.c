@@ -5,6 +5,7 @@
 #include "base/pipe.h"
 #include "base/sock.h"
 #include "supervisor/monitor.h"
+#include "supervisor/silence.h"
 #include "supervisor/supervisor.h"
 #include "vm/folder.h"
 #include "vm/qmp.h"
@@ -29,6 +30,7 @@ typedef struct {
     QmpDecoder *decoder;
     GByteArray *unread;
     gboolean negotiated, running, doomed; /* doomed: freed when the current dispatch is over */
+    gboolean reads;                       /* in_watch is for reading, not only for its end */
     guint open;                           /* commands that wait for an answer */
     guint in_watch, out_watch, doom;
     GList *waits; /* of Wait: what QEMU, or QEMU's end, still has to answer */
@@ -36,14 +38,17 @@ typedef struct {
 
 /* One command that is answered later. The client may be gone by then. */
 typedef struct {
-    Client *client; /* NULL when it has left */
-    json_t *id;     /* as the client gave it */
+    Supervisor *s;
+    Client *client;              /* NULL when it has left */
+    json_t *id;                  /* as the client gave it */
+    void (*done)(Supervisor *s); /* called when QEMU took the command; may be NULL */
 } Wait;
 
 struct Broker {
     Supervisor *s;
     int fd;
     guint accept_watch;
+    gboolean closing;    /* no further command is run */
     GPtrArray *clients;  /* of Client, owned */
     GPtrArray *destroys; /* of Wait: answered by broker_ended */
 };
@@ -51,13 +56,33 @@ struct Broker {
 static void client_go_on(Client *c);
 
 static void
+wait_free(Wait *w)
+{
+    json_decref(w->id);
+    g_free(w);
+}
+
+/* What a client asked that has left is not begun any more; what QEMU has begun is answered to nobody. */
+static void
+leave_waits(Client *c)
+{
+    Supervisor *s = c->broker->s;
+
+    for (GList *l = c->waits; l; l = l->next) {
+        Wait *w = l->data;
+        w->client = NULL;
+        if (s->monitor && monitor_forget(s->monitor, w))
+            wait_free(w);
+    }
+    g_clear_pointer(&c->waits, g_list_free);
+}
+
+static void
 client_free(gpointer p)
 {
     Client *c = p;
 
-    for (GList *l = c->waits; l; l = l->next)
-        ((Wait *) l->data)->client = NULL;
-    g_list_free(c->waits);
+    leave_waits(c);
     g_clear_handle_id(&c->in_watch, g_source_remove);
     g_clear_handle_id(&c->out_watch, g_source_remove);
     g_clear_handle_id(&c->doom, g_source_remove);
@@ -86,6 +111,7 @@ client_drop(Client *c, const char *why)
     if (why)
         vm_log(c->broker->s->log, "dropped the client of process %d: %s", (int) c->pid, why);
     c->doomed = TRUE;
+    leave_waits(c);
     g_clear_handle_id(&c->in_watch, g_source_remove);
     g_clear_handle_id(&c->out_watch, g_source_remove);
     c->doom = g_idle_add_full(G_PRIORITY_HIGH, on_doom, c, NULL);
@@ -161,7 +187,7 @@ wait_new(Client *c, json_t *id)
 {
     Wait *w = g_new0(Wait, 1);
 
-    *w = (Wait){ .client = c, .id = json_incref(id) };
+    *w = (Wait){ .s = c->broker->s, .client = c, .id = json_incref(id) };
     c->waits = g_list_prepend(c->waits, w);
     c->open++;
     return w;
@@ -181,8 +207,7 @@ wait_answer(Wait *w, json_t *message)
     } else {
         json_decref(message);
     }
-    json_decref(w->id);
-    g_free(w);
+    wait_free(w);
 }
 
 /* QEMU's answer under the client's id. */
@@ -193,6 +218,8 @@ on_reply(const json_t *reply, gpointer data)
     g_autoptr(GError) gone = NULL;
     json_t *message;
 
+    if (reply && w->done && json_object_get(reply, "return"))
+        w->done(w->s);
     if (reply) {
         message = json_copy((json_t *) reply);
         json_object_del(message, "id");
@@ -205,11 +232,18 @@ on_reply(const json_t *reply, gpointer data)
     wait_answer(w, message);
 }
 
+/* @done: see Wait. */
 static void
-forward(Client *c, const char *command, json_t *arguments, json_t *id)
+forward(Client *c, const char *command, json_t *arguments, json_t *id, void (*done)(Supervisor *s))
 {
-    Wait *w = wait_new(c, id);
+    g_autoptr(GError) silent = NULL;
 
+    if (!silence_admits(c->broker->s, &silent)) {
+        client_send(c, qmp_error(silent, id));
+        return;
+    }
+    Wait *w = wait_new(c, id);
+    w->done = done;
     if (!monitor_send(c->broker->s->monitor, command, json_incref(arguments), on_reply, w)) {
         g_autoptr(GError) why = g_error_new(KHO_ERROR, KHO_ERROR_BUSY, "QEMU does not read its commands");
         wait_answer(w, qmp_error(why, id));
@@ -223,7 +257,7 @@ do_status(Client *c, json_t *arguments, json_t *id)
 {
     Supervisor *s = c->broker->s;
 
-    s->status->unanswered_ms = s->monitor ? monitor_unanswered_ms(s->monitor) : 0;
+    s->status->unanswered_ms = silence_ms(s);
     json_t *status = vm_status_to_json(s->status);
     if (strcmp(s->status->state, VM_STATE_STARTING) == 0) {
         json_set_string(status, "state", "paused");
@@ -242,32 +276,41 @@ do_destroy(Client *c, json_t *arguments, json_t *id)
         client_refuse(c, id, KHO_ERROR_INVALID, "timeout-ms is not from 0 to 3600000");
         return;
     }
+    g_autoptr(GError) silent = NULL;
+    if (graceful && c->broker->s->phase == PHASE_RUNNING && !silence_admits(c->broker->s, &silent)) {
+        client_send(c, qmp_error(silent, id));
+        return;
+    }
     g_ptr_array_add(c->broker->destroys, wait_new(c, id));
     death_begin(c->broker->s, "destroyed", graceful, (guint) timeout_ms);
 }
 
 static void
-power_down(Client *c, json_t *id, gboolean reboot)
+on_shutdown_asked(Supervisor *s)
 {
-    Supervisor *s = c->broker->s;
-
-    vm_log(s->log, "the guest is asked to %s", reboot ? "reboot" : "shut down");
-    s->guest.reboot_wanted = reboot;
-    if (!reboot && strcmp(s->status->state, "running") == 0)
+    vm_log(s->log, "the guest is asked to shut down");
+    s->guest.reboot_wanted = FALSE;
+    if (strcmp(s->status->state, "running") == 0)
         guest_set_state(s, "in shutdown", "user");
-    forward(c, "system_powerdown", NULL, id);
+}
+
+static void
+on_reboot_asked(Supervisor *s)
+{
+    vm_log(s->log, "the guest is asked to reboot");
+    s->guest.reboot_wanted = TRUE;
 }
 
 static void
 do_shutdown(Client *c, json_t *arguments, json_t *id)
 {
-    power_down(c, id, FALSE);
+    forward(c, "system_powerdown", NULL, id, on_shutdown_asked);
 }
 
 static void
 do_reboot(Client *c, json_t *arguments, json_t *id)
 {
-    power_down(c, id, TRUE);
+    forward(c, "system_powerdown", NULL, id, on_reboot_asked);
 }
 
 static void
@@ -308,20 +351,18 @@ run_command(Client *c, const json_t *message)
         g_autofree char *text = g_strdup_printf("The command %s has not been found", command);
         client_send(c, qmp_error_unknown(text, id));
     } else {
-        forward(c, command, arguments, id);
+        forward(c, command, arguments, id, NULL);
     }
 }
 
 /* ---- connections ---- */
-
-static gboolean on_readable(gint fd, GIOCondition condition, gpointer data);
 
 static void
 run_messages(Client *c)
 {
     g_autoptr(GError) why = NULL;
 
-    while (!c->doomed && c->open < OPEN_MAX) {
+    while (!c->doomed && !c->broker->closing && c->open < OPEN_MAX) {
         json_auto json_t *message = NULL;
         if (!qmp_decoder_next(c->decoder, &message, &why)) {
             client_refuse(c, NULL, KHO_ERROR_INVALID, why->message);
@@ -332,23 +373,6 @@ run_messages(Client *c)
             return;
         run_command(c, message);
     }
-}
-
-/* Runs what has been read, as far as OPEN_MAX allows, and reads on only while it does: after new bytes and
- * after each answer. */
-static void
-client_go_on(Client *c)
-{
-    if (c->running) /* an answer that came while its command was run */
-        return;
-    c->running = TRUE;
-    run_messages(c);
-    c->running = FALSE;
-    gboolean wants = !c->doomed && c->open < OPEN_MAX;
-    if (wants && c->in_watch == 0)
-        c->in_watch = g_unix_fd_add(c->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_readable, c);
-    else if (!wants)
-        g_clear_handle_id(&c->in_watch, g_source_remove);
 }
 
 static gboolean
@@ -367,6 +391,43 @@ on_readable(gint fd, GIOCondition condition, gpointer data)
     qmp_decoder_feed(c->decoder, chunk, (gsize) n);
     client_go_on(c);
     return c->in_watch != 0;
+}
+
+/* A client that is held back is seen to leave all the same. */
+static gboolean
+on_left(gint fd, GIOCondition condition, gpointer data)
+{
+    client_drop(data, NULL);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+client_watch(Client *c)
+{
+    gboolean reads = c->open < OPEN_MAX;
+
+    if (c->in_watch != 0 && reads == c->reads)
+        return;
+    g_clear_handle_id(&c->in_watch, g_source_remove);
+    c->reads = reads;
+    if (reads)
+        c->in_watch = g_unix_fd_add(c->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, on_readable, c);
+    else
+        c->in_watch = g_unix_fd_add(c->fd, G_IO_HUP | G_IO_ERR, on_left, c);
+}
+
+/* Runs what has been read, as far as OPEN_MAX allows, and reads on only while it does: after new bytes and
+ * after each answer. */
+static void
+client_go_on(Client *c)
+{
+    if (c->running) /* an answer that came while its command was run */
+        return;
+    c->running = TRUE;
+    run_messages(c);
+    c->running = FALSE;
+    if (!c->doomed)
+        client_watch(c);
 }
 
 /* QEMU's own greeting (without out-of-band commands, which are not passed on); before it has greeted, one
@@ -441,6 +502,13 @@ broker_new(Supervisor *s, GError **error)
     b->destroys = g_ptr_array_new();
     b->accept_watch = g_unix_fd_add(b->fd, G_IO_IN, on_caller, b);
     return b;
+}
+
+void
+broker_close(Broker *b)
+{
+    if (b)
+        b->closing = TRUE;
 }
 
 void

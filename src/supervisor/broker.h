@@ -10,6 +10,9 @@ typedef struct Broker Broker;
 
 /* Listens on qmp.sock in the run folder. */
 Broker *broker_new(struct Supervisor *s, GError **error);
+/* From here on no command is run; what is open is still answered. For the end: the monitor, which answers, is
+ * freed between this and broker_free. */
+void broker_close(Broker *broker);
 void broker_free(Broker *broker);
 
 /* An event of QEMU's, for every client that has negotiated. */

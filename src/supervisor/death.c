@@ -3,8 +3,11 @@
  *
  *   stage   by        next after a part of the time, when QEMU still lives
  *   ASK     `quit`    TERM; at once where QEMU does not answer
- *   TERM    SIGTERM   KILL; at once where QEMU is stopped by a signal; given up where it is to be graceful
+ *   TERM    SIGTERM   KILL; at once where QEMU is stopped by a signal
  *   KILL    SIGKILL   said in the log again and again: it hangs in the kernel
+ *
+ * Where it is to be graceful, there is no KILL, and a QEMU that does not answer gets no SIGTERM, which it
+ * would heed when all have given up: then the `quit` that waits is taken back.
  *
  * The end of the process that was started as QEMU is the machine's only when nobody holds `alive` any more: a
  * script that started the real one may end before it. */
@@ -15,6 +18,7 @@
 #include "supervisor/broker.h"
 #include "supervisor/monitor.h"
 #include "supervisor/output.h"
+#include "supervisor/silence.h"
 #include "supervisor/step.h"
 #include "supervisor/successor.h"
 #include "supervisor/supervisor.h"
@@ -39,9 +43,14 @@ static gboolean on_patience(gpointer data);
 static void
 give_up_gracefully(Supervisor *s)
 {
-    g_autoptr(GError) why =
-        g_error_new(KHO_ERROR, KHO_ERROR_BUSY, "QEMU did not end by itself: destroy it without --graceful");
+    g_autoptr(GError) why = NULL;
+    gboolean told = !s->monitor || !monitor_forget(s->monitor, s);
 
+    if (!silence_admits(s, &why) && told)
+        g_prefix_error(&why, "QEMU was told to end, and may yet: ");
+    else if (!why)
+        fail(&why, KHO_ERROR_BUSY, "QEMU %s: destroy it without --graceful",
+             told ? "was told to end, and has not yet" : "does not answer");
     vm_log(s->log, "%s", why->message);
     s->phase = PHASE_RUNNING;
     s->death.reason = NULL;
@@ -69,12 +78,17 @@ static void
 enter_stage(Supervisor *s)
 {
     gboolean stopped = proc_is_stopped((pid_t) s->status->pid);
+    gboolean answers = s->monitor && silence_ms(s) == 0;
 
     if (s->death.stage == ASK
-        && (stopped || !s->monitor || monitor_unanswered_ms(s->monitor) > 0
-            || !monitor_send(s->monitor, "quit", NULL, NULL, NULL)))
+        && ((!answers && !s->death.graceful) || !s->monitor
+            || !monitor_send(s->monitor, "quit", NULL, NULL, s)))
         s->death.stage = TERM;
-    if (s->death.stage == TERM && stopped && !s->death.graceful)
+    if (s->death.stage == TERM && s->death.graceful && !answers) {
+        give_up_gracefully(s);
+        return;
+    }
+    if (s->death.stage == TERM && stopped)
         s->death.stage = KILL;
     switch (s->death.stage) {
     case ASK: wait_for_end(s, s->death.patience_ms); return;

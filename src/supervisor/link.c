@@ -1,6 +1,7 @@
 #include "supervisor/link.h"
 
 #include "supervisor/broker.h"
+#include "supervisor/silence.h"
 #include "supervisor/supervisor.h"
 
 static void
@@ -26,4 +27,10 @@ on_note(const char *text, gpointer data)
     vm_log(((Supervisor *) data)->log, "%s", text);
 }
 
-const MonitorHooks link_hooks = { .ready = on_ready, .event = on_event, .note = on_note };
+static void
+on_beat(gpointer data)
+{
+    silence_note(data);
+}
+
+const MonitorHooks link_hooks = { .ready = on_ready, .event = on_event, .note = on_note, .beat = on_beat };

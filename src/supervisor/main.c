@@ -92,7 +92,8 @@ supervisor_free(Supervisor *s)
     g_clear_handle_id(&s->end_timer, g_source_remove);
     g_clear_handle_id(&s->look_timer, g_source_remove);
     g_clear_handle_id(&s->answer_watch, g_source_remove);
-    monitor_free(s->monitor);
+    broker_close(s->broker);
+    g_clear_pointer(&s->monitor, monitor_free);
     broker_free(s->broker);
     output_free(s->output);
     vm_log_close(s->log);

@@ -12,13 +12,18 @@
 #include <string.h>
 
 #define HEARTBEAT_MS 1000
-/* What a healthy QEMU under load may take: shorter silences are told as 0. */
-#define SILENCE_MS 250
-/* Beyond this QEMU is not reading, and more questions would only fill memory. */
-#define UNSENT_MAX (4 << 20)
+/* After this without an answer nothing more is written to QEMU. */
+#define HOLD_BACK_MS 250
+/* Shorter silences are told as none. */
+#define TOLD_MS 500
+/* What is kept at most, and what is handed to the socket at once. */
+#define WAITING_MAX (4 << 20)
+#define WRITING_MAX (64 << 10)
 
 typedef struct {
-    gint64 id, asked_ms;
+    gint64 id, written_ms;
+    char *line; /* NULL once it is on its way */
+    gsize len;
     MonitorReply reply;
     gpointer data;
 } Question;
@@ -30,15 +35,39 @@ struct Monitor {
     QmpDecoder *decoder;
     json_t *greeting;
     gboolean ready;
-    GByteArray *unsent;
-    GQueue questions; /* of Question, oldest first; QEMU answers in their order */
+    GQueue waiting; /* of Question: not written yet, oldest first */
+    gsize waiting_bytes;
+    GByteArray *unsent; /* of those in questions */
+    GQueue questions;   /* of Question, oldest first; QEMU answers in their order */
     gint64 last_id;
+    gint64 answered_ms;  /* when QEMU answered last */
     gint64 unready_ms;   /* since when QEMU has not greeted; valid while not ready */
+    gint64 silent_ms;    /* since when it was silent before this monitor; 0: not known to have been */
     gboolean complained; /* about the last attempt to connect */
     guint in_watch, out_watch, heartbeat;
 };
 
 static void lose(Monitor *m, const char *why);
+
+/* Lines go to the socket only while QEMU answers: until then they can be taken back. */
+static gboolean
+may_write(const Monitor *m)
+{
+    return !g_queue_is_empty((GQueue *) &m->waiting) && monitor_waited_ms(m) < HOLD_BACK_MS;
+}
+
+static void
+fill_unsent(Monitor *m)
+{
+    while (m->unsent->len < WRITING_MAX && may_write(m)) {
+        Question *q = g_queue_pop_head(&m->waiting);
+        g_byte_array_append(m->unsent, (const guint8 *) q->line, (guint) q->len);
+        m->waiting_bytes -= q->len;
+        g_clear_pointer(&q->line, g_free);
+        q->written_ms = clock_now_ms();
+        g_queue_push_tail(&m->questions, q);
+    }
+}
 
 static gboolean
 on_writable(gint fd, GIOCondition condition, gpointer data)
@@ -53,16 +82,21 @@ on_writable(gint fd, GIOCondition condition, gpointer data)
     }
     if (n > 0)
         g_byte_array_remove_range(m->unsent, 0, (guint) n);
+    fill_unsent(m);
     if (m->unsent->len > 0)
         return G_SOURCE_CONTINUE;
     m->out_watch = 0;
     return G_SOURCE_REMOVE;
 }
 
+/* While QEMU answers a command is on its way at once, whether who sent it stays or not. */
 static void
-send_unsent(Monitor *m)
+go_on_writing(Monitor *m)
 {
-    if (m->fd >= 0 && m->ready && m->unsent->len > 0 && m->out_watch == 0)
+    if (m->fd < 0 || !m->ready)
+        return;
+    fill_unsent(m);
+    if (m->out_watch == 0 && m->unsent->len > 0)
         m->out_watch = g_unix_fd_add(m->fd, G_IO_OUT, on_writable, m);
 }
 
@@ -71,6 +105,7 @@ question_answer(Question *q, const json_t *reply)
 {
     if (q->reply)
         q->reply(reply, q->data);
+    g_free(q->line);
     g_free(q);
 }
 
@@ -78,11 +113,14 @@ question_answer(Question *q, const json_t *reply)
 static void
 fail_questions(Monitor *m)
 {
-    GQueue open = m->questions;
+    GQueue open[] = { m->questions, m->waiting };
 
     g_queue_init(&m->questions);
-    for (Question *q = g_queue_pop_head(&open); q; q = g_queue_pop_head(&open))
-        question_answer(q, NULL);
+    g_queue_init(&m->waiting);
+    m->waiting_bytes = 0;
+    for (gsize i = 0; i < G_N_ELEMENTS(open); i++)
+        for (Question *q = g_queue_pop_head(&open[i]); q; q = g_queue_pop_head(&open[i]))
+            question_answer(q, NULL);
 }
 
 static void
@@ -95,6 +133,7 @@ lose(Monitor *m, const char *why)
     fd_clear(&m->fd);
     m->ready = FALSE;
     m->unready_ms = clock_now_ms();
+    m->silent_ms = 0;
     g_byte_array_set_size(m->unsent, 0);
     m->hooks->note(text, m->data);
     fail_questions(m);
@@ -105,32 +144,44 @@ static void
 ask(Monitor *m, const char *command, json_t *arguments, const Question *what, gboolean first)
 {
     Question *q = g_new0(Question, 1);
-    gsize len;
 
     *q = *what;
     q->id = ++m->last_id;
-    q->asked_ms = clock_now_ms();
     json_auto json_t *message = qmp_command(command, arguments, json_integer(q->id));
-    g_autofree char *line = qmp_line(message, &len);
-    if (first) {
-        g_byte_array_prepend(m->unsent, (const guint8 *) line, (guint) len);
-        g_queue_push_head(&m->questions, q);
-    } else {
-        g_byte_array_append(m->unsent, (const guint8 *) line, (guint) len);
-        g_queue_push_tail(&m->questions, q);
-    }
-    send_unsent(m);
+    q->line = qmp_line(message, &q->len);
+    m->waiting_bytes += q->len;
+    if (first)
+        g_queue_push_head(&m->waiting, q);
+    else
+        g_queue_push_tail(&m->waiting, q);
+    go_on_writing(m);
 }
 
 gboolean
 monitor_send(Monitor *m, const char *command, json_t *arguments, MonitorReply reply, gpointer data)
 {
-    if (m->unsent->len > UNSENT_MAX) {
+    if (m->waiting_bytes > WAITING_MAX) {
         json_decref(arguments);
         return FALSE;
     }
     ask(m, command, arguments, &(Question){ .reply = reply, .data = data }, FALSE);
     return TRUE;
+}
+
+gboolean
+monitor_forget(Monitor *m, gconstpointer data)
+{
+    for (GList *l = m->waiting.head; l; l = l->next) {
+        Question *q = l->data;
+        if (q->data != data)
+            continue;
+        g_queue_delete_link(&m->waiting, l);
+        m->waiting_bytes -= q->len;
+        g_free(q->line);
+        g_free(q);
+        return TRUE;
+    }
+    return FALSE;
 }
 
 /* The answer to qmp_capabilities. */
@@ -149,6 +200,7 @@ greet(Monitor *m, const json_t *message)
     json_decref(m->greeting);
     m->greeting = json_deep_copy(message);
     m->ready = TRUE;
+    m->answered_ms = clock_now_ms();
     ask(m, "qmp_capabilities", NULL, &(Question){ .reply = on_capabilities, .data = m }, TRUE);
 }
 
@@ -164,7 +216,9 @@ answer(Monitor *m, const json_t *message)
         if (id != -1 && q->id != id)
             continue;
         g_queue_delete_link(&m->questions, l);
+        m->answered_ms = clock_now_ms();
         question_answer(q, message);
+        go_on_writing(m);
         return;
     }
 }
@@ -236,20 +290,25 @@ on_heartbeat(gpointer data)
         connect_monitor(m);
     else if (m->ready && g_queue_is_empty(&m->questions))
         monitor_send(m, "query-status", NULL, NULL, NULL);
+    m->hooks->beat(m->data);
     return G_SOURCE_CONTINUE;
 }
 
 Monitor *
-monitor_new(int folder, const MonitorHooks *hooks, gpointer data)
+monitor_new(int folder, guint64 silent_ms, const MonitorHooks *hooks, gpointer data)
 {
     Monitor *m = g_new0(Monitor, 1);
+    gint64 now_ms = clock_now_ms();
 
     *m = (Monitor){ .folder = folder,
                     .fd = -1,
                     .hooks = hooks,
                     .data = data,
                     .unsent = g_byte_array_new(),
-                    .unready_ms = clock_now_ms() };
+                    .answered_ms = now_ms - (gint64) silent_ms,
+                    .unready_ms = now_ms,
+                    .silent_ms = silent_ms > 0 ? now_ms - (gint64) silent_ms : 0 };
+    g_queue_init(&m->waiting);
     g_queue_init(&m->questions);
     m->heartbeat = g_timeout_add(HEARTBEAT_MS, on_heartbeat, m);
     connect_monitor(m);
@@ -273,15 +332,30 @@ monitor_free(Monitor *m)
 }
 
 guint64
-monitor_unanswered_ms(const Monitor *m)
+monitor_waited_ms(const Monitor *m)
 {
     const Question *oldest = g_queue_peek_head((GQueue *) &m->questions);
-    gint64 since_ms = oldest ? oldest->asked_ms : G_MAXINT64;
     gint64 now_ms = clock_now_ms();
 
     if (!m->ready)
-        since_ms = MIN(since_ms, m->unready_ms);
-    return since_ms < now_ms - SILENCE_MS ? (guint64) (now_ms - since_ms) : 0;
+        return (guint64) (now_ms - m->unready_ms);
+    return oldest ? (guint64) (now_ms - MAX(oldest->written_ms, m->answered_ms)) : 0;
+}
+
+guint64
+monitor_unanswered_ms(const Monitor *m)
+{
+    guint64 waited_ms = monitor_waited_ms(m);
+
+    if (!m->ready && m->silent_ms != 0)
+        return (guint64) (clock_now_ms() - m->silent_ms);
+    return waited_ms < TOLD_MS ? 0 : waited_ms;
+}
+
+guint64
+monitor_unheard_ms(const Monitor *m)
+{
+    return (guint64) (clock_now_ms() - m->answered_ms);
 }
 
 const json_t *

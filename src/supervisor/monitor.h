@@ -15,19 +15,31 @@ typedef struct {
         gpointer data); /* QEMU greeted and took qmp_capabilities; again after each new connection */
     void (*event)(const json_t *message, gpointer data);
     void (*note)(const char *text, gpointer data); /* for the log */
+    void (*beat)(gpointer data);                   /* once a second, whether QEMU answers or not */
 } MonitorHooks;
 
-/* @folder holds monitor.sock and stays open. Connects at once, or later when that fails. */
-Monitor *monitor_new(int folder, const MonitorHooks *hooks, gpointer data);
+/* @folder holds monitor.sock and stays open; @silent_ms: for how long QEMU is known not to have answered
+ * already. Connects at once, or later when that fails. */
+Monitor *monitor_new(int folder, guint64 silent_ms, const MonitorHooks *hooks, gpointer data);
 void monitor_free(Monitor *monitor);
 
-/* Sends @command (or keeps it until QEMU is ready); (transfer full) of @arguments; @reply may be NULL. FALSE,
- * without a call of @reply, where QEMU has left too much unread. */
+/* Sends @command, or keeps it until QEMU is ready and answers: what a QEMU that hangs would carry out some
+ * day, long after who asked has given up, is not written to it. (transfer full) of @arguments; @reply may be
+ * NULL. FALSE, without a call of @reply, where too much is kept already. */
 gboolean
 monitor_send(Monitor *monitor, const char *command, json_t *arguments, MonitorReply reply, gpointer data);
 
-/* 0 while QEMU answers, or for how long its oldest question has been open. */
+/* Takes back what was sent with @data, as long as nothing of it was written: TRUE, and its reply is never
+ * called. */
+gboolean monitor_forget(Monitor *monitor, gconstpointer data);
+
+/* For how long QEMU has answered nothing though it was asked, or has not greeted; 0 where nothing is open. */
+guint64 monitor_waited_ms(const Monitor *monitor);
+/* The same for people: 0 for what a healthy QEMU under load may take; and until it greets, the silence before
+ * this monitor counts. */
 guint64 monitor_unanswered_ms(const Monitor *monitor);
+/* How long ago QEMU answered last, asked or not. */
+guint64 monitor_unheard_ms(const Monitor *monitor);
 
 /* QEMU's greeting, borrowed; NULL before the first. */
 const json_t *monitor_greeting(const Monitor *monitor);

@@ -260,7 +260,7 @@ run_plan(Supervisor *s, GError **error)
     s->start_timer = g_timeout_add(s->plan->start_timeout_ms ? s->plan->start_timeout_ms : START_QEMU_MS,
                                    on_start_timeout, s);
     s->answer_watch = g_unix_fd_add(s->answer, G_IO_IN | G_IO_HUP, on_starter_left, s);
-    s->monitor = monitor_new(s->folder, &link_hooks, s);
+    s->monitor = monitor_new(s->folder, 0, &link_hooks, s);
     return TRUE;
 }
 

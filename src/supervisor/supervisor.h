@@ -7,6 +7,7 @@
  *   monitor.c  the connection to QEMU, the heartbeat  broker.c  clients on qmp.sock
  *   guest.c    what QEMU's events mean for the state  death.c   ending QEMU, and what follows its end
  *   successor.c  who is QEMU where a script started it
+ *   silence.c  a QEMU that does not answer
  *   output.c   QEMU's stderr into the log             live.c    live.xml
  *
  * Nothing here blocks but the small local file operations of the run folder and the log. */

@@ -26,6 +26,12 @@ vm_client_close(VmClient *c)
     g_free(c);
 }
 
+gboolean
+vm_client_is_open(const VmClient *c)
+{
+    return c->fd >= 0;
+}
+
 /* Fails and ends the connection. */
 static json_t *
 broken(VmClient *c, GError *why, GError **error)
@@ -103,9 +109,13 @@ vm_client_open(const char *run_path, guint timeout_ms, GError **error)
     if (!pipe_set_nonblock(c->fd, TRUE, "the connection to kho-vm", error))
         return NULL;
     json_auto json_t *greeting = receive(c, "QMP", deadline_ms, error);
-    if (greeting && !json_object_get(greeting, "QMP"))
-        qmp_fail(greeting, "the connection", error);
-    return greeting && json_object_get(greeting, "QMP") ? g_steal_pointer(&c) : NULL;
+    if (!greeting)
+        return NULL;
+    if (json_object_get(greeting, "QMP"))
+        return g_steal_pointer(&c);
+    qmp_fail(greeting, "the connection", &why);
+    broken(c, g_steal_pointer(&why), error);
+    return NULL;
 }
 
 static json_t *

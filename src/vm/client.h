@@ -14,6 +14,9 @@ VmClient *vm_client_open(const char *run_path, guint timeout_ms, GError **error)
 void vm_client_close(VmClient *client);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmClient, vm_client_close)
 
+/* FALSE after a call that had no answer, as opposed to one that was answered with an error. */
+gboolean vm_client_is_open(const VmClient *client);
+
 /**
  * vm_client_call:
  * @command: a QMP command, or one of kho-vm's own ("kho-status", ...)

@@ -44,6 +44,7 @@ vm_status_to_json(const VmStatus *status)
     json_object_set_new(json, "supervisor-pid", json_integer(status->supervisor_pid));
     json_object_set_new(json, "supervisor-start-ticks", json_integer((json_int_t) status->supervisor_start));
     json_object_set_new(json, "unanswered-ms", json_integer((json_int_t) status->unanswered_ms));
+    json_object_set_new(json, "silent-since-ms", json_integer(status->silent_since_ms));
     json_set_string(json, "version", status->version);
     json_set_string(json, "log-path", status->log_path);
     json_set_string(json, "on-poweroff", vm_action_word(status->on_poweroff));
@@ -89,10 +90,12 @@ get_numbers(const json_t *json, const char *label, VmStatus *s, GError **error)
         || !json_get_int(json, "supervisor-pid", label, &s->supervisor_pid, error)
         || !json_get_int(json, "supervisor-start-ticks", label, &supervisor_ticks, error)
         || !json_opt_int(json, "unanswered-ms", label, &unanswered_ms, error)
+        || !json_opt_int(json, "silent-since-ms", label, &s->silent_since_ms, error)
         || !json_get_bool(json, "paused", label, &s->paused, error))
         return FALSE;
     if (id < 0 || id > G_MAXINT || s->pid < 0 || s->pid > G_MAXINT || ticks < 0 || supervisor_ticks < 0
-        || s->supervisor_pid < 0 || s->supervisor_pid > G_MAXINT || unanswered_ms < 0)
+        || s->silent_since_ms < 0 || s->supervisor_pid < 0 || s->supervisor_pid > G_MAXINT
+        || unanswered_ms < 0)
         return fail(error, KHO_ERROR_INVALID, "%s: a number is out of range", label);
     s->id = (gint) id;
     s->pid_start = (guint64) ticks;

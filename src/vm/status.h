@@ -28,9 +28,9 @@ typedef struct VmStatus {
     char *boot_id;
     gint64 supervisor_pid;
     guint64 supervisor_start; /* as pid_start */
-    guint64 unanswered_ms; /* 0: QEMU answers; else for how long its oldest question has been open. Not in the
-                              file */
-    char *version;         /* of kho-vm */
+    guint64 unanswered_ms;    /* 0: QEMU answers; else for how long it has not. Not in the file */
+    gint64 silent_since_ms;   /* wall clock since when it has not, as of the last look; 0: it answered */
+    char *version;            /* of kho-vm */
     char *log_path;
     VmAction on_poweroff, on_reboot, on_crash;
 } VmStatus;

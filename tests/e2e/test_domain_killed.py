@@ -39,8 +39,9 @@ def test_with_qemu_stopped_every_read_answers_and_says_since_when(kho):
         elif verb[0] == "domstate" or verb == ("dumpxml", "web1"):
             assert f"has not answered since {day}" in ran.err, str(ran)
     assert machine.is_stopped(qemu)
-    ran = kho.refuses("suspend", "web1", says=["web1", "kho destroy"])
-    assert ran.status == 12 and machine.is_stopped(qemu)
+    for verb in (["suspend"], ["reset"], ["shutdown"], ["reboot"], ["destroy", "--graceful"]):
+        ran = kho.refuses(*verb, "web1", says=["'web1'", "kho destroy", f"kill -CONT {qemu}"])
+        assert ran.status == 12 and machine.is_stopped(qemu)
     kho("destroy", "web1")
     assert not machine.is_alive(qemu) and kho("domstate", "web1", "--reason").out == "shut off (destroyed)\n"
 
