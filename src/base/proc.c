@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -169,6 +171,15 @@ proc_detach(GError **error)
     if (null < 3)
         fd_steal(&null);
     return TRUE;
+}
+
+gboolean
+proc_become(uid_t uid, gid_t gid, GError **error)
+{
+    /* A process that changed its user is hidden (/proc/PID/fd) from the new one until it says otherwise. */
+    if (setgroups(1, &gid) == 0 && setgid(gid) == 0 && setuid(uid) == 0 && prctl(PR_SET_DUMPABLE, 1) == 0)
+        return TRUE;
+    return fail_errno(error, errno, "cannot go on as user %u", (guint) uid);
 }
 
 char *

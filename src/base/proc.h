@@ -50,6 +50,10 @@ char *proc_status_text(int status);
  * once with status 0. Before any thread is started. */
 gboolean proc_detach(GError **error);
 
+/* Goes on as another user, for good, with that group alone; by root. Others of that user may look at this
+ * process as at any of theirs. */
+gboolean proc_become(uid_t uid, gid_t gid, GError **error);
+
 /* The program that runs, from /proc/self/exe; freed with g_free. */
 char *proc_own_program(GError **error);
 

@@ -14,6 +14,7 @@
 #include "vm/folder.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* A QEMU that is just ending, or was never let go, frees `alive` within milliseconds. */
 #define ENDING_MS       2000
@@ -126,6 +127,18 @@ take_or_clear(Supervisor *s, GError **error)
     }
 }
 
+/* A machine stays its owner's when root looks at it: what is made for it from now on (sockets, log) is that
+ * user's too, and so is the right to speak to it. */
+static gboolean
+become_owner(const Supervisor *s, GError **error)
+{
+    struct stat st;
+
+    if (!fd_stat(s->folder, &st, s->run_path, error))
+        return FALSE;
+    return geteuid() != 0 || st.st_uid == 0 || proc_become(st.st_uid, st.st_gid, error);
+}
+
 gboolean
 adopt_begin(Supervisor *s, GError **error)
 {
@@ -133,7 +146,8 @@ adopt_begin(Supervisor *s, GError **error)
     gboolean held, exists;
 
     s->folder = vm_folder_open(s->run_path, FALSE, &why);
-    if (s->folder >= 0 && vm_folder_is_locked(s->folder, VM_FILE_ALIVE, &held, &exists, &why))
+    if (s->folder >= 0 && become_owner(s, &why)
+        && vm_folder_is_locked(s->folder, VM_FILE_ALIVE, &held, &exists, &why))
         s->supervisor_lock = vm_folder_lock(s->folder, VM_FILE_SUPERVISOR, &why);
     if (s->supervisor_lock < 0) {
         /* Nothing is there any more, or another kho-vm was faster: both are what the caller wanted. */

@@ -22,6 +22,7 @@
 #define CLIENTS_MAX 200
 
 #define DESTROY_TIMEOUT_MS 15000
+#define ACCEPT_AGAIN_MS    200
 
 typedef struct {
     Broker *broker;
@@ -32,6 +33,7 @@ typedef struct {
     gboolean negotiated, running, doomed; /* doomed: freed when the current dispatch is over */
     gboolean reads;                       /* in_watch is for reading, not only for its end */
     guint open;                           /* commands that wait for an answer */
+    gint64 heard_ms;                      /* when it last sent something */
     guint in_watch, out_watch, doom;
     GList *waits; /* of Wait: what QEMU, or QEMU's end, still has to answer */
 } Client;
@@ -47,7 +49,7 @@ typedef struct {
 struct Broker {
     Supervisor *s;
     int fd;
-    guint accept_watch;
+    guint accept_watch;  /* for callers; or, where accepting fails, the timer of the next attempt */
     gboolean closing;    /* no further command is run */
     GPtrArray *clients;  /* of Client, owned */
     GPtrArray *destroys; /* of Wait: answered by broker_ended */
@@ -388,6 +390,7 @@ on_readable(gint fd, GIOCondition condition, gpointer data)
         client_drop(c, NULL);
         return G_SOURCE_REMOVE;
     }
+    c->heard_ms = clock_now_ms();
     qmp_decoder_feed(c->decoder, chunk, (gsize) n);
     client_go_on(c);
     return c->in_watch != 0;
@@ -453,6 +456,27 @@ is_admitted(uid_t uid)
     return uid == geteuid() || uid == 0;
 }
 
+/* Whoever comes is served, so that no number of others keeps a machine from being destroyed: who waits for
+ * nothing and has been silent for longest goes, or at last who has waited for longest. */
+static gboolean
+make_room(Broker *b)
+{
+    Client *least = NULL;
+
+    for (guint i = 0; i < b->clients->len; i++) {
+        Client *c = b->clients->pdata[i];
+        gboolean idle = c->open == 0;
+        if (c->doomed)
+            continue;
+        if (!least || idle > (least->open == 0)
+            || (idle == (least->open == 0) && c->heard_ms < least->heard_ms))
+            least = c;
+    }
+    if (least)
+        client_drop(least, "there are too many, and it has said nothing for longest");
+    return least != NULL;
+}
+
 static void
 admit(Broker *b, int fd)
 {
@@ -460,21 +484,34 @@ admit(Broker *b, int fd)
     g_autoptr(GError) why = NULL;
     uid_t uid = (uid_t) -1;
 
+    if (b->clients->len >= CLIENTS_MAX)
+        make_room(b);
     *c = (Client){ .broker = b, .fd = fd, .decoder = qmp_decoder_new(QMP_CLIENT_MAX_BYTES) };
     c->unread = g_byte_array_new();
+    c->heard_ms = clock_now_ms();
     g_ptr_array_add(b->clients, c);
     if (!sock_peer(fd, &uid, &c->pid, &why) || !is_admitted(uid)) {
         client_refuse(c, NULL, KHO_ERROR_DENIED, "this machine belongs to another user");
         client_drop(c, "it belongs to another user");
-    } else if (b->clients->len > CLIENTS_MAX) {
-        client_refuse(c, NULL, KHO_ERROR_BUSY, "kho-vm serves too many clients already");
-        client_drop(c, "too many clients");
     } else {
         client_send(c, greeting(b));
         client_go_on(c);
     }
 }
 
+static gboolean on_caller(gint fd, GIOCondition condition, gpointer data);
+
+static gboolean
+on_accept_again(gpointer data)
+{
+    Broker *b = data;
+
+    b->accept_watch = g_unix_fd_add(b->fd, G_IO_IN, on_caller, b);
+    return G_SOURCE_REMOVE;
+}
+
+/* Where a caller cannot be accepted (this process has all the descriptors that it may), one who is served
+ * already makes room, before this is called again for the same caller. */
 static gboolean
 on_caller(gint fd, GIOCondition condition, gpointer data)
 {
@@ -484,9 +521,11 @@ on_caller(gint fd, GIOCondition condition, gpointer data)
 
     if (peer >= 0)
         admit(b, peer);
-    else if (why)
-        vm_log(b->s->log, "%s", why->message);
-    return G_SOURCE_CONTINUE;
+    if (!why || make_room(b))
+        return G_SOURCE_CONTINUE;
+    vm_log(b->s->log, "%s", why->message);
+    b->accept_watch = g_timeout_add(ACCEPT_AGAIN_MS, on_accept_again, b);
+    return G_SOURCE_REMOVE;
 }
 
 Broker *

@@ -317,6 +317,20 @@ def test_adoption_learns_what_it_missed(machine):
     machine.destroy()
 
 
+def test_adoption_without_a_log(machine):
+    """A machine is not left alone for its log; what is said of it from the moment the log can be opened stands there."""
+    machine.start()
+    status = machine.status()
+    kill(status["supervisor-pid"])
+    machine.log_path.unlink()
+    machine.log_path.mkdir()
+    machine.adopt()
+    assert machine.status()["pid"] == status["pid"]
+    machine.log_path.rmdir()
+    machine.destroy()
+    assert "ended (destroyed)" in machine.ended()
+
+
 def test_sigterm_to_kho_vm_leaves_the_guest(machine):
     machine.start()
     status = machine.status()
