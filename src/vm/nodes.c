@@ -1,0 +1,129 @@
+#include "vm/nodes.h"
+
+#include "base/error.h"
+#include "base/num.h"
+
+#include <string.h>
+
+#define CALL_TIMEOUT_MS 5000
+/* A chain of more layers cannot have been opened. */
+#define LAYERS_MAX 1024
+
+void
+vm_node_free(VmNode *node)
+{
+    if (!node)
+        return;
+    g_free(node->node);
+    g_free(node->file_node);
+    g_free(node);
+}
+
+/* "/machine/peripheral/ID/virtio-backend", "/machine/peripheral/ID", or "ID". */
+static gboolean
+is_device(const char *qdev, const char *device)
+{
+    static const char prefix[] = "/machine/peripheral/";
+    gsize len = strlen(device);
+
+    if (g_str_has_prefix(qdev, prefix))
+        qdev += strlen(prefix);
+    return strncmp(qdev, device, len) == 0 && (qdev[len] == '\0' || qdev[len] == '/');
+}
+
+/* The entry whose @by is @value, or NULL. */
+static const json_t *
+find_entry(const json_t *list, const char *by, const char *value)
+{
+    size_t i;
+    json_t *entry;
+
+    json_array_foreach ((json_t *) list, i, entry)
+        if (g_strcmp0(json_string_or(entry, by, NULL), value) == 0)
+            return entry;
+    return NULL;
+}
+
+static const json_t *
+find_drive(const json_t *blocks, const char *device)
+{
+    size_t i;
+    json_t *entry;
+
+    json_array_foreach ((json_t *) blocks, i, entry)
+        if (is_device(json_string_or(entry, "qdev", ""), device))
+            return entry;
+    return NULL;
+}
+
+/* The name of the node that hangs from @node by an edge @edge_name; NULL for none. */
+static const char *
+child_of(const json_t *graph, const char *node, const char *edge_name)
+{
+    const json_t *nodes = json_object_get(graph, "nodes"), *parent = find_entry(nodes, "name", node);
+    gint64 id = json_int_or(parent, "id", -1);
+    size_t i, j;
+    json_t *edge, *child;
+
+    json_array_foreach (json_object_get(graph, "edges"), i, edge) {
+        if (json_int_or(edge, "parent", -2) != id || strcmp(json_string_or(edge, "name", ""), edge_name) != 0)
+            continue;
+        json_array_foreach ((json_t *) nodes, j, child)
+            if (json_int_or(child, "id", -1) == json_int_or(edge, "child", -2))
+                return json_string_or(child, "name", NULL);
+    }
+    return NULL;
+}
+
+static VmNode *
+read_node(const json_t *graph, const json_t *named, const char *name)
+{
+    static const char fdset[] = "/dev/fdset/";
+    VmNode *node = g_new0(VmNode, 1);
+    const char *file_node = child_of(graph, name, "file");
+    const char *file = json_string_or(find_entry(named, "node-name", file_node), "file", "");
+    guint64 number;
+
+    *node = (VmNode){
+        .node = g_strdup(name),
+        .file_node = g_strdup(file_node),
+        .fdset = -1,
+        .read_only = json_is_true(json_object_get(find_entry(named, "node-name", name), "ro")),
+    };
+    if (g_str_has_prefix(file, fdset)
+        && num_parse_uint(file + strlen(fdset), G_MAXINT, "fdset", &number, NULL))
+        node->fdset = (gint64) number;
+    return node;
+}
+
+GPtrArray *
+vm_nodes_parse(const json_t *blocks, const json_t *graph, const json_t *named, const char *device,
+               GError **error)
+{
+    g_autoptr(GPtrArray) layers = g_ptr_array_new_with_free_func((GDestroyNotify) vm_node_free);
+    const json_t *drive = find_drive(blocks, device);
+    const char *name = json_string_or(json_object_get(drive, "inserted"), "node-name", NULL);
+
+    if (!drive) {
+        fail(error, KHO_ERROR_NOT_FOUND, "QEMU has no drive '%s'", device);
+        return NULL;
+    }
+    for (; name && layers->len < LAYERS_MAX; name = child_of(graph, name, "backing"))
+        g_ptr_array_add(layers, read_node(graph, named, name));
+    return g_steal_pointer(&layers);
+}
+
+GPtrArray *
+vm_nodes_of_device(VmClient *client, const char *device, GError **error)
+{
+    json_auto json_t *blocks = vm_client_call(client, "query-block", NULL, CALL_TIMEOUT_MS, error);
+    if (!blocks)
+        return NULL;
+    json_auto json_t *graph =
+        vm_client_call(client, "x-debug-query-block-graph", NULL, CALL_TIMEOUT_MS, error);
+    if (!graph)
+        return NULL;
+    json_auto json_t *named = vm_client_call(client, "query-named-block-nodes",
+                                             json_pack("{s:b}", "flat", TRUE), CALL_TIMEOUT_MS, error);
+    return named ? vm_nodes_parse(blocks, graph, named, device, error) : NULL;
+}

@@ -1,0 +1,36 @@
+/* What QEMU has open for a disk, layer by layer: its own word of which node stands where, for whoever changes
+ * a chain under a guest. The names that a start gives are in argv.h. */
+#ifndef KHO_VM_NODES_H
+#define KHO_VM_NODES_H
+
+#include "base/json.h"
+#include "vm/client.h"
+
+/* One layer of a disk. */
+typedef struct VmNode {
+    char *node;      /* of the format: "virtio-disk0-0" */
+    char *file_node; /* of the file under it */
+    gint64 fdset;    /* that the file is open through; -1: none */
+    gboolean read_only;
+} VmNode;
+
+void vm_node_free(VmNode *node);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmNode, vm_node_free)
+
+/**
+ * vm_nodes_of_device:
+ * @device: a device's id, which is the disk's alias
+ *
+ * The layers that the device stands on, the one that the guest writes first. Asks QEMU (query-block,
+ * x-debug-query-block-graph, query-named-block-nodes).
+ *
+ * Returns: VmNode *, owned by the array, none for an empty drive; NULL with KHO_ERROR_NOT_FOUND where there
+ * is no such drive, and what vm_client_call says.
+ */
+GPtrArray *vm_nodes_of_device(VmClient *client, const char *device, GError **error);
+
+/* The same from QEMU's three answers. */
+GPtrArray *vm_nodes_parse(const json_t *blocks, const json_t *graph, const json_t *named, const char *device,
+                          GError **error);
+
+#endif
