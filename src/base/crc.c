@@ -1,9 +1,9 @@
 #include "base/crc.h"
 
-#include <zlib.h>
+#include <isa-l/crc.h>
 
 guint32
 crc32_add(guint32 crc, const void *bytes, gsize len)
 {
-    return (guint32) crc32_z(crc, bytes, len);
+    return crc32_gzip_refl(crc, bytes, len);
 }

@@ -22,6 +22,7 @@ typedef struct {
     guint32 texts_crc, live_bytes, inactive_bytes;
     guint64 saved_ms, stream_off, stream_bytes;
     guint32 stream_crc, qemu_version;
+    guint32 disks_bytes, disks_crc;
 } Page;
 
 /* The only place that knows where a field lies; the width on disk is the member's own. The layout test proves
@@ -38,9 +39,10 @@ typedef struct {
     }
 
 static const DiskField fields[] = {
-    FIELD(magic, 0),       FIELD(version, 8),       FIELD(flags, 12),          FIELD(page_crc, 16),
-    FIELD(texts_crc, 20),  FIELD(live_bytes, 24),   FIELD(inactive_bytes, 28), FIELD(saved_ms, 32),
-    FIELD(stream_off, 40), FIELD(stream_bytes, 48), FIELD(stream_crc, 56),     FIELD(qemu_version, 60),
+    FIELD(magic, 0),        FIELD(version, 8),       FIELD(flags, 12),          FIELD(page_crc, 16),
+    FIELD(texts_crc, 20),   FIELD(live_bytes, 24),   FIELD(inactive_bytes, 28), FIELD(saved_ms, 32),
+    FIELD(stream_off, 40),  FIELD(stream_bytes, 48), FIELD(stream_crc, 56),     FIELD(qemu_version, 60),
+    FIELD(disks_bytes, 64), FIELD(disks_crc, 68),
 };
 #define CRC_OFF 16
 
@@ -128,6 +130,8 @@ vm_savefile_encode(VmSaveHead *head, gsize *len, GError **error)
         .stream_bytes = head->stream_bytes,
         .stream_crc = head->stream_crc,
         .qemu_version = head->qemu_version,
+        .disks_bytes = head->disks_bytes,
+        .disks_crc = head->disks_crc,
     };
     encode_fields(&page, buf);
     be32_store(buf + CRC_OFF, page_crc(buf));
@@ -192,13 +196,21 @@ check_texts(const guint8 *texts, const Page *page, const char *label, GError **e
 static gboolean
 check_stream(const Page *page, guint64 file_bytes, const char *label, GError **error)
 {
-    if (page->flags & FLAG_WHOLE
-        && (page->stream_bytes == 0 || page->stream_off > file_bytes
-            || page->stream_bytes > file_bytes - page->stream_off))
+    guint64 end;
+
+    if (!(page->flags & FLAG_WHOLE))
+        return TRUE;
+    if (page->disks_bytes > VM_SAVEFILE_DISKS_MAX_BYTES)
+        return damaged(label, "the length of its list of disks is out of range", error);
+    if (page->stream_bytes == 0)
+        return damaged(label, "it holds no memory", error);
+    if (!num_add(page->stream_off, page->stream_bytes, &end) || !num_add(end, page->disks_bytes, &end)
+        || end > file_bytes)
         return fail(error, KHO_ERROR_CORRUPT,
-                    "the save file %s is truncated: it has %" G_GUINT64_FORMAT
-                    " bytes, and its memory needs %" G_GUINT64_FORMAT " from %" G_GUINT64_FORMAT " on",
-                    label, file_bytes, page->stream_bytes, page->stream_off);
+                    "the save file %s is truncated: of its memory, %" G_GUINT64_FORMAT
+                    " bytes from %" G_GUINT64_FORMAT " on, the file's %" G_GUINT64_FORMAT
+                    " bytes hold a part",
+                    label, page->stream_bytes, page->stream_off, file_bytes);
     return TRUE;
 }
 
@@ -230,6 +242,8 @@ vm_savefile_decode(const guint8 *buf, gsize len, guint64 file_bytes, const char 
         .stream_off = page.stream_off,
         .stream_bytes = page.stream_bytes,
         .stream_crc = page.stream_crc,
+        .disks_bytes = page.disks_bytes,
+        .disks_crc = page.disks_crc,
     };
     return head;
 }

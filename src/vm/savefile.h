@@ -12,7 +12,8 @@
 /* What changes in a file that stands already lies in its first sector, which a disk writes whole. */
 #define VM_SAVEFILE_SECTOR_BYTES 512
 /* One definition is at most XML_TEXT_MAX (4 MiB); a live one has aliases and addresses besides. */
-#define VM_SAVEFILE_XML_MAX_BYTES (8 << 20)
+#define VM_SAVEFILE_XML_MAX_BYTES   (8 << 20)
+#define VM_SAVEFILE_DISKS_MAX_BYTES (8 << 20)
 /* So no head is larger: the page, two XMLs, and what fills the last page. */
 #define VM_SAVEFILE_HEAD_MAX_BYTES (2 * VM_SAVEFILE_PAGE_BYTES + 2 * VM_SAVEFILE_XML_MAX_BYTES)
 
@@ -30,6 +31,9 @@ typedef struct VmSaveHead {
     guint64 stream_off;   /* in bytes from the file's start; vm_savefile_encode sets it */
     guint64 stream_bytes; /* 0 until it is whole */
     guint32 stream_crc;   /* CRC-32 of the stream */
+    guint32 disks_bytes;  /* of what follows the stream: what the disks' files were like (vm/ramfile.h); 0:
+                             nothing */
+    guint32 disks_crc;
 } VmSaveHead;
 
 VmSaveHead *vm_savehead_new(void);
@@ -60,7 +64,7 @@ vm_savefile_head_bytes(const guint8 *page, gsize len, const char *label, gsize *
 /**
  * vm_savefile_decode:
  * @buf: the head, vm_savefile_head_bytes of it
- * @file_bytes: size of the file, which must hold the stream that a whole head tells of
+ * @file_bytes: size of the file, which must hold what a whole head tells of
  *
  * Returns: NULL with the codes of vm_savefile_head_bytes.
  */

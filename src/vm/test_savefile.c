@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define FILE_BYTES (VM_SAVEFILE_PAGE_BYTES * 2 + 1000)
+#define FILE_BYTES (VM_SAVEFILE_PAGE_BYTES * 2 + 1000 + 30)
 
 static guint8 *
 make(gsize *len)
@@ -19,6 +19,8 @@ make(gsize *len)
         .inactive_xml = (char *) "<domain/>",
         .stream_bytes = 1000,
         .stream_crc = 0xdeadbeef,
+        .disks_bytes = 30,
+        .disks_crc = 0x01020304,
     };
     guint8 *buf = vm_savefile_encode(&head, len, NULL);
 
@@ -45,6 +47,8 @@ test_round(void)
     g_assert_cmpstr(head->inactive_xml, ==, "<domain/>");
     g_assert_cmpuint(head->stream_bytes, ==, 1000);
     g_assert_cmphex(head->stream_crc, ==, 0xdeadbeef);
+    g_assert_cmpuint(head->disks_bytes, ==, 30);
+    g_assert_cmphex(head->disks_crc, ==, 0x01020304);
 }
 
 /* The bytes themselves, so that a later kho reads what this one wrote. */
@@ -63,7 +67,9 @@ test_layout(void)
     g_assert_cmpuint(be64_load(buf + 48), ==, 1000);
     g_assert_cmphex(be32_load(buf + 56), ==, 0xdeadbeef);
     g_assert_cmpuint(be32_load(buf + 60), ==, 70211);
-    for (gsize i = 64; i < VM_SAVEFILE_PAGE_BYTES; i++)
+    g_assert_cmpuint(be32_load(buf + 64), ==, 30);
+    g_assert_cmphex(be32_load(buf + 68), ==, 0x01020304);
+    for (gsize i = 72; i < VM_SAVEFILE_PAGE_BYTES; i++)
         g_assert_cmpuint(buf[i], ==, 0);
     g_assert_cmpmem(buf + VM_SAVEFILE_PAGE_BYTES, 25, "<domain id='3'/><domain/>", 25);
 }
@@ -92,7 +98,9 @@ static const struct {
     { "time", 32, 0x80000000, TRUE, KHO_ERROR_CORRUPT, "time" },
     { "stream too long", 52, 1001, TRUE, KHO_ERROR_CORRUPT, "truncated" },
     { "stream wraps", 48, 0xffffffff, TRUE, KHO_ERROR_CORRUPT, "truncated" },
-    { "no stream", 52, 0, TRUE, KHO_ERROR_CORRUPT, "truncated" },
+    { "no stream", 52, 0, TRUE, KHO_ERROR_CORRUPT, "no memory" },
+    { "list of disks is cut", 64, 31, TRUE, KHO_ERROR_CORRUPT, "truncated" },
+    { "list of disks too long", 64, VM_SAVEFILE_DISKS_MAX_BYTES + 1, TRUE, KHO_ERROR_CORRUPT, "disks" },
 };
 
 static void

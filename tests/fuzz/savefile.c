@@ -43,6 +43,7 @@ try_decode(const guint8 *buf, gsize len)
     g_assert_cmpstr(second->live_xml, ==, head->live_xml);
     g_assert_cmpstr(second->inactive_xml, ==, head->inactive_xml);
     g_assert_cmpuint(second->stream_bytes, ==, head->stream_bytes);
+    g_assert_cmpuint(second->disks_bytes, ==, head->disks_bytes);
 }
 
 int
