@@ -257,14 +257,15 @@ check_growth(const Merge *merge, GError **error)
                    base->path);
 }
 
-/* Before anything else is written, so that a size that cannot be had changes nothing. */
+/* Before anything else is written, so that a size that cannot be had changes nothing. Growth is not taken
+ * back after a failure: on the way back there are moments in which what lies below the base shows through. */
 static gboolean
-fit_base(const Merge *merge, const KhoJob *job, GError **error)
+fit_base(const Merge *merge, GError **error)
 {
     guint64 to = kho_image_size_bytes(merge->overlay), now = kho_image_size_bytes(merge->base);
 
     if (to > now)
-        return resize_grow(merge->base, to, KHO_PREALLOC_OFF, job, error);
+        return resize_extend(merge->base, to, error);
     return to == now || !merge->cut_base || format_resize(merge->base->format, to, TRUE, error);
 }
 
@@ -288,7 +289,7 @@ merge_down(const Merge *merge, const KhoJob *job, GError **error)
         return FALSE;
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", base->path);
-    if (!fit_base(merge, job, error))
+    if (!fit_base(merge, error))
         return FALSE;
     if (!image_copy(&plan, &cause))
         return tell_cancelled(merge, cause, error);

@@ -41,25 +41,27 @@ hide_backing(KhoImage *image, guint64 from, guint64 to, GError **error)
            || kho_image_zero(image, from, MIN(to, backing_bytes) - from, error);
 }
 
-static gboolean
-fill_new(KhoImage *image, guint64 from, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
+gboolean
+resize_extend(KhoImage *image, guint64 to, GError **error)
 {
-    return hide_backing(image, from, to, error) && prealloc_range(image, from, to, prealloc, job, error)
-           && kho_image_flush(image, error);
+    guint64 from = kho_image_size_bytes(image);
+
+    return own_last_cluster(image, error) && format_resize(image->format, to, FALSE, error)
+           && hide_backing(image, from, to, error);
 }
 
-gboolean
-resize_grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
+static gboolean
+grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
 {
     guint64 from = kho_image_size_bytes(image);
     g_autoptr(GError) cause = NULL, undo = NULL;
 
-    if (!check_space(image, to - from, prealloc, error) || !own_last_cluster(image, error)
-        || !format_resize(image->format, to, FALSE, error))
+    if (!check_space(image, to - from, prealloc, error))
         return FALSE;
-    if (fill_new(image, from, to, prealloc, job, &cause))
+    if (resize_extend(image, to, &cause) && prealloc_range(image, from, to, prealloc, job, &cause)
+        && kho_image_flush(image, &cause))
         return TRUE;
-    if (!format_resize(image->format, from, TRUE, &undo))
+    if (kho_image_size_bytes(image) != from && !format_resize(image->format, from, TRUE, &undo))
         return fail(error, (KhoErrorCode) cause->code, "%s; it keeps its new size, since %s", cause->message,
                     undo->message);
     g_propagate_error(error, g_steal_pointer(&cause));
@@ -84,7 +86,7 @@ kho_image_resize(const char *path, const char *format, guint64 size_bytes, gbool
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", path);
 
-    gboolean done = to > from ? resize_grow(image, to, prealloc, job, error)
+    gboolean done = to > from ? grow(image, to, prealloc, job, error)
                               : to == from || format_resize(image->format, to, may_shrink, error);
     /* After a failure there is one message already. */
     return kho_image_close(g_steal_pointer(&image), done ? error : NULL) && done;

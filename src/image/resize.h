@@ -5,7 +5,8 @@
 #include "image/image.h"
 
 /* Grows @image (open for writing, with its chain) to @to bytes, a whole number of sectors; what is added
- * reads as zeros. After a failure it has its old size, or the message says that it has not. */
-gboolean resize_grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error);
+ * reads as zeros. Not taken back after a failure: it then has either size, and reads as zeros in what was
+ * added. (But for a version 2 qcow2 image that is shorter than its backing file.) */
+gboolean resize_extend(KhoImage *image, guint64 to, GError **error);
 
 #endif

@@ -9,6 +9,7 @@ import pytest
 import harness
 from interop import images
 from interop.engine import KhoIo, assert_clean, qemu_img, qemu_io, qemu_json, sha256_of
+from interop.test_cancel import moved_bytes
 
 ROUNDS = 60 if harness.SOAK else 12
 CLUSTERS = (512, 4096, 65536)
@@ -176,6 +177,63 @@ def test_refused(kho, io):
             assert said.startswith("busy ") and "a.qcow2" in said and str(os.getpid()) in said, said
     assert io.try_("mergeup", over, kho.tmp / "a.qcow2", "raw").startswith("invalid ")
     assert {path.name: sha256_of(path) for path in kho.tmp.glob("*.qcow2")} == before
+
+
+@pytest.mark.parametrize("verb", ["mergeup", "mergedown"])
+def test_full_disk(kho, io, small_fs, verb):
+    """Too little space is said before anything is written, with the figure; whatever happens, all reads as before."""
+    fs = small_fs("ext4", 32)
+    base, over = fs.path / "base.qcow2", fs.path / "over.qcow2"
+    refused = 0
+    for level in range(12):
+        fs.fill(30 << 20)
+        qemu_img("create", "-q", "-f", "qcow2", base, "16M")
+        qemu_io(base, ["write -P 1 0 5M"])
+        qemu_img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", over)
+        qemu_io(over, ["write -P 2 4M 5M"])
+        qemu_img("convert", "-O", "raw", over, kho.tmp / "before.raw")
+        hashes = sha256_of(base), sha256_of(over)
+        fs.fill(level * (6 << 20) // 11)
+        said = io.try_(verb, over, base, "qcow2")
+        if said:
+            assert said.startswith("no-space ") and "MiB" in said and "free" in said, said
+            assert (sha256_of(base), sha256_of(over)) == hashes
+        refused += said is not None
+        qemu_img("compare", "-f", "raw", "-F", "qcow2", kho.tmp / "before.raw", over)
+        for path in (over, base):
+            assert_clean(path)
+            path.unlink()
+    assert 0 < refused < 12
+
+
+@pytest.mark.parametrize("verb", ["mergeup", "mergedown"])
+def test_killed(kho, verb):
+    """kill -9 at growing distances: all reads as before, and the next merge goes on."""
+    base, over = kho.tmp / "base.qcow2", kho.tmp / "over.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", base, "160M")
+    qemu_io(base, [f"write -P {number + 1} {number * 16}M 12M" for number in range(10)])
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", "-o", "cluster_size=4k", over)
+    qemu_io(over, [f"write -P {number + 100} {number * 16 + 8}M 6M" for number in range(10)])
+    qemu_img("convert", "-O", "raw", over, kho.tmp / "before.raw")
+    killed = 0
+    for at_mib in (1, 15, 35):
+        victim = KhoIo(kho)
+        start = moved_bytes(victim.child.pid)
+        victim.child.stdin.write(f"{verb} {over} {base} qcow2\n")
+        victim.child.stdin.flush()
+        harness.wait_for(f"{at_mib} MiB", lambda: moved_bytes(victim.child.pid) - start >= at_mib << 20, every_s=0.0005)
+        victim.child.kill()
+        killed += victim.child.communicate(timeout=harness.HANG_GUARD_S)[0] == ""
+        kho.children.remove(victim.child)
+        qemu_img("compare", "-f", "raw", "-F", "qcow2", kho.tmp / "before.raw", over)
+        for path in (base, over):
+            found = qemu_json("check", "-f", "qcow2", path, status=None)
+            assert not found.get("corruptions") and not found["check-errors"], found
+    assert killed > 0
+    last = KhoIo(kho)
+    last(verb, over, base, "qcow2")
+    last.end()
+    qemu_img("compare", "-f", "raw", "-F", "qcow2", kho.tmp / "before.raw", over if verb == "mergeup" else base)
 
 
 def lock_as_writer(file):
