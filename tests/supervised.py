@@ -38,6 +38,20 @@ class Machine:
     def add_file(self, path, fd, read_only=False):
         self.plan["files"].append({"path": str(path), "fd": fd, "read-only": read_only})
 
+    def add_chain(self, *paths, node="d"):
+        """A disk over qcow2 files, the one the guest writes first, as kho gives it to QEMU: the file of layer i is
+        in fdset i, its nodes are NODE-i and NODE-i-file."""
+        for i in reversed(range(len(paths))):
+            fd = FIRST_FD + len(self.plan["files"])
+            self.add_file(paths[i], fd, read_only=i > 0)
+            file = {"driver": "file", "filename": f"/dev/fdset/{i}", "node-name": f"{node}-{i}-file",
+                    "auto-read-only" if i > 0 else "read-only": i > 0, "locking": "on", "discard": "unmap"}
+            layer = {"driver": "qcow2", "file": f"{node}-{i}-file", "node-name": f"{node}-{i}", "read-only": i > 0,
+                     "backing": f"{node}-{i + 1}" if i + 1 < len(paths) else None}
+            self.plan["argv"] += ["-add-fd", f"fd={fd},set={i}", "-blockdev", json.dumps(file), "-blockdev",
+                                  json.dumps(layer)]
+        self.plan["argv"] += ["-device", f"virtio-blk-pci,drive={node}-0,id=disk"]
+
     def launch(self, verb, plan=None, **env):
         """Starts kho-vm and returns our end of the answer's socket."""
         ours, theirs = socket.socketpair()

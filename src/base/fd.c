@@ -183,6 +183,14 @@ fd_sync_parent(const char *path, GError **error)
 }
 
 gboolean
+fd_seek(int fd, guint64 off, const char *label, GError **error)
+{
+    if (off > G_MAXINT64)
+        return fail(error, KHO_ERROR_INVALID, "%s: no file has a byte %" G_GUINT64_FORMAT, label, off);
+    return lseek(fd, (off_t) off, SEEK_SET) >= 0 || fail_errno(error, errno, "cannot seek in %s", label);
+}
+
+gboolean
 fd_truncate(int fd, guint64 bytes, const char *label, GError **error)
 {
     if (bytes > NUM_OFFSET_MAX)

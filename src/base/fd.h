@@ -51,6 +51,8 @@ gboolean fd_sync_data(int fd, const char *label, GError **error); /* fdatasync *
 /* fsync of the folder that holds @path, so that a create, rename or unlink in it is durable. */
 gboolean fd_sync_parent(const char *path, GError **error);
 
+/* Where the next read or write of everyone who shares the open file begins. */
+gboolean fd_seek(int fd, guint64 off, const char *label, GError **error);
 gboolean fd_truncate(int fd, guint64 bytes, const char *label, GError **error);
 gboolean fd_stat(int fd, struct stat *st, const char *label, GError **error);
 

@@ -116,6 +116,16 @@ proc_open_child(pid_t pid, GError **error)
     return fd;
 }
 
+int
+proc_take_fd(int pidfd, int fd, GError **error)
+{
+    int taken = (int) syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+
+    if (taken < 0)
+        fail_errno(error, errno, "cannot share descriptor %d of another process", fd);
+    return taken;
+}
+
 gboolean
 proc_signal(int pidfd, int signal_number, GError **error)
 {

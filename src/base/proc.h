@@ -36,6 +36,11 @@ int proc_open_child(pid_t pid, GError **error);
 /* TRUE as well when it has ended already. */
 gboolean proc_signal(int pidfd, int signal_number, GError **error);
 
+/* A descriptor of what is open as @fd in another process: offset and locks are shared. -1 with
+ * KHO_ERROR_DENIED where this process may not look into that one, KHO_ERROR_IO where nothing is open there.
+ */
+int proc_take_fd(int pidfd, int fd, GError **error);
+
 /* Waits for the end of the process; KHO_ERROR_TIMEOUT. Does not reap. */
 gboolean proc_wait_end(int pidfd, gint64 deadline_ms, const char *what, GError **error);
 

@@ -29,4 +29,7 @@ void sock_end_sending(int fd);
 /* One send(2) that raises no SIGPIPE: bytes sent, or -1 with errno. */
 gssize sock_send_some(int fd, const void *buf, gsize len);
 
+/* The same; with the first of these bytes the other end gets a descriptor of @passed's open file. */
+gssize sock_send_some_with(int fd, const void *buf, gsize len, int passed);
+
 #endif

@@ -7,6 +7,7 @@
 #include <glib/gstdio.h>
 #include <kho/error.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -95,6 +96,37 @@ test_refusals(void)
     g_assert_cmpint(g_rmdir(top), ==, 0);
 }
 
+/* A descriptor sent with some bytes is the same open file at the other end. */
+static void
+test_passes_files(void)
+{
+    fd_auto int mine = -1;
+    fd_auto int theirs = -1;
+    fd_auto int file = pipe_memory("text", "abc", 3, NULL);
+    char byte = 0;
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = { &byte, 1 };
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
+    };
+
+    g_assert_true(sock_pair(&mine, &theirs, NULL));
+    g_assert_true(fd_seek(file, 1, "the memory", NULL));
+    g_assert_cmpint(sock_send_some_with(mine, "xy", 2, file), ==, 2);
+    g_assert_cmpint(recvmsg(theirs, &message, 0), ==, 1);
+    g_assert_cmpint(byte, ==, 'x');
+    fd_auto int got = *(int *) (void *) CMSG_DATA(CMSG_FIRSTHDR(&message));
+    g_assert_cmpint(pipe_read_some(got, &byte, 1), ==, 1);
+    g_assert_cmpint(byte, ==, 'b');
+    g_assert_cmpint(pipe_read_some(file, &byte, 1), ==, 1); /* one offset for both */
+    g_assert_cmpint(byte, ==, 'c');
+    g_assert_cmpint(pipe_read_some(theirs, &byte, 1), ==, 1);
+    g_assert_cmpint(byte, ==, 'y');
+}
+
 /* A listener that never accepts fills its queue: then a connect ends at its deadline. */
 static void
 test_full_queue(void)
@@ -143,6 +175,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/sock/talks", test_talks);
     g_test_add_func("/sock/refusals", test_refusals);
+    g_test_add_func("/sock/passes-files", test_passes_files);
     g_test_add_func("/sock/full-queue", test_full_queue);
     g_test_add_func("/sock/waiting", test_waiting);
     return g_test_run();

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/pipe.h"
 #include "base/sock.h"
+#include "supervisor/grant.h"
 #include "supervisor/monitor.h"
 #include "supervisor/silence.h"
 #include "supervisor/supervisor.h"
@@ -234,9 +235,9 @@ on_reply(const json_t *reply, gpointer data)
     wait_answer(w, message);
 }
 
-/* @done: see Wait. */
+/* Hands over the descriptor of @grant. @done: see Wait. */
 static void
-forward(Client *c, const char *command, json_t *arguments, json_t *id, void (*done)(Supervisor *s))
+forward_grant(Client *c, Grant *grant, json_t *id, void (*done)(Supervisor *s))
 {
     g_autoptr(GError) silent = NULL;
 
@@ -246,10 +247,17 @@ forward(Client *c, const char *command, json_t *arguments, json_t *id, void (*do
     }
     Wait *w = wait_new(c, id);
     w->done = done;
-    if (!monitor_send(c->broker->s->monitor, command, json_incref(arguments), on_reply, w)) {
+    if (!monitor_send_file(c->broker->s->monitor, grant->command, json_incref(grant->arguments),
+                           fd_steal(&grant->fd), on_reply, w)) {
         g_autoptr(GError) why = g_error_new(KHO_ERROR, KHO_ERROR_BUSY, "QEMU does not read its commands");
         wait_answer(w, qmp_error(why, id));
     }
+}
+
+static void
+forward(Client *c, const char *command, json_t *arguments, json_t *id, void (*done)(Supervisor *s))
+{
+    forward_grant(c, &(Grant){ command, arguments, -1 }, id, done);
 }
 
 /* ---- kho-vm's own commands ---- */
@@ -315,6 +323,55 @@ do_reboot(Client *c, json_t *arguments, json_t *id)
     forward(c, "system_powerdown", NULL, id, on_reboot_asked);
 }
 
+/* The file is opened, or let go of, here; what that means to QEMU is said by QEMU. */
+static void
+answer_grant(Client *c, json_t *id, Grant *grant, const GError *why)
+{
+    if (why)
+        client_send(c, qmp_error(why, id));
+    else
+        forward_grant(c, grant, id, NULL);
+    grant_clear(grant);
+}
+
+static void
+do_open(Client *c, json_t *arguments, json_t *id)
+{
+    Grant grant = { .fd = -1 };
+    g_autoptr(GError) why = NULL;
+
+    grant_open(arguments, &grant, &why);
+    answer_grant(c, id, &grant, why);
+}
+
+static void
+do_close(Client *c, json_t *arguments, json_t *id)
+{
+    Grant grant = { .fd = -1 };
+    g_autoptr(GError) why = NULL;
+
+    grant_close(c->broker->s, arguments, &grant, &why);
+    answer_grant(c, id, &grant, why);
+}
+
+static void
+do_live_xml(Client *c, json_t *arguments, json_t *id)
+{
+    g_autoptr(GError) why = NULL;
+    gboolean done = live_xml_replace(c->broker->s, arguments, &why);
+
+    client_send(c, done ? qmp_return(NULL, id) : qmp_error(why, id));
+}
+
+static void
+do_state(Client *c, json_t *arguments, json_t *id)
+{
+    g_autoptr(GError) why = NULL;
+    gboolean done = guest_name_state(c->broker->s, arguments, &why);
+
+    client_send(c, done ? qmp_return(NULL, id) : qmp_error(why, id));
+}
+
 static void
 do_capabilities(Client *c, json_t *arguments, json_t *id)
 {
@@ -326,8 +383,9 @@ static const struct {
     const char *command;
     void (*run)(Client *c, json_t *arguments, json_t *id);
 } own_commands[] = {
-    { "kho-status", do_status }, { "kho-destroy", do_destroy },           { "kho-shutdown", do_shutdown },
-    { "kho-reboot", do_reboot }, { "qmp_capabilities", do_capabilities },
+    { "kho-status", do_status },     { "kho-destroy", do_destroy }, { "kho-shutdown", do_shutdown },
+    { "kho-reboot", do_reboot },     { "kho-open", do_open },       { "kho-close", do_close },
+    { "kho-live-xml", do_live_xml }, { "kho-state", do_state },     { "qmp_capabilities", do_capabilities },
 };
 
 static void

@@ -13,6 +13,7 @@
  * where on_reboot is not restart. */
 #include "base/error.h"
 #include "base/pipe.h"
+#include "supervisor/grant.h"
 #include "supervisor/monitor.h"
 #include "supervisor/supervisor.h"
 
@@ -20,6 +21,7 @@
 
 /* More restarts than fit the ring within this time end in `crashed`: the guest boots in circles. */
 #define RESTARTS_WITHIN_MS 60000
+#define REASON_MAX_BYTES   60
 /* How long QEMU may take to flush its disks when the guest has powered off. */
 #define END_TIMEOUT_MS 60000
 
@@ -54,6 +56,41 @@ static gboolean
 is_state(const Supervisor *s, const char *state)
 {
     return strcmp(s->status->state, state) == 0;
+}
+
+/* What may stand in the log and be shown to people. */
+static gboolean
+is_word(const char *reason)
+{
+    gsize len = 0;
+
+    while (g_ascii_isprint(reason[len]))
+        len++;
+    return len > 0 && len <= REASON_MAX_BYTES && reason[len] == '\0';
+}
+
+gboolean
+guest_name_state(Supervisor *s, const json_t *arguments, GError **error)
+{
+    g_autofree char *state = NULL;
+    g_autofree char *reason = NULL;
+
+    if (!json_get_string(arguments, "state", "kho-state", &state, error)
+        || !json_opt_string(arguments, "reason", "kho-state", &reason, error))
+        return FALSE;
+    gboolean runs = strcmp(state, "running") == 0;
+    if (!runs && strcmp(state, "paused") != 0)
+        return fail(error, KHO_ERROR_INVALID, "kho-state: state '%s' is not running or paused", state);
+    if (reason && !is_word(reason))
+        return fail(error, KHO_ERROR_INVALID, "kho-state: the reason is not 1 to %d printable characters",
+                    REASON_MAX_BYTES);
+    char **told = runs ? &s->guest.told_run : &s->guest.told_pause;
+    g_clear_pointer(told, g_free);
+    if (reason && is_state(s, state))
+        guest_set_state(s, state, reason);
+    else
+        *told = g_steal_pointer(&reason);
+    return TRUE;
 }
 
 /* Counts one restart; FALSE when there were too many. */
@@ -168,7 +205,8 @@ on_panicked(Supervisor *s, const json_t *data)
 static void
 on_stop(Supervisor *s, const json_t *data)
 {
-    const char *reason = s->guest.pause_reason ? s->guest.pause_reason : "user";
+    g_autofree char *told = g_steal_pointer(&s->guest.told_pause);
+    const char *reason = s->guest.pause_reason ? s->guest.pause_reason : told ? told : "user";
 
     s->guest.pause_reason = NULL;
     if (!s->guest.powered_off)
@@ -178,8 +216,11 @@ on_stop(Supervisor *s, const json_t *data)
 static void
 on_resume(Supervisor *s, const json_t *data)
 {
+    g_autofree char *told = g_steal_pointer(&s->guest.told_run);
+
     s->guest.pause_reason = NULL;
-    guest_set_state(s, "running", is_state(s, "paused") ? "unpaused" : "booted");
+    guest_set_state(s, "running", told ? told : is_state(s, "paused") ? "unpaused" : "booted");
+    grant_resumed(s);
 }
 
 static void

@@ -3,6 +3,7 @@
 #include "base/num.h"
 #include "model/domain.h"
 #include "supervisor/supervisor.h"
+#include "vm/folder.h"
 
 #include <string.h>
 
@@ -76,4 +77,20 @@ live_xml_complete(const char *xml, const json_t *chardevs, const json_t *vnc, GE
     set_consoles(domain, chardevs);
     set_port(domain, vnc);
     return model_domain_format(domain, MODEL_FORMAT_LIVE);
+}
+
+gboolean
+live_xml_replace(Supervisor *s, const json_t *arguments, GError **error)
+{
+    g_autofree char *xml = NULL;
+
+    if (!json_get_string(arguments, "xml", "kho-live-xml", &xml, error))
+        return FALSE;
+    g_autoptr(ModelDomain) domain = model_domain_parse(xml, strlen(xml), error);
+    if (!domain)
+        return FALSE;
+    if (g_strcmp0(domain->uuid, s->status->uuid) != 0 || strcmp(domain->name, s->status->name) != 0)
+        return fail(error, KHO_ERROR_INVALID, "kho-live-xml: the XML is of machine '%s' with uuid %s",
+                    domain->name, domain->uuid ? domain->uuid : "none");
+    return vm_folder_write(s->folder, VM_FILE_LIVE_XML, xml, error);
 }

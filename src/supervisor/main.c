@@ -79,6 +79,7 @@ supervisor_new(const char *run_path, int answer)
                        .qemu = -1,
                        .answer = answer,
                        .status = vm_status_new(),
+                       .kept_fdsets = g_array_new(FALSE, FALSE, sizeof(gint64)),
                        .loop = g_main_loop_new(NULL, FALSE) };
     return s;
 }
@@ -100,6 +101,9 @@ supervisor_free(Supervisor *s)
     vm_plan_free(s->plan);
     vm_status_free(s->status);
     g_clear_error(&s->start_error);
+    g_array_unref(s->kept_fdsets);
+    g_free(s->guest.told_pause);
+    g_free(s->guest.told_run);
     g_free(s->death.how);
     g_main_loop_unref(s->loop);
     fd_clear(&s->answer);

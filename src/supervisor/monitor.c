@@ -24,6 +24,7 @@ typedef struct {
     gint64 id, written_ms;
     char *line; /* NULL once it is on its way */
     gsize len;
+    int fd; /* goes with it; -1: none, or on its way */
     MonitorReply reply;
     gpointer data;
 } Question;
@@ -38,6 +39,7 @@ struct Monitor {
     GQueue waiting; /* of Question: not written yet, oldest first */
     gsize waiting_bytes;
     GByteArray *unsent; /* of those in questions */
+    int passing;        /* the descriptor that goes with the first byte of what is unsent; -1: none */
     GQueue questions;   /* of Question, oldest first; QEMU answers in their order */
     gint64 last_id;
     gint64 answered_ms;  /* when QEMU answered last */
@@ -60,28 +62,46 @@ static void
 fill_unsent(Monitor *m)
 {
     while (m->unsent->len < WRITING_MAX && may_write(m)) {
+        const Question *next = g_queue_peek_head(&m->waiting);
+        if (next->fd >= 0 && m->unsent->len > 0)
+            return; /* its descriptor needs a send that begins with it */
         Question *q = g_queue_pop_head(&m->waiting);
         g_byte_array_append(m->unsent, (const guint8 *) q->line, (guint) q->len);
         m->waiting_bytes -= q->len;
         g_clear_pointer(&q->line, g_free);
         q->written_ms = clock_now_ms();
         g_queue_push_tail(&m->questions, q);
+        if (q->fd >= 0)
+            m->passing = fd_steal(&q->fd);
     }
+}
+
+static gssize
+send_some(Monitor *m)
+{
+    const guint8 *bytes = m->unsent->data;
+    gsize len = m->unsent->len;
+    gssize n = m->passing >= 0 ? sock_send_some_with(m->fd, bytes, len, m->passing)
+                               : sock_send_some(m->fd, bytes, len);
+
+    if (n > 0) {
+        fd_clear(&m->passing);
+        g_byte_array_remove_range(m->unsent, 0, (guint) n);
+    }
+    return n;
 }
 
 static gboolean
 on_writable(gint fd, GIOCondition condition, gpointer data)
 {
     Monitor *m = data;
-    gssize n = sock_send_some(fd, m->unsent->data, m->unsent->len);
+    gssize n = send_some(m);
 
     if (n < 0 && errno != EAGAIN) {
         m->out_watch = 0;
         lose(m, g_strerror(errno));
         return G_SOURCE_REMOVE;
     }
-    if (n > 0)
-        g_byte_array_remove_range(m->unsent, 0, (guint) n);
     fill_unsent(m);
     if (m->unsent->len > 0)
         return G_SOURCE_CONTINUE;
@@ -101,12 +121,19 @@ go_on_writing(Monitor *m)
 }
 
 static void
+question_free(Question *q)
+{
+    fd_clear(&q->fd);
+    g_free(q->line);
+    g_free(q);
+}
+
+static void
 question_answer(Question *q, const json_t *reply)
 {
     if (q->reply)
         q->reply(reply, q->data);
-    g_free(q->line);
-    g_free(q);
+    question_free(q);
 }
 
 /* Everybody who still waits learns that no answer comes. */
@@ -134,6 +161,7 @@ lose(Monitor *m, const char *why)
     m->ready = FALSE;
     m->unready_ms = clock_now_ms();
     m->silent_ms = 0;
+    fd_clear(&m->passing);
     g_byte_array_set_size(m->unsent, 0);
     m->hooks->note(text, m->data);
     fail_questions(m);
@@ -158,14 +186,22 @@ ask(Monitor *m, const char *command, json_t *arguments, const Question *what, gb
 }
 
 gboolean
-monitor_send(Monitor *m, const char *command, json_t *arguments, MonitorReply reply, gpointer data)
+monitor_send_file(Monitor *m, const char *command, json_t *arguments, int fd, MonitorReply reply,
+                  gpointer data)
 {
     if (m->waiting_bytes > WAITING_MAX) {
         json_decref(arguments);
+        fd_clear(&fd);
         return FALSE;
     }
-    ask(m, command, arguments, &(Question){ .reply = reply, .data = data }, FALSE);
+    ask(m, command, arguments, &(Question){ .fd = fd, .reply = reply, .data = data }, FALSE);
     return TRUE;
+}
+
+gboolean
+monitor_send(Monitor *m, const char *command, json_t *arguments, MonitorReply reply, gpointer data)
+{
+    return monitor_send_file(m, command, arguments, -1, reply, data);
 }
 
 gboolean
@@ -177,8 +213,7 @@ monitor_forget(Monitor *m, gconstpointer data)
             continue;
         g_queue_delete_link(&m->waiting, l);
         m->waiting_bytes -= q->len;
-        g_free(q->line);
-        g_free(q);
+        question_free(q);
         return TRUE;
     }
     return FALSE;
@@ -201,7 +236,7 @@ greet(Monitor *m, const json_t *message)
     m->greeting = json_deep_copy(message);
     m->ready = TRUE;
     m->answered_ms = clock_now_ms();
-    ask(m, "qmp_capabilities", NULL, &(Question){ .reply = on_capabilities, .data = m }, TRUE);
+    ask(m, "qmp_capabilities", NULL, &(Question){ .fd = -1, .reply = on_capabilities, .data = m }, TRUE);
 }
 
 /* An answer belongs to the question with its id; QEMU may leave the id out only where it could not parse,
@@ -305,6 +340,7 @@ monitor_new(int folder, guint64 silent_ms, const MonitorHooks *hooks, gpointer d
                     .hooks = hooks,
                     .data = data,
                     .unsent = g_byte_array_new(),
+                    .passing = -1,
                     .answered_ms = now_ms - (gint64) silent_ms,
                     .unready_ms = now_ms,
                     .silent_ms = silent_ms > 0 ? now_ms - (gint64) silent_ms : 0 };

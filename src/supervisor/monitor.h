@@ -29,6 +29,10 @@ void monitor_free(Monitor *monitor);
 gboolean
 monitor_send(Monitor *monitor, const char *command, json_t *arguments, MonitorReply reply, gpointer data);
 
+/* The same, and QEMU gets a descriptor of @fd's open file with it (add-fd, getfd); (transfer full) of @fd. */
+gboolean monitor_send_file(Monitor *monitor, const char *command, json_t *arguments, int fd,
+                           MonitorReply reply, gpointer data);
+
 /* Takes back what was sent with @data, as long as nothing of it was written: TRUE, and its reply is never
  * called. */
 gboolean monitor_forget(Monitor *monitor, gconstpointer data);

@@ -8,6 +8,7 @@
 #include "base/sock.h"
 #include "base/spawn.h"
 #include "supervisor/broker.h"
+#include "supervisor/grant.h"
 #include "supervisor/link.h"
 #include "supervisor/monitor.h"
 #include "supervisor/output.h"
@@ -16,7 +17,6 @@
 #include "vm/folder.h"
 #include "vm/runtime.h"
 
-#include <fcntl.h>
 #include <glib-unix.h>
 #include <string.h>
 
@@ -134,17 +134,6 @@ inherit_own(Inherited *in, int from, int to)
     return TRUE;
 }
 
-/* Without blocking, since the path may have become a fifo: QEMU gets it as it expects it. */
-static int
-open_file(const VmPlanFile *file, GError **error)
-{
-    fd_auto int fd = fd_open(file->path, (file->read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK, 0, error);
-
-    if (fd < 0 || !pipe_set_nonblock(fd, FALSE, file->path, error))
-        return -1;
-    return fd_steal(&fd);
-}
-
 static gboolean
 collect_inherited(Supervisor *s, Inherited *in, GError **error)
 {
@@ -154,7 +143,7 @@ collect_inherited(Supervisor *s, Inherited *in, GError **error)
     for (guint i = 0; i < plan->files->len; i++) {
         const VmPlanFile *file = plan->files->pdata[i];
         highest = MAX(highest, file->fd);
-        if (!inherit_own(in, open_file(file, error), file->fd))
+        if (!inherit_own(in, grant_open_file(file->path, file->read_only, error), file->fd))
             return FALSE;
     }
     s->output = output_new(s->folder, s->log, error);

@@ -9,6 +9,7 @@
  *   successor.c  who is QEMU where a script started it
  *   silence.c  a QEMU that does not answer
  *   output.c   QEMU's stderr into the log             live.c    live.xml
+ *   grant.c    files given to QEMU while it runs
  *
  * Nothing here blocks but the small local file operations of the run folder and the log. */
 #ifndef KHO_SUPERVISOR_SUPERVISOR_H
@@ -54,11 +55,13 @@ typedef struct Supervisor {
 
     GError *start_error; /* why a start fails; answered when QEMU is gone */
     struct GuestState {
-        const char *pause_reason; /* why the next STOP will be */
-        gboolean restarting;      /* system_reset was sent: cont follows its RESET */
-        gboolean powered_off;     /* since SHUTDOWN or GUEST_PANICKED, until RESET */
-        gboolean reboot_wanted;   /* the next power-off is a reboot (kho-reboot) */
-        gint64 restarts_ms[6];    /* the last restarts, a ring */
+        const char *pause_reason; /* why the next STOP will be, by QEMU's event before it */
+        char *told_pause,
+            *told_run;          /* what a client calls the next STOP and RESUME (kho-state); NULL: none */
+        gboolean restarting;    /* system_reset was sent: cont follows its RESET */
+        gboolean powered_off;   /* since SHUTDOWN or GUEST_PANICKED, until RESET */
+        gboolean reboot_wanted; /* the next power-off is a reboot (kho-reboot) */
+        gint64 restarts_ms[6];  /* the last restarts, a ring */
         guint n_restarts;
     } guest;
     struct DeathState {
@@ -68,12 +71,15 @@ typedef struct Supervisor {
         guint patience_ms; /* per stage */
         char *how;         /* the process that was taken for QEMU ended, for people */
     } death;
+    GArray *kept_fdsets; /* gint64: given back while the guest did not run (grant.h) */
 } Supervisor;
 
 /* main.c: answers the starter, once; NULL is {"ok":true}. Stops the loop with answer_and_quit. */
 void supervisor_answer(Supervisor *s, const GError *why);
 
-/* guest.c. Sets state and reason and publishes them; logs a change. */
+/* guest.c. kho-state: what the present state is called, or the next time that it is entered. */
+gboolean guest_name_state(Supervisor *s, const json_t *arguments, GError **error);
+/* Sets state and reason and publishes them; logs a change. */
 void guest_set_state(Supervisor *s, const char *state, const char *reason);
 /* An event of QEMU's, before the clients see it. */
 void guest_event(Supervisor *s, const char *event, const json_t *data);
@@ -93,6 +99,8 @@ void hello_begin(Supervisor *s);
 /* live.c: the live XML with what QEMU chose. @chardevs and @vnc are the answers of query-chardev and
  * query-vnc. */
 char *live_xml_complete(const char *xml, const json_t *chardevs, const json_t *vnc, GError **error);
+/* kho-live-xml: writes another live XML of the same machine. */
+gboolean live_xml_replace(Supervisor *s, const json_t *arguments, GError **error);
 
 /* death.c. Watches s->qemu from here on. */
 void death_watch(Supervisor *s);

@@ -71,7 +71,9 @@ set_new(json_t *object, const char *key, json_t *value)
 }
 
 /* One file: the node that holds its bytes, and above it the one that knows its format. Image locks stay on,
- * so that any other process sees that the image is in use. */
+ * so that any other process sees that the image is in use. The file of a lower layer is open for reading, and
+ * for writing as well while a block job changes it: an fdset gets a descriptor for that then
+ * (ARCHITECTURE.md, "Writing to a lower layer"). */
 static void
 add_layer(Argv *a, gsize index, gsize layer_index)
 {
@@ -88,7 +90,8 @@ add_layer(Argv *a, gsize index, gsize layer_index)
     if (layer->fd >= 0)
         argv_add(a, "-add-fd", g_strdup_printf("fd=%d,set=%d", layer->fd, layer->fdset));
     json_t *file = json_pack("{s:s,s:s,s:s,s:b,s:s,s:s}", "driver", "file", "filename", filename, "node-name",
-                             file_node, "read-only", read_only, "locking", "on", "discard", "unmap");
+                             file_node, layer_index > 0 ? "auto-read-only" : "read-only", read_only,
+                             "locking", "on", "discard", "unmap");
     set_new(file, "cache", cache_json(disk->cache));
     if (disk->io != MODEL_IO_UNSET)
         json_object_set_new(file, "aio", json_string(ios[disk->io]));

@@ -9,8 +9,8 @@
 /* A message of QEMU's: query-qmp-schema's answer is 250 KiB, query-named-block-nodes of 1,000 layers 3 MiB.
  */
 #define QMP_MAX_BYTES (16 << 20)
-/* A message of a client's: commands are short. */
-#define QMP_CLIENT_MAX_BYTES (1 << 20)
+/* A message of a client: a live XML is 4 MiB at most, and twice that in JSON. */
+#define QMP_CLIENT_MAX_BYTES (9 << 20)
 
 typedef struct QmpDecoder QmpDecoder;
 

@@ -32,7 +32,7 @@ def prepare(args, folder):
         top = formats[node["node-name"]]
         path = folder / f"{number}.img"
         subprocess.run(["qemu-img", "create", "-q", "-f", top["driver"], path, "1M"], check=True)
-        images[number] = (path, node["read-only"])
+        images[number] = (path, node.get("read-only", node.get("auto-read-only")))
     while i < len(args):
         if args[i] in ("-kernel", "-initrd"):
             path = folder / args[i].strip("-")
