@@ -38,4 +38,36 @@ KHO_PUBLIC char *kho_snapshot_xml(KhoDomain *domain, const char *name, GError **
 /* The name of the current one; NULL with KHO_ERROR_NOT_FOUND where there is none. */
 KHO_PUBLIC char *kho_snapshot_current(KhoDomain *domain, GError **error);
 
+/* What is wanted of one disk. */
+typedef struct KhoSnapshotDiskSpec {
+    const char *target;
+    gboolean leave_out;
+    const char
+        *file; /* absolute: the new file that writes go to; NULL: STEM.N.qcow2 beside the disk's file */
+} KhoSnapshotDiskSpec;
+
+typedef struct KhoSnapshotCreate {
+    const char *name;        /* NULL: the time, as seconds since 1970 */
+    const char *description; /* NULL: none */
+    gboolean disk_only;      /* without the memory of a machine that runs */
+    const char *memory_file; /* absolute; NULL: in the tree */
+    gboolean quiesce;        /* ask the guest's agent to freeze its file systems meanwhile */
+    const KhoSnapshotDiskSpec *disks;
+    gsize n_disks;
+} KhoSnapshotCreate;
+
+/**
+ * kho_snapshot_create:
+ *
+ * Takes a snapshot of all disks that are written (and, of a machine that runs, of its memory), all at one
+ * moment. What the disks hold is never written again while the snapshot stands; the machine goes on in new
+ * files.
+ *
+ * Returns: its name; NULL with KHO_ERROR_EXISTS (the name, a file), _INVALID, _UNSUPPORTED, _NOT_FOUND (a
+ * disk, a file of a chain), _BUSY (an image is in use, or the machine is being changed), _NO_SPACE,
+ * _CANCELLED: the old state holds then.
+ */
+KHO_PUBLIC char *
+kho_snapshot_create(KhoDomain *domain, const KhoSnapshotCreate *options, const KhoJob *job, GError **error);
+
 #endif

@@ -2,8 +2,9 @@
 #include "host/recover.h"
 
 #include "base/error.h"
+#include "snapshot/create.h"
 
-const ChangeKind *const machine_changes[] = { NULL };
+const ChangeKind *const machine_changes[] = { &snapshot_create_kind, NULL };
 
 /* Under the machine's change lock. *outcome stays NULL where there was nothing to recover. */
 static gboolean

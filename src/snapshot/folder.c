@@ -11,6 +11,10 @@
 #include <dirent.h>
 #include <string.h>
 
+#define WORD_MAX_BYTES 1024
+/* A thousand paths of 4 KiB, of which most machines have a few. */
+#define OVERLAYS_MAX_BYTES (4 << 20)
+
 static char *
 path_in(const StoreTree *tree, const char *machine, const char *name, const char *suffix)
 {
@@ -167,12 +171,12 @@ snapshot_drop(const StoreTree *tree, const char *machine, const char *name, GErr
     return unlink_if_there(path, error);
 }
 
-/* A small file of the folder, without its line break; *text is NULL where there is none. */
+/* A file of the folder, without its last line break; *text is NULL where there is none. */
 static gboolean
-read_word(const char *path, char **text, GError **error)
+read_text(const char *path, gsize max_bytes, char **text, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    char *found = fd_read_file(path, 1024, NULL, &why);
+    char *found = fd_read_file(path, max_bytes, NULL, &why);
 
     if (!found && !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
         g_propagate_error(error, g_steal_pointer(&why));
@@ -188,7 +192,7 @@ snapshot_current(const StoreTree *tree, const char *machine, char **name, GError
     g_autofree char *path = path_in(tree, machine, ".current", "");
     g_autofree char *found = NULL;
 
-    if (!read_word(path, &found, error))
+    if (!read_text(path, WORD_MAX_BYTES, &found, error))
         return FALSE;
     g_autofree char *there = found ? path_in(tree, machine, found, ".xml") : NULL;
     /* a snapshot that was removed by hand is current no longer */
@@ -207,30 +211,56 @@ snapshot_set_current(const StoreTree *tree, const char *machine, const char *nam
     return snapshot_folder_make(tree, machine, error) && store_publish(path, text, strlen(text), 0644, error);
 }
 
-gboolean
-snapshot_next_number(const StoreTree *tree, const char *machine, guint *number, GError **error)
+void
+snapshot_overlays_clear(SnapshotOverlays *overlays)
 {
-    g_autofree char *path = path_in(tree, machine, ".next", "");
+    g_clear_pointer(&overlays->paths, g_ptr_array_unref);
+}
+
+/* The first line is the number, each other one a path. */
+gboolean
+snapshot_overlays(const StoreTree *tree, const char *machine, SnapshotOverlays *overlays, GError **error)
+{
+    g_autofree char *path = path_in(tree, machine, ".overlays", "");
     g_autofree char *text = NULL;
     guint64 next = 1;
 
-    if (!read_word(path, &text, error))
+    if (!read_text(path, OVERLAYS_MAX_BYTES, &text, error))
         return FALSE;
-    if (text && (!num_parse_uint(text, G_MAXINT, "number", &next, NULL) || next == 0))
+    g_auto(GStrv) lines = g_strsplit(text ? text : "1", "\n", -1);
+    if (!num_parse_uint(lines[0], G_MAXINT, "number", &next, NULL) || next == 0)
         return fail(error, KHO_ERROR_CORRUPT,
                     "%s holds no number: \"%s\"; write the highest N of the machine's overlays, plus one",
-                    path, text);
-    *number = (guint) next;
+                    path, lines[0]);
+    overlays->next = (guint) next;
+    overlays->paths = g_ptr_array_new_with_free_func(g_free);
+    for (char **line = lines + 1; *line; line++)
+        if (**line)
+            g_ptr_array_add(overlays->paths, g_strdup(*line));
     return TRUE;
 }
 
 gboolean
-snapshot_set_next_number(const StoreTree *tree, const char *machine, guint number, GError **error)
+snapshot_overlays_have(const SnapshotOverlays *overlays, const char *path)
 {
-    g_autofree char *path = path_in(tree, machine, ".next", "");
-    g_autofree char *text = g_strdup_printf("%u\n", number);
+    for (guint i = 0; i < overlays->paths->len; i++)
+        if (strcmp(overlays->paths->pdata[i], path) == 0)
+            return TRUE;
+    return FALSE;
+}
 
-    return snapshot_folder_make(tree, machine, error) && store_publish(path, text, strlen(text), 0644, error);
+gboolean
+snapshot_set_overlays(const StoreTree *tree, const char *machine, const SnapshotOverlays *overlays,
+                      GError **error)
+{
+    g_autofree char *path = path_in(tree, machine, ".overlays", "");
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    g_string_append_printf(text, "%u\n", overlays->next);
+    for (guint i = 0; i < overlays->paths->len; i++)
+        g_string_append_printf(text, "%s\n", (const char *) overlays->paths->pdata[i]);
+    return snapshot_folder_make(tree, machine, error)
+           && store_publish(path, text->str, text->len, 0600, error);
 }
 
 gboolean

@@ -1,6 +1,7 @@
 /* The snapshots of one machine as files: lib/qemu/snapshot/MACHINE/ holds NAME.xml for each
  * (model/snapshot.h),
- * `.current`, the name of the one that the machine goes on from, and `.next`, the number of the next overlay.
+ * `.current`, the name of the one that the machine goes on from, and `.overlays`, the
+ * number of the next overlay and the paths of those that kho made.
  * Here they are read and written, one file at a time; what a change of them needs besides is in create.c,
  * revert.c and delete.c. Whoever writes holds the machine's change lock or its journal entry. */
 #ifndef KHO_SNAPSHOT_FOLDER_H
@@ -33,9 +34,21 @@ gboolean snapshot_current(const StoreTree *tree, const char *machine, char **nam
 /* With @name NULL there is none. */
 gboolean snapshot_set_current(const StoreTree *tree, const char *machine, const char *name, GError **error);
 
-/* The number of the next overlay, from 1; counting on is durable before anything has the number. */
-gboolean snapshot_next_number(const StoreTree *tree, const char *machine, guint *number, GError **error);
-gboolean snapshot_set_next_number(const StoreTree *tree, const char *machine, guint number, GError **error);
+/* The overlays that kho made for the machine: what may go when nobody needs it any more. */
+typedef struct SnapshotOverlays {
+    guint next;       /* the number that the next one gets, from 1; it only counts up */
+    GPtrArray *paths; /* char *, absolute; those that are gone already may be among them */
+} SnapshotOverlays;
+
+gboolean
+snapshot_overlays(const StoreTree *tree, const char *machine, SnapshotOverlays *overlays, GError **error);
+void snapshot_overlays_clear(SnapshotOverlays *overlays);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(SnapshotOverlays, snapshot_overlays_clear)
+gboolean snapshot_overlays_have(const SnapshotOverlays *overlays, const char *path);
+/* Writes them, durably, Before a file is made: what is not among them is never
+ * removed. */
+gboolean snapshot_set_overlays(const StoreTree *tree, const char *machine, const SnapshotOverlays *overlays,
+                               GError **error);
 
 /* lib/qemu/snapshot/MACHINE/NAME.mem: where a snapshot's memory goes unless told otherwise. */
 char *snapshot_memory_path(const StoreTree *tree, const char *machine, const char *name);

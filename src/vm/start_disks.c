@@ -10,7 +10,7 @@
 
 /* Descriptor numbers of images in QEMU: above those that any process has, below those that kho keeps. */
 #define FIRST_FD 3
-#define LAST_FD  99
+G_STATIC_ASSERT(FIRST_FD + VM_START_FILES_MAX == 100);
 
 void
 vm_start_disks_clear(VmStartDisks *found)
@@ -95,9 +95,9 @@ add_layers(const ModelDisk *disk, KhoImage *image, VmPlan *plan, VmStartDisks *f
     g_ptr_array_add(found->layers, layers);
     for (; image; image = kho_image_backing(image), at++) {
         guint used = plan->files->len;
-        if (FIRST_FD + used > LAST_FD)
+        if (used >= VM_START_FILES_MAX)
             return fail(error, KHO_ERROR_UNSUPPORTED,
-                        "the chains of all disks together have more than %d files", LAST_FD - FIRST_FD + 1);
+                        "the chains of all disks together have more than %d files", VM_START_FILES_MAX);
         char *path = g_canonicalize_filename(kho_image_path(image), NULL);
         g_ptr_array_add(found->names, path);
         layers[at] = (VmLayer){

@@ -6,6 +6,9 @@
 #include "vm/argv.h"
 #include "vm/plan.h"
 
+/* So many files all chains of a machine may have together: each is a descriptor of QEMU's. */
+#define VM_START_FILES_MAX 97
+
 /* The disks of one machine, ready for vm_argv_build; every file is in the plan. */
 typedef struct {
     GArray *disks;     /* VmDisk */

@@ -1,0 +1,82 @@
+/* Taking a snapshot, as a change: its plan, its kind. The files that the machine's disks are in are closed,
+ * and writes go to overlays from then on; of a machine that runs, in one moment for all disks. What runs in
+ * QEMU is in create_live.c.
+ *
+ * What a death leaves, by the last step that had begun, and what recovery makes of it:
+ *
+ *   make-overlays       overlays that nobody names      they go; the old state
+ *   save-memory         ... and a memory file           both go; the guest is let go on
+ *   switch              QEMU writes to the old files    both go; the guest is let go on
+ *                       QEMU writes to the overlays     forward
+ *                       QEMU has ended, or never ran    forward: an overlay that nobody wrote reads as what
+ * it lies on, so that both states are the same resume ... publish-snapshot                         forward;
+ * until publish-definition the definition names the old files, but nobody can start the machine before the
+ *                                                       recovery is done
+ */
+#ifndef KHO_SNAPSHOT_CREATE_H
+#define KHO_SNAPSHOT_CREATE_H
+
+#include "model/snapshot.h"
+#include "snapshot/folder.h"
+#include "snapshot/plan.h"
+#include "store/change.h"
+
+extern const ChangeKind snapshot_create_kind;
+
+/* What is wanted of one disk. */
+typedef struct SnapshotDiskWish {
+    const char *target; /* "vda" */
+    gboolean leave_out;
+    const char *file; /* absolute: where writes go; NULL: STEM.N.qcow2 beside the disk's file */
+} SnapshotDiskWish;
+
+typedef struct SnapshotWish {
+    const char *name, *description;
+    ModelSnapshotState state; /* what the machine does now */
+    gboolean with_memory;     /* of one that runs */
+    const char *memory_file;  /* absolute; NULL: beside the metadata */
+    gboolean quiesce;         /* the guest's file systems are frozen meanwhile, by its agent */
+    const SnapshotDiskWish *disks;
+    gsize n_disks;
+} SnapshotWish;
+
+/* A disk of the plan. */
+typedef struct CreateDisk {
+    char *target;
+    char *file, *format; /* what is closed */
+    char *overlay;
+    char *alias; /* the device's, where the machine runs; otherwise NULL */
+} CreateDisk;
+
+typedef struct CreatePlan {
+    char *machine, *uuid, *name;
+    char *metadata;   /* the text of NAME.xml */
+    char *definition; /* the machine's, from then on */
+    char *live;       /* its live XML from then on; NULL: it does not run */
+    gboolean running; /* whether the guest ran: it is let go on afterwards */
+    gboolean quiesce;
+    char *memory;     /* NULL: it is not kept */
+    GPtrArray *disks; /* CreateDisk */
+} CreatePlan;
+
+extern const PlanTable snapshot_create_table;
+
+/**
+ * snapshot_create_plan:
+ * @definition: the machine's
+ * @live: its live XML, or NULL where it does not run
+ * @overlays: those that stand; the new ones are added
+ *
+ * Decides what is to be done, and refuses what cannot be. Changes nothing; called under the machine's change
+ * lock, which is held until the journal has the plan.
+ *
+ * Returns: NULL with KHO_ERROR_EXISTS (the name, a file), _INVALID (a wish that contradicts the machine),
+ * _UNSUPPORTED, _NOT_FOUND (a disk, a file of a chain), _BUSY (a chain is in use by others), _CORRUPT.
+ */
+CreatePlan *
+snapshot_create_plan(const StoreTree *tree, const ModelDomain *definition, const ModelDomain *live,
+                     const SnapshotWish *wish, SnapshotOverlays *overlays, GError **error);
+void snapshot_create_plan_free(CreatePlan *plan);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CreatePlan, snapshot_create_plan_free)
+
+#endif

@@ -1,0 +1,249 @@
+#include "snapshot/files.h"
+
+#include "base/error.h"
+#include "snapshot/folder.h"
+#include "store/list.h"
+#include "vm/definition.h"
+#include "vm/runtime.h"
+
+#include <glib/gstdio.h>
+#include <kho/image.h>
+#include <string.h>
+
+static void
+named_file_free(gpointer data)
+{
+    NamedFile *file = data;
+
+    g_free(file->path);
+    g_free(file->format);
+    g_free(file->machine);
+    g_free(file->snapshot);
+    g_free(file->target);
+    g_free(file->backing);
+    g_free(file);
+}
+
+static void
+identify(const char *path, guint64 *dev, guint64 *ino)
+{
+    GStatBuf st;
+
+    *dev = *ino = 0;
+    if (path && g_stat(path, &st) == 0) {
+        *dev = st.st_dev;
+        *ino = st.st_ino;
+    }
+}
+
+/* Its header says what it lies on; a file whose header cannot be read leads nowhere. */
+static void
+look_below(NamedFile *file)
+{
+    KhoImageInfo info = { 0 };
+
+    identify(file->path, &file->dev, &file->ino);
+    if (file->ino == 0 || g_strcmp0(file->format, "raw") == 0
+        || !kho_image_info(file->path, file->format, &info, NULL))
+        return;
+    file->backing = g_strdup(info.full_backing_path);
+    identify(file->backing, &file->backing_dev, &file->backing_ino);
+    kho_image_info_clear(&info);
+}
+
+/* (transfer full) of nothing: all are copied. */
+static void
+add(GPtrArray *files, const NamedFile *names)
+{
+    NamedFile *file = g_new0(NamedFile, 1);
+
+    *file = (NamedFile){
+        .path = g_canonicalize_filename(names->path, "/"),
+        .format = g_strdup(names->format),
+        .machine = g_strdup(names->machine),
+        .snapshot = g_strdup(names->snapshot),
+        .target = g_strdup(names->target),
+    };
+    look_below(file);
+    g_ptr_array_add(files, file);
+}
+
+static void
+add_disks(GPtrArray *files, const char *machine, const ModelDomain *model)
+{
+    for (guint i = 0; i < model->disks->len; i++) {
+        const ModelDisk *disk = model->disks->pdata[i];
+        if (disk->source_file)
+            add(files, &(NamedFile){ .path = disk->source_file,
+                                     .format = disk->format,
+                                     .machine = (char *) machine,
+                                     .target = disk->target });
+    }
+}
+
+static gboolean
+ignore_absent(GError *why, GError **error)
+{
+    if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, why);
+        return FALSE;
+    }
+    g_error_free(why);
+    return TRUE;
+}
+
+static gboolean
+add_definition(GPtrArray *files, const StoreTree *tree, const char *machine, GError **error)
+{
+    GError *why = NULL;
+    g_autoptr(ModelDomain) model = vm_definition(tree, machine, &why);
+
+    if (!model)
+        return ignore_absent(why, error);
+    add_disks(files, machine, model);
+    return TRUE;
+}
+
+static gboolean
+add_live(GPtrArray *files, const StoreTree *tree, const char *machine, GError **error)
+{
+    g_autofree char *run_path = store_path_domain_run(tree, machine);
+    GError *why = NULL;
+    gsize len;
+    g_autofree char *text = vm_runtime_live_xml(run_path, &len, &why);
+
+    if (!text)
+        return ignore_absent(why, error);
+    g_autoptr(ModelDomain) model = model_domain_parse(text, len, error);
+    if (model)
+        add_disks(files, machine, model);
+    return model != NULL;
+}
+
+static gboolean
+add_snapshots(GPtrArray *files, const StoreTree *tree, const char *machine, GError **error)
+{
+    g_autoptr(GPtrArray) all = snapshot_read_all(tree, machine, error);
+
+    for (guint i = 0; all && i < all->len; i++) {
+        const ModelSnapshot *snapshot = all->pdata[i];
+        for (guint n = 0; n < snapshot->files->len; n++) {
+            const ModelSnapshotFile *file = snapshot->files->pdata[n];
+            add(files, &(NamedFile){ .path = file->file,
+                                     .format = file->format,
+                                     .machine = (char *) machine,
+                                     .snapshot = snapshot->name,
+                                     .target = file->name });
+        }
+    }
+    return all != NULL;
+}
+
+typedef GPtrArray *(*ListMachines)(const StoreTree *tree, GError **error);
+typedef gboolean (*AddFiles)(GPtrArray *files, const StoreTree *tree, const char *machine, GError **error);
+
+static gboolean
+add_all(GPtrArray *files, const StoreTree *tree, ListMachines list, AddFiles add_files, GError **error)
+{
+    g_autoptr(GPtrArray) names = list(tree, error);
+
+    for (guint i = 0; names && i < names->len; i++)
+        if (!add_files(files, tree, names->pdata[i], error))
+            return FALSE;
+    return names != NULL;
+}
+
+GPtrArray *
+named_files(const StoreTree *tree, GError **error)
+{
+    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(named_file_free);
+
+    if (!add_all(files, tree, store_list_domains, add_definition, error)
+        || !add_all(files, tree, store_list_domains_run, add_live, error)
+        || !add_all(files, tree, store_list_domains_snapshots, add_snapshots, error))
+        return NULL;
+    return g_steal_pointer(&files);
+}
+
+static gboolean
+is_known(const GPtrArray *files, const char *path)
+{
+    guint64 dev, ino;
+
+    identify(path, &dev, &ino);
+    for (guint i = 0; i < files->len; i++) {
+        const NamedFile *file = files->pdata[i];
+        if (file->dev == dev && file->ino == ino)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean
+named_files_add_folder(GPtrArray *files, const char *path, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GDir) entries = g_dir_open(folder, 0, &why);
+
+    if (!entries)
+        return fail(error, KHO_ERROR_IO, "cannot list %s: %s", folder, why->message);
+    for (const char *name = g_dir_read_name(entries); name; name = g_dir_read_name(entries)) {
+        g_autofree char *there = g_build_filename(folder, name, NULL);
+        if (*name != '.' && !is_known(files, there) && g_file_test(there, G_FILE_TEST_IS_REGULAR))
+            add(files, &(NamedFile){ .path = there });
+    }
+    return TRUE;
+}
+
+gboolean
+named_file_is(const NamedFile *file, const char *path)
+{
+    guint64 dev, ino;
+
+    identify(path, &dev, &ino);
+    return strcmp(file->path, path) == 0 || (ino != 0 && file->dev == dev && file->ino == ino);
+}
+
+gboolean
+named_file_lies_on(const NamedFile *file, const char *path)
+{
+    guint64 dev, ino;
+
+    if (!file->backing)
+        return FALSE;
+    identify(path, &dev, &ino);
+    return strcmp(file->backing, path) == 0
+           || (ino != 0 && file->backing_dev == dev && file->backing_ino == ino);
+}
+
+char *
+named_file_text(const NamedFile *file)
+{
+    if (!file->machine)
+        return g_strdup(file->path);
+    if (file->snapshot)
+        return g_strdup_printf("snapshot '%s' of machine '%s'", file->snapshot, file->machine);
+    return g_strdup_printf("disk %s of machine '%s'", file->target, file->machine);
+}
+
+const NamedFile *
+named_files_other_user(const GPtrArray *files, const char *path, const char *machine, const char *snapshot)
+{
+    for (guint i = 0; i < files->len; i++) {
+        const NamedFile *file = files->pdata[i];
+        gboolean own = g_strcmp0(file->machine, machine) == 0 && g_strcmp0(file->snapshot, snapshot) == 0;
+        if (file->machine && !own && named_file_is(file, path))
+            return file;
+    }
+    return NULL;
+}
+
+const NamedFile *
+named_files_above(const GPtrArray *files, const char *path)
+{
+    for (guint i = 0; i < files->len; i++)
+        if (named_file_lies_on(files->pdata[i], path))
+            return files->pdata[i];
+    return NULL;
+}

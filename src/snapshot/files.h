@@ -1,0 +1,43 @@
+/* Which image files the machines of a tree and their snapshots name, and which file lies on which: looked up
+ * anew for each decision, from definitions, live XML, metadata and the images' headers. Nothing is changed
+ * here. */
+#ifndef KHO_SNAPSHOT_FILES_H
+#define KHO_SNAPSHOT_FILES_H
+
+#include "store/tree.h"
+
+/* A file and one who names it. A file that several name is there several times. */
+typedef struct NamedFile {
+    char *path; /* absolute */
+    char *format;
+    char *machine;    /* NULL: nobody names it, but it lies beside one that was asked for */
+    char *snapshot;   /* of that machine, which closed it; NULL: a disk of the machine itself */
+    char *target;     /* the disk */
+    char *backing;    /* where its header leads; NULL: nowhere, or it cannot be read */
+    guint64 dev, ino; /* 0: it is not there */
+    guint64 backing_dev, backing_ino;
+} NamedFile;
+
+/* All that is named, of NamedFile. A definition or metadata that cannot be read is an error, since it may
+ * name what somebody is about to delete. */
+GPtrArray *named_files(const StoreTree *tree, GError **error);
+
+/* Adds the images that lie in the folder of @path and that nobody names. */
+gboolean named_files_add_folder(GPtrArray *files, const char *path, GError **error);
+
+/* Whether @file is the one at @path, whatever links lead there. */
+gboolean named_file_is(const NamedFile *file, const char *path);
+/* Whether it lies directly on the one at @path. */
+gboolean named_file_lies_on(const NamedFile *file, const char *path);
+
+/* "disk vda of machine 'web1'", "snapshot 's1' of machine 'web1'", or its path; freed with g_free. */
+char *named_file_text(const NamedFile *file);
+
+/* The first that is @path and is not named by @machine and, with @snapshot, that snapshot of it (NULL: the
+ * machine's disks); NULL for none. */
+const NamedFile *
+named_files_other_user(const GPtrArray *files, const char *path, const char *machine, const char *snapshot);
+/* The first that lies on @path; NULL for none. */
+const NamedFile *named_files_above(const GPtrArray *files, const char *path);
+
+#endif

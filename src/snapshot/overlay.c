@@ -1,0 +1,113 @@
+#include "snapshot/overlay.h"
+
+#include "base/entry.h"
+#include "base/error.h"
+#include "base/fd.h"
+
+#include <glib/gstdio.h>
+#include <kho/image.h>
+#include <string.h>
+
+/* "web1.7" without its number is "web1"; anything else is left as it is. */
+static void
+cut_number(char *stem)
+{
+    char *dot = strrchr(stem, '.');
+
+    if (dot && dot != stem && dot[1] && dot[1 + strspn(dot + 1, "0123456789")] == '\0')
+        *dot = '\0';
+}
+
+char *
+overlay_stem(const char *path, gboolean is_overlay)
+{
+    static const char *const suffixes[] = { ".qcow2", ".raw", ".img" };
+    char *stem = g_path_get_basename(path);
+
+    for (gsize i = 0; i < G_N_ELEMENTS(suffixes); i++)
+        if (g_str_has_suffix(stem, suffixes[i]) && strlen(stem) > strlen(suffixes[i])) {
+            stem[strlen(stem) - strlen(suffixes[i])] = '\0';
+            break;
+        }
+    if (is_overlay)
+        cut_number(stem);
+    return stem;
+}
+
+char *
+overlay_choose(const char *file, SnapshotOverlays *overlays)
+{
+    g_autofree char *folder = g_path_get_dirname(file);
+    g_autofree char *stem = overlay_stem(file, snapshot_overlays_have(overlays, file));
+    GStatBuf st;
+
+    for (;;) {
+        g_autofree char *path = g_strdup_printf("%s/%s.%u.qcow2", folder, stem, overlays->next++);
+        if (snapshot_overlays_have(overlays, path) || g_lstat(path, &st) == 0)
+            continue;
+        g_ptr_array_add(overlays->paths, g_strdup(path));
+        return g_steal_pointer(&path);
+    }
+}
+
+char *
+overlay_backing_name(const char *path, const char *backing)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *below = g_path_get_dirname(backing);
+
+    return strcmp(folder, below) == 0 ? g_path_get_basename(backing) : g_strdup(backing);
+}
+
+static gboolean
+same_file(const char *a, const char *b)
+{
+    GStatBuf sa, sb;
+
+    return strcmp(a, b) == 0
+           || (g_stat(a, &sa) == 0 && g_stat(b, &sb) == 0 && sa.st_dev == sb.st_dev
+               && sa.st_ino == sb.st_ino);
+}
+
+/* Whether there is a qcow2 image at @path that lies on @file. */
+static gboolean
+lies_on(const char *path, const char *file)
+{
+    KhoImageInfo info = { 0 };
+
+    if (!kho_image_info(path, "qcow2", &info, NULL))
+        return FALSE;
+    gboolean lies = info.full_backing_path && same_file(info.full_backing_path, file);
+    kho_image_info_clear(&info);
+    return lies;
+}
+
+gboolean
+overlay_make(const char *overlay, const char *file, const char *format, const KhoJob *job, GError **error)
+{
+    g_autofree char *name = overlay_backing_name(overlay, file);
+    g_autoptr(GError) why = NULL;
+    GStatBuf st;
+
+    if (g_stat(file, &st) < 0)
+        return fail(error, KHO_ERROR_NOT_FOUND, "the image %s is not there", file);
+    const KhoImageCreate options = {
+        .format = "qcow2",
+        .backing_file = name,
+        .backing_format = format,
+        .mode = st.st_mode & 0777, /* who may read the disk may read on, and nobody else */
+    };
+    if (kho_image_create(overlay, &options, &kho_image_gate_open, job, &why)
+        || (g_error_matches(why, KHO_ERROR, KHO_ERROR_EXISTS) && lies_on(overlay, file)))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+gboolean
+overlay_take_back(const char *overlay, const char *file, GError **error)
+{
+    if (!lies_on(overlay, file))
+        return TRUE;
+    return fd_unlink(overlay, error) && fd_sync_parent(overlay, error);
+}
