@@ -70,4 +70,36 @@ typedef struct KhoSnapshotCreate {
 KHO_PUBLIC char *
 kho_snapshot_create(KhoDomain *domain, const KhoSnapshotCreate *options, const KhoJob *job, GError **error);
 
+/* What the machine does after it went back. */
+typedef enum {
+    KHO_REVERT_AS_TAKEN, /* what it did then, where its memory was kept; otherwise it is shut off */
+    KHO_REVERT_RUNNING,
+    KHO_REVERT_PAUSED
+} KhoRevertTo;
+
+/* Brings the machine back to what it was when the snapshot was taken; what it did since, and no snapshot
+ * keeps, is lost. One that runs is ended for it. The old state holds where this fails, except that a machine
+ * that does not start is left shut off, at the snapshot. KHO_ERROR_INVALID for one that is half deleted. */
+KHO_PUBLIC gboolean kho_snapshot_revert(KhoDomain *domain, const char *name, KhoRevertTo to,
+                                        const KhoJob *job, GError **error);
+
+typedef enum {
+    KHO_SNAPSHOT_DELETE_CHILDREN = 1 << 0,      /* and all that came from it */
+    KHO_SNAPSHOT_DELETE_CHILDREN_ONLY = 1 << 1, /* not itself */
+    KHO_SNAPSHOT_DELETE_METADATA = 1 << 2,      /* forget it, and leave all files as they are */
+} KhoSnapshotDeleteFlags;
+
+/**
+ * kho_snapshot_delete:
+ *
+ * Deletes a snapshot; what the machine and its other snapshots read does not change. What its disks' files
+ * hold and later ones need goes into those, or the other way round, whichever moves less.
+ *
+ * Returns: FALSE with KHO_ERROR_CANCELLED or what went wrong; the old state holds then, or, where something
+ * was written already that the snapshot cannot bear, it shows as `deleting`, and another delete goes on.
+ * KHO_ERROR_UNSUPPORTED where several files follow one of its own, _BUSY, _NO_SPACE with the figures.
+ */
+KHO_PUBLIC gboolean kho_snapshot_delete(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags,
+                                        const KhoJob *job, GError **error);
+
 #endif

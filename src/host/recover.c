@@ -3,8 +3,11 @@
 
 #include "base/error.h"
 #include "snapshot/create.h"
+#include "snapshot/delete.h"
+#include "snapshot/revert.h"
 
-const ChangeKind *const machine_changes[] = { &snapshot_create_kind, NULL };
+const ChangeKind *const machine_changes[] = { &snapshot_create_kind, &snapshot_revert_kind,
+                                              &snapshot_delete_kind, NULL };
 
 /* Under the machine's change lock. *outcome stays NULL where there was nothing to recover. */
 static gboolean

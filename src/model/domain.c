@@ -192,6 +192,25 @@ model_domain_disk(const ModelDomain *domain, const char *name)
     return NULL;
 }
 
+gboolean
+model_domain_move_disk(ModelDomain *domain, const char *from, const char *to, const char *format)
+{
+    gboolean found = FALSE;
+
+    for (guint i = 0; i < domain->disks->len; i++) {
+        ModelDisk *disk = g_ptr_array_index(domain->disks, i);
+        g_autofree char *path = disk->source_file ? g_canonicalize_filename(disk->source_file, "/") : NULL;
+        if (g_strcmp0(path, from) != 0)
+            continue;
+        g_free(disk->source_file);
+        disk->source_file = g_strdup(to);
+        g_free(disk->format);
+        disk->format = g_strdup(format);
+        found = TRUE;
+    }
+    return found;
+}
+
 const char *
 model_action_word(ModelAction action)
 {

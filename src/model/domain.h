@@ -167,6 +167,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ModelDomain, model_domain_free)
 /* The disk whose target or source file is @name, or NULL. */
 ModelDisk *model_domain_disk(const ModelDomain *domain, const char *name);
 
+/* Lets each disk whose source file is @from have @to with @format instead; whether there was one. */
+gboolean model_domain_move_disk(ModelDomain *domain, const char *from, const char *to, const char *format);
+
 /* Words as the XML has them; NULL for UNSET. */
 const char *model_action_word(ModelAction action);
 const char *model_domain_type_word(ModelDomainType type);

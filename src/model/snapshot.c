@@ -160,6 +160,38 @@ model_snapshot_file(const ModelSnapshot *snapshot, const char *name)
     return NULL;
 }
 
+static gboolean
+move(char **file, char **file_format, const char *from, const char *to, const char *format)
+{
+    if (g_strcmp0(*file, from) != 0)
+        return FALSE;
+    g_free(*file);
+    *file = g_strdup(to);
+    g_free(*file_format);
+    *file_format = g_strdup(format);
+    return TRUE;
+}
+
+gboolean
+model_snapshot_move_file(ModelSnapshot *snapshot, const char *from, const char *to, const char *format)
+{
+    gboolean found = FALSE;
+
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        ModelSnapshotDisk *disk = snapshot->disks->pdata[i];
+        found |= move(&disk->source_file, &disk->format, from, to, format);
+    }
+    for (guint i = 0; i < snapshot->files->len; i++) {
+        ModelSnapshotFile *file = snapshot->files->pdata[i];
+        found |= move(&file->file, &file->format, from, to, format);
+    }
+    for (guint i = 0; i < snapshot->domains->len; i++)
+        found |= model_domain_move_disk(snapshot->domains->pdata[i], from, to, format);
+    for (guint i = 0; i < snapshot->inactive->len; i++)
+        found |= model_domain_move_disk(snapshot->inactive->pdata[i], from, to, format);
+    return found;
+}
+
 const ModelDomain *
 model_snapshot_definition(const ModelSnapshot *snapshot)
 {

@@ -82,6 +82,10 @@ model_snapshot_set_domain(ModelSnapshot *snapshot, const ModelDomain *domain, co
 
 /* The file that it closed of disk @name, or NULL. */
 ModelSnapshotFile *model_snapshot_file(const ModelSnapshot *snapshot, const char *name);
+/* Lets everything in it that names the file @from name @to with @format instead; whether there was anything.
+ */
+gboolean
+model_snapshot_move_file(ModelSnapshot *snapshot, const char *from, const char *to, const char *format);
 /* The definition of the machine when it was taken; NULL where the text had none. */
 const ModelDomain *model_snapshot_definition(const ModelSnapshot *snapshot);
 

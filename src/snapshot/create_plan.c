@@ -134,18 +134,13 @@ static gboolean
 look_at_chain(Deciding *d, const ModelDisk *disk, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    g_autoptr(KhoImage) image =
-        kho_image_open(disk->source_file, disk->format ? disk->format : "raw",
-                       d->runs ? KHO_IMAGE_IDLE_LOCK : KHO_IMAGE_READ, &kho_image_gate_open, &why);
+    KhoImageFlags flags = d->runs ? KHO_IMAGE_IDLE_LOCK : KHO_IMAGE_READ;
 
-    if (!image) {
-        g_propagate_prefixed_error(error, g_steal_pointer(&why), "disk %s of machine '%s': ", disk->target,
-                                   d->now->name);
-        return FALSE;
-    }
-    for (const KhoImage *layer = image; layer; layer = kho_image_backing((KhoImage *) layer))
-        d->n_files++;
-    return TRUE;
+    if (overlay_count_chain(disk->source_file, disk->format, flags, &d->n_files, &why))
+        return TRUE;
+    g_propagate_prefixed_error(error, g_steal_pointer(&why), "disk %s of machine '%s': ", disk->target,
+                               d->now->name);
+    return FALSE;
 }
 
 static gboolean
@@ -223,15 +218,7 @@ text_after(const Deciding *d, const ModelDomain *model, ModelFormatKind kind)
 
     for (guint i = 0; i < d->plan->disks->len; i++) {
         const CreateDisk *row = d->plan->disks->pdata[i];
-        ModelDisk *disk = model_domain_disk(after, row->target);
-        g_autofree char *path =
-            disk && disk->source_file ? g_canonicalize_filename(disk->source_file, "/") : NULL;
-        if (!path || strcmp(path, row->file) != 0)
-            continue;
-        g_free(disk->source_file);
-        disk->source_file = g_strdup(row->overlay);
-        g_free(disk->format);
-        disk->format = g_strdup("qcow2");
+        model_domain_move_disk(after, row->file, row->overlay, "qcow2");
     }
     return model_domain_format(after, kind);
 }

@@ -232,8 +232,9 @@ named_files_other_user(const GPtrArray *files, const char *path, const char *mac
 {
     for (guint i = 0; i < files->len; i++) {
         const NamedFile *file = files->pdata[i];
-        gboolean own = g_strcmp0(file->machine, machine) == 0 && g_strcmp0(file->snapshot, snapshot) == 0;
-        if (file->machine && !own && named_file_is(file, path))
+        gboolean passed =
+            snapshot && g_strcmp0(file->machine, machine) == 0 && g_strcmp0(file->snapshot, snapshot) == 0;
+        if (file->machine && !passed && named_file_is(file, path))
             return file;
     }
     return NULL;

@@ -33,8 +33,8 @@ gboolean named_file_lies_on(const NamedFile *file, const char *path);
 /* "disk vda of machine 'web1'", "snapshot 's1' of machine 'web1'", or its path; freed with g_free. */
 char *named_file_text(const NamedFile *file);
 
-/* The first that is @path and is not named by @machine and, with @snapshot, that snapshot of it (NULL: the
- * machine's disks); NULL for none. */
+/* The first that is @path and that somebody names, passing over what @snapshot of @machine closed (NULL:
+ * nothing is passed over); NULL for none. */
 const NamedFile *
 named_files_other_user(const GPtrArray *files, const char *path, const char *machine, const char *snapshot);
 /* The first that lies on @path; NULL for none. */

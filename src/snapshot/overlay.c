@@ -5,7 +5,6 @@
 #include "base/fd.h"
 
 #include <glib/gstdio.h>
-#include <kho/image.h>
 #include <string.h>
 
 /* "web1.7" without its number is "web1"; anything else is left as it is. */
@@ -59,6 +58,17 @@ overlay_backing_name(const char *path, const char *backing)
     return strcmp(folder, below) == 0 ? g_path_get_basename(backing) : g_strdup(backing);
 }
 
+gboolean
+overlay_count_chain(const char *path, const char *format, KhoImageFlags flags, guint *n_files, GError **error)
+{
+    g_autoptr(KhoImage) image =
+        kho_image_open(path, format ? format : "raw", flags, &kho_image_gate_open, error);
+
+    for (const KhoImage *layer = image; layer; layer = kho_image_backing(layer))
+        ++*n_files;
+    return image != NULL;
+}
+
 static gboolean
 same_file(const char *a, const char *b)
 {
@@ -69,9 +79,8 @@ same_file(const char *a, const char *b)
                && sa.st_ino == sb.st_ino);
 }
 
-/* Whether there is a qcow2 image at @path that lies on @file. */
-static gboolean
-lies_on(const char *path, const char *file)
+gboolean
+overlay_lies_on(const char *path, const char *file)
 {
     KhoImageInfo info = { 0 };
 
@@ -98,7 +107,7 @@ overlay_make(const char *overlay, const char *file, const char *format, const Kh
         .mode = st.st_mode & 0777, /* who may read the disk may read on, and nobody else */
     };
     if (kho_image_create(overlay, &options, &kho_image_gate_open, job, &why)
-        || (g_error_matches(why, KHO_ERROR, KHO_ERROR_EXISTS) && lies_on(overlay, file)))
+        || (g_error_matches(why, KHO_ERROR, KHO_ERROR_EXISTS) && overlay_lies_on(overlay, file)))
         return TRUE;
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;
@@ -107,7 +116,7 @@ overlay_make(const char *overlay, const char *file, const char *format, const Kh
 gboolean
 overlay_take_back(const char *overlay, const char *file, GError **error)
 {
-    if (!lies_on(overlay, file))
+    if (!overlay_lies_on(overlay, file))
         return TRUE;
     return fd_unlink(overlay, error) && fd_sync_parent(overlay, error);
 }

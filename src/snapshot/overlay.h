@@ -6,7 +6,7 @@
 
 #include "snapshot/folder.h"
 
-#include <kho/job.h>
+#include <kho/image.h>
 
 /* The part of @path's name that its overlays keep: "web1" of web1.qcow2, web1.raw, web1.img, and of
  * web1.7.qcow2 where @is_overlay. */
@@ -25,6 +25,13 @@ overlay_make(const char *overlay, const char *file, const char *format, const Kh
 
 /* Removes what overlay_make made, durably; TRUE where it is gone. Anything else at that place stays. */
 gboolean overlay_take_back(const char *overlay, const char *file, GError **error);
+
+/* Whether there is a qcow2 image at @path that lies on @file. */
+gboolean overlay_lies_on(const char *path, const char *file);
+
+/* Opens the chain that begins with @path, with QEMU's locks, and adds how many files it has to *n_files. */
+gboolean overlay_count_chain(const char *path, const char *format, KhoImageFlags flags, guint *n_files,
+                             GError **error);
 
 /* The name of @backing in the header of an image at @path: relative where both are in one folder. */
 char *overlay_backing_name(const char *path, const char *backing);

@@ -50,3 +50,23 @@ vm_reach(const StoreTree *tree, const char *name, VmClient **client, GError **er
             return TRUE;
     return fail(error, KHO_ERROR_TIMEOUT, "machine '%s' is ending or being taken over: try again", name);
 }
+
+gboolean
+vm_end(const StoreTree *tree, const char *name, guint timeout_ms, GError **error)
+{
+    g_autofree char *run_path = store_path_domain_run(tree, name);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(VmClient) client = NULL;
+    VmPresence presence;
+
+    if (vm_reach(tree, name, &client, &why)
+        && (!client || vm_client_destroy(client, FALSE, timeout_ms, &why)))
+        return TRUE;
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    if (vm_runtime_probe(run_path, &presence, NULL) && presence == VM_ABSENT)
+        return TRUE; /* it ended while it was asked to */
+    return vm_runtime_kill(run_path, "destroyed", timeout_ms, error);
+}

@@ -17,4 +17,7 @@
  */
 gboolean vm_reach(const StoreTree *tree, const char *name, VmClient **client, GError **error);
 
+/* Ends the machine's QEMU, whatever it does, and returns when it has ended; TRUE as well where none runs. */
+gboolean vm_end(const StoreTree *tree, const char *name, guint timeout_ms, GError **error);
+
 #endif

@@ -1,0 +1,216 @@
+/* Taking snapshots, going back to them, deleting them: the names, the machine's state, the lock, the journal.
+ * What is done is in snapshot/. */
+#include "snapshot/create.h"
+#include "snapshot/delete.h"
+#include "snapshot/revert.h"
+
+#include "base/error.h"
+#include "host/machine.h"
+#include "host/running.h"
+#include "vm/definition.h"
+
+#include <kho/snapshot.h>
+#include <string.h>
+
+/* The machine as it is to be snapshot; called under its lock. */
+typedef struct {
+    ModelDomain *definition;
+    ModelDomain *live; /* NULL: it does not run */
+    ModelSnapshotState state;
+} Machine;
+
+static void
+machine_clear(Machine *machine)
+{
+    model_domain_free(machine->definition);
+    model_domain_free(machine->live);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Machine, machine_clear)
+
+static gboolean
+machine_look(KhoDomain *domain, Machine *machine, GError **error)
+{
+    g_auto(KhoDomainStatus) status = { 0 };
+    const StoreTree *tree = domain->host->tree;
+
+    if (!kho_domain_status(domain, &status, error))
+        return FALSE;
+    machine->state = MODEL_SNAPSHOT_SHUTOFF;
+    if (machine_state_is_active(status.state))
+        return fail(error, KHO_ERROR_UNSUPPORTED, "machine '%s' is %s: shut it down first", domain->name,
+                    kho_domain_state_word(status.state));
+    machine->definition = vm_definition(tree, domain->name, error);
+    return machine->definition != NULL;
+}
+
+static gboolean
+check_options(const KhoDomain *domain, const KhoSnapshotCreate *options, const Machine *machine,
+              GError **error)
+{
+    if (!machine->live && options->memory_file)
+        return fail(error, KHO_ERROR_INVALID, "machine '%s' is not running: it has no memory to keep",
+                    domain->name);
+    if (!machine->live && options->quiesce)
+        return fail(error, KHO_ERROR_INVALID, "machine '%s' is not running: nothing is to be quiesced",
+                    domain->name);
+    if (options->disk_only && options->memory_file)
+        return fail(error, KHO_ERROR_INVALID, "a snapshot without memory needs no file for it (%s)",
+                    options->memory_file);
+    return TRUE;
+}
+
+/* Writes the plan down: from here on the change will be finished or taken back. Under the machine's lock,
+ * which is not needed any more afterwards. */
+static StoreJournal *
+begin(const KhoDomain *domain, const ChangeKind *kind, const PlanTable *table, gconstpointer plan,
+      const char *name, GError **error)
+{
+    json_auto json_t *json = plan_write(table, plan);
+    g_autofree char *what = g_strdup_printf("%s of '%s'", kind->name, name);
+    const StoreJournalPlan entry = {
+        .uuid = domain->uuid, .name = domain->name, .change = kind->name, .what = what, .plan = json
+    };
+
+    return store_journal_begin(domain->host->tree, STORE_LOCK_DOMAIN, &entry, error);
+}
+
+static StoreJournal *
+begin_create(KhoDomain *domain, const KhoSnapshotCreate *options, const char *name, GError **error)
+{
+    const StoreTree *tree = domain->host->tree;
+    g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET };
+    g_auto(SnapshotOverlays) overlays = { 0, NULL };
+    g_autoptr(StoreLock) lock = machine_lock(domain, error);
+
+    if (!lock || !machine_look(domain, &machine, error) || !check_options(domain, options, &machine, error))
+        return NULL;
+    g_autofree SnapshotDiskWish *disks = g_new0(SnapshotDiskWish, options->n_disks + 1);
+    for (gsize i = 0; i < options->n_disks; i++) {
+        const KhoSnapshotDiskSpec *spec = &options->disks[i];
+        disks[i] = (SnapshotDiskWish){ spec->target, spec->leave_out, spec->file };
+    }
+    const SnapshotWish wish = {
+        .name = name,
+        .description = options->description,
+        .state = machine.state,
+        .with_memory = machine.live && !options->disk_only,
+        .memory_file = options->memory_file,
+        .quiesce = options->quiesce,
+        .disks = disks,
+        .n_disks = options->n_disks,
+    };
+    if (!snapshot_overlays(tree, domain->name, &overlays, error))
+        return NULL;
+    g_autoptr(CreatePlan) plan =
+        snapshot_create_plan(tree, machine.definition, machine.live, &wish, &overlays, error);
+    if (!plan || !snapshot_set_overlays(tree, domain->name, &overlays, error))
+        return NULL;
+    return begin(domain, &snapshot_create_kind, &snapshot_create_table, plan, name, error);
+}
+
+char *
+kho_snapshot_create(KhoDomain *domain, const KhoSnapshotCreate *options, const KhoJob *job, GError **error)
+{
+    g_autofree char *name = options->name
+                                ? g_strdup(options->name)
+                                : g_strdup_printf("%" G_GINT64_FORMAT, g_get_real_time() / G_USEC_PER_SEC);
+
+    if (!store_name_check(name, "snapshot", error))
+        return NULL;
+    StoreJournal *journal = begin_create(domain, options, name, error);
+    if (!journal || !change_run(&snapshot_create_kind, journal, domain->host->tree, job, error))
+        return NULL;
+    return g_steal_pointer(&name);
+}
+
+static StoreJournal *
+begin_revert(KhoDomain *domain, const char *name, KhoRevertTo to, GError **error)
+{
+    static const RevertTo states[] = { [KHO_REVERT_AS_TAKEN] = REVERT_AS_TAKEN,
+                                       [KHO_REVERT_RUNNING] = REVERT_RUNNING,
+                                       [KHO_REVERT_PAUSED] = REVERT_PAUSED };
+    const StoreTree *tree = domain->host->tree;
+    g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET };
+    g_auto(SnapshotOverlays) overlays = { 0, NULL };
+    g_autoptr(StoreLock) lock = machine_lock(domain, error);
+    g_autoptr(ModelSnapshot) snapshot = lock ? snapshot_read(tree, domain->name, name, error) : NULL;
+
+    if (!snapshot || !machine_look(domain, &machine, error)
+        || !snapshot_overlays(tree, domain->name, &overlays, error))
+        return NULL;
+    g_autoptr(RevertPlan) plan =
+        snapshot_revert_plan(tree, machine.definition, machine.live, snapshot, &overlays, error);
+    if (!plan || !snapshot_revert_plan_state(plan, snapshot, states[to], error)
+        || !snapshot_set_overlays(tree, domain->name, &overlays, error))
+        return NULL;
+    return begin(domain, &snapshot_revert_kind, &snapshot_revert_table, plan, name, error);
+}
+
+gboolean
+kho_snapshot_revert(KhoDomain *domain, const char *name, KhoRevertTo to, const KhoJob *job, GError **error)
+{
+    if (!store_name_check(name, "snapshot", error))
+        return FALSE;
+    StoreJournal *journal = begin_revert(domain, name, to, error);
+    return journal && change_run(&snapshot_revert_kind, journal, domain->host->tree, job, error);
+}
+
+static StoreJournal *
+begin_delete(KhoDomain *domain, const char *name, gboolean metadata_only, const KhoJob *job, GError **error)
+{
+    const StoreTree *tree = domain->host->tree;
+    g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET };
+    g_autoptr(StoreLock) lock = machine_lock(domain, error);
+    g_autoptr(ModelSnapshot) snapshot = lock ? snapshot_read(tree, domain->name, name, error) : NULL;
+
+    if (!snapshot || !machine_look(domain, &machine, error))
+        return NULL;
+    g_autoptr(DeletePlan) plan =
+        snapshot_delete_plan(tree, machine.definition, snapshot, metadata_only, job, error);
+    return plan ? begin(domain, &snapshot_delete_kind, &snapshot_delete_table, plan, name, error) : NULL;
+}
+
+static gboolean
+delete_one(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags, const KhoJob *job,
+           GError **error)
+{
+    gboolean metadata_only = (flags & KHO_SNAPSHOT_DELETE_METADATA) != 0;
+    StoreJournal *journal = begin_delete(domain, name, metadata_only, job, error);
+
+    return journal && change_run(&snapshot_delete_kind, journal, domain->host->tree, job, error);
+}
+
+/* Adds the names of all that came from @name, children before their parents. */
+static void
+add_descendants(const GPtrArray *all, const char *name, GPtrArray *names)
+{
+    for (guint i = 0; i < all->len; i++) {
+        const ModelSnapshot *child = all->pdata[i];
+        if (g_strcmp0(child->parent, name) != 0)
+            continue;
+        add_descendants(all, child->name, names);
+        g_ptr_array_add(names, g_strdup(child->name));
+    }
+}
+
+gboolean
+kho_snapshot_delete(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags, const KhoJob *job,
+                    GError **error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+
+    if (!store_name_check(name, "snapshot", error))
+        return FALSE;
+    g_autoptr(ModelSnapshot) there = snapshot_read(domain->host->tree, domain->name, name, error);
+    g_autoptr(GPtrArray) all = there ? snapshot_read_all(domain->host->tree, domain->name, error) : NULL;
+    if (!all)
+        return FALSE;
+    if (flags & (KHO_SNAPSHOT_DELETE_CHILDREN | KHO_SNAPSHOT_DELETE_CHILDREN_ONLY))
+        add_descendants(all, name, names);
+    if (!(flags & KHO_SNAPSHOT_DELETE_CHILDREN_ONLY))
+        g_ptr_array_add(names, g_strdup(name));
+    for (guint i = 0; i < names->len; i++)
+        if (!delete_one(domain, names->pdata[i], flags, job, error))
+            return FALSE;
+    return TRUE;
+}

@@ -1,0 +1,50 @@
+#include "snapshot/drop.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "snapshot/files.h"
+#include "snapshot/folder.h"
+
+#include <glib/gstdio.h>
+
+static gboolean
+is_there(const char *path)
+{
+    GStatBuf st;
+    return g_lstat(path, &st) == 0;
+}
+
+gboolean
+drop_unless_needed(const StoreTree *tree, const char *path, const char *machine, const char *snapshot,
+                   GError **error)
+{
+    if (!is_there(path))
+        return TRUE;
+    g_autoptr(GPtrArray) files = named_files(tree, error);
+    if (!files || !named_files_add_folder(files, path, error))
+        return FALSE;
+    if (named_files_other_user(files, path, machine, snapshot) || named_files_above(files, path))
+        return TRUE;
+    return fd_unlink(path, error) && fd_sync_parent(path, error);
+}
+
+gboolean
+drop_if_unneeded(const StoreTree *tree, const char *path, GError **error)
+{
+    return drop_unless_needed(tree, path, NULL, NULL, error);
+}
+
+gboolean
+drop_forget_gone(const StoreTree *tree, const char *machine, GError **error)
+{
+    g_auto(SnapshotOverlays) overlays = { 0, NULL };
+    guint before;
+
+    if (!snapshot_overlays(tree, machine, &overlays, error))
+        return FALSE;
+    before = overlays.paths->len;
+    for (guint i = before; i-- > 0;)
+        if (!is_there(overlays.paths->pdata[i]))
+            g_ptr_array_remove_index(overlays.paths, i);
+    return overlays.paths->len == before || snapshot_set_overlays(tree, machine, &overlays, error);
+}

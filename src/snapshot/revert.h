@@ -1,0 +1,76 @@
+/* Going back to a snapshot, as a change: its plan, its kind. Each file that the snapshot closed gets a new
+ * overlay, the machine's definition is that of the snapshot with its disks in those, and the overlays that it
+ * wrote until now go where nobody needs them. A machine that runs is ended for it.
+ *
+ * What a death leaves, by the last step that had begun, and what recovery makes of it:
+ *
+ *   make-overlays       overlays that nobody names          they go; the old state
+ *   end-machine         QEMU runs still                     they go; the old state, the guest runs on
+ *                       QEMU has ended                      forward: what it did last is lost in any case
+ *   publish-definition, forward; the definition names either the old overlays or the new ones, all of which
+ *   publish-current     are whole, and nobody can start the machine before the recovery is done
+ *   drop-old            forward: each is looked at anew, and goes only where nobody names it
+ *   start-machine       forward; one that does not start is told, and is shut off, reverted
+ */
+#ifndef KHO_SNAPSHOT_REVERT_H
+#define KHO_SNAPSHOT_REVERT_H
+
+#include "snapshot/folder.h"
+#include "snapshot/plan.h"
+#include "store/change.h"
+
+extern const ChangeKind snapshot_revert_kind;
+
+/* What the machine does afterwards. */
+typedef enum {
+    REVERT_AS_TAKEN, /* what it did when the snapshot was taken, where its memory was kept; else shut off */
+    REVERT_RUNNING,
+    REVERT_PAUSED
+} RevertTo;
+
+typedef struct RevertDisk {
+    char *target;
+    char *file, *format; /* what the snapshot closed */
+    char *overlay;       /* the new one over it */
+} RevertDisk;
+
+/* A file that the machine wrote until now. */
+typedef struct RevertOld {
+    char *path;
+} RevertOld;
+
+typedef struct RevertPlan {
+    char *machine, *uuid, *name;
+    char *definition; /* the machine's, from then on */
+    char *memory;     /* NULL: it boots, if it is to run */
+    gboolean active;  /* whether a QEMU is to be ended */
+    gboolean start, paused;
+    GPtrArray *disks; /* RevertDisk */
+    GPtrArray *old;   /* RevertOld */
+} RevertPlan;
+
+extern const PlanTable snapshot_revert_table;
+
+/**
+ * snapshot_revert_plan:
+ * @definition: the machine's now
+ * @live: its live XML, or NULL where it does not run
+ * @overlays: those that stand; the new ones are added
+ *
+ * Decides what is to be done, and refuses what cannot be. Changes nothing; called under the machine's change
+ * lock.
+ *
+ * Returns: NULL with KHO_ERROR_INVALID (the snapshot is being deleted), _NOT_FOUND (a file), _BUSY, _CORRUPT,
+ * _UNSUPPORTED.
+ */
+RevertPlan *
+snapshot_revert_plan(const StoreTree *tree, const ModelDomain *definition, const ModelDomain *live,
+                     const ModelSnapshot *snapshot, SnapshotOverlays *overlays, GError **error);
+void snapshot_revert_plan_free(RevertPlan *plan);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(RevertPlan, snapshot_revert_plan_free)
+
+/* Decides what the machine does afterwards. KHO_ERROR_UNSUPPORTED, _NOT_FOUND (the memory's file). */
+gboolean
+snapshot_revert_plan_state(RevertPlan *plan, const ModelSnapshot *snapshot, RevertTo to, GError **error);
+
+#endif

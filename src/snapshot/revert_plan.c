@@ -1,0 +1,175 @@
+/* Deciding what going back to a snapshot is: which overlays, which definition, what goes. */
+#include "snapshot/revert.h"
+
+#include "base/error.h"
+#include "snapshot/overlay.h"
+#include "vm/start_disks.h"
+
+#include <kho/image.h>
+#include <string.h>
+
+static const PlanField disk_fields[] = {
+    PLAN_FIELD(PLAN_STRING, "target", RevertDisk, target),
+    PLAN_FIELD(PLAN_STRING, "file", RevertDisk, file),
+    PLAN_FIELD(PLAN_STRING, "format", RevertDisk, format),
+    PLAN_FIELD(PLAN_STRING, "overlay", RevertDisk, overlay),
+};
+static const PlanTable disk_table = PLAN_TABLE(RevertDisk, disk_fields);
+
+static const PlanField old_fields[] = { PLAN_FIELD(PLAN_STRING, "path", RevertOld, path) };
+static const PlanTable old_table = PLAN_TABLE(RevertOld, old_fields);
+
+static const PlanField fields[] = {
+    PLAN_FIELD(PLAN_STRING, "machine", RevertPlan, machine),
+    PLAN_FIELD(PLAN_STRING, "uuid", RevertPlan, uuid),
+    PLAN_FIELD(PLAN_STRING, "name", RevertPlan, name),
+    PLAN_FIELD(PLAN_STRING, "definition", RevertPlan, definition),
+    PLAN_FIELD(PLAN_MAYBE, "memory", RevertPlan, memory),
+    PLAN_FIELD(PLAN_FLAG, "active", RevertPlan, active),
+    PLAN_FIELD(PLAN_FLAG, "start", RevertPlan, start),
+    PLAN_FIELD(PLAN_FLAG, "paused", RevertPlan, paused),
+    PLAN_LIST("disks", RevertPlan, disks, &disk_table),
+    PLAN_LIST("old", RevertPlan, old, &old_table),
+};
+const PlanTable snapshot_revert_table = PLAN_TABLE(RevertPlan, fields);
+
+void
+snapshot_revert_plan_free(RevertPlan *plan)
+{
+    plan_free(&snapshot_revert_table, plan);
+}
+
+/* Every file that the snapshot closed must be there, with all that it lies on, and not be written. */
+static gboolean
+add_disk(RevertPlan *plan, const ModelSnapshotFile *closed, SnapshotOverlays *overlays, guint *n_files,
+         GError **error)
+{
+    RevertDisk *row = plan_add(&disk_table, plan->disks);
+    g_autoptr(GError) why = NULL;
+
+    row->target = g_strdup(closed->name);
+    row->file = g_strdup(closed->file);
+    row->format = g_strdup(closed->format);
+    if (!overlay_count_chain(closed->file, closed->format, KHO_IMAGE_READ, n_files, &why)) {
+        g_propagate_prefixed_error(error, g_steal_pointer(&why), "disk %s of snapshot '%s': ", closed->name,
+                                   plan->name);
+        return FALSE;
+    }
+    row->overlay = overlay_choose(closed->file, overlays);
+    ++*n_files;
+    return TRUE;
+}
+
+static const RevertDisk *
+row_of(const RevertPlan *plan, const char *target)
+{
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const RevertDisk *row = plan->disks->pdata[i];
+        if (strcmp(row->target, target) == 0)
+            return row;
+    }
+    return NULL;
+}
+
+/* The files that the machine would no longer name: those that kho made may go. */
+static void
+add_old(RevertPlan *plan, const ModelDomain *model, const SnapshotOverlays *overlays)
+{
+    for (guint i = 0; model && i < model->disks->len; i++) {
+        const ModelDisk *disk = model->disks->pdata[i];
+        g_autofree char *path = disk->source_file ? g_canonicalize_filename(disk->source_file, "/") : NULL;
+        if (path && snapshot_overlays_have(overlays, path))
+            ((RevertOld *) plan_add(&old_table, plan->old))->path = g_steal_pointer(&path);
+    }
+}
+
+static void
+set_source(ModelDisk *disk, const char *file, const char *format)
+{
+    g_free(disk->source_file);
+    disk->source_file = g_strdup(file);
+    g_free(disk->format);
+    disk->format = g_strdup(format);
+}
+
+/* The snapshot's definition with its disks in the new overlays. A disk that took no part is where the machine
+ * has it now. */
+static gboolean
+write_definition(RevertPlan *plan, const ModelDomain *now, const ModelSnapshot *snapshot, guint *n_files,
+                 GError **error)
+{
+    const ModelDomain *then = model_snapshot_definition(snapshot);
+
+    if (!then)
+        return fail(error, KHO_ERROR_CORRUPT, "snapshot '%s' of machine '%s' holds no definition",
+                    snapshot->name, now->name);
+    if (g_strcmp0(then->uuid, now->uuid) != 0)
+        return fail(error, KHO_ERROR_CORRUPT, "snapshot '%s' is of another machine, with uuid %s",
+                    snapshot->name, then->uuid ? then->uuid : "none");
+    g_autoptr(ModelDomain) after = model_domain_copy(then);
+    g_free(after->name);
+    after->name = g_strdup(now->name);
+    for (guint i = 0; i < after->disks->len; i++) {
+        ModelDisk *disk = after->disks->pdata[i];
+        const RevertDisk *row = row_of(plan, disk->target);
+        const ModelDisk *same = model_domain_disk(now, disk->target);
+        if (row)
+            set_source(disk, row->overlay, "qcow2");
+        else if (same && same->source_file && disk->source_file)
+            set_source(disk, same->source_file, same->format);
+        if (!row && disk->source_file
+            && !overlay_count_chain(disk->source_file, disk->format, KHO_IMAGE_IDLE_LOCK, n_files, NULL))
+            ++*n_files; /* a start says what is wrong with it */
+    }
+    plan->definition = model_domain_format(after, MODEL_FORMAT_INACTIVE);
+    return TRUE;
+}
+
+RevertPlan *
+snapshot_revert_plan(const StoreTree *tree, const ModelDomain *definition, const ModelDomain *live,
+                     const ModelSnapshot *snapshot, SnapshotOverlays *overlays, GError **error)
+{
+    g_autoptr(RevertPlan) plan = plan_new(&snapshot_revert_table);
+    guint n_files = 0;
+
+    if (snapshot->deleting == MODEL_SWITCH_ON) {
+        fail(error, KHO_ERROR_INVALID,
+             "snapshot '%s' of machine '%s' is half deleted: `kho snapshot-delete %s %s` goes on with that",
+             snapshot->name, definition->name, definition->name, snapshot->name);
+        return NULL;
+    }
+    plan->machine = g_strdup(definition->name);
+    plan->uuid = g_strdup(definition->uuid);
+    plan->name = g_strdup(snapshot->name);
+    plan->active = live != NULL;
+    add_old(plan, definition, overlays);
+    add_old(plan, live, overlays);
+    for (guint i = 0; i < snapshot->files->len; i++)
+        if (!add_disk(plan, snapshot->files->pdata[i], overlays, &n_files, error))
+            return NULL;
+    if (!write_definition(plan, definition, snapshot, &n_files, error))
+        return NULL;
+    if (n_files > VM_START_FILES_MAX) {
+        fail(
+            error, KHO_ERROR_UNSUPPORTED,
+            "machine '%s' would have %u files in the chains of its disks, and could not start with more than "
+            "%d: delete a snapshot first",
+            definition->name, n_files, VM_START_FILES_MAX);
+        return NULL;
+    }
+    return g_steal_pointer(&plan);
+}
+
+gboolean
+snapshot_revert_plan_state(RevertPlan *plan, const ModelSnapshot *snapshot, RevertTo to, GError **error)
+{
+    gboolean has_memory = snapshot->memory == MODEL_LOCATION_EXTERNAL && snapshot->memory_file;
+
+    plan->start = has_memory || to != REVERT_AS_TAKEN;
+    plan->paused = to == REVERT_PAUSED || (to == REVERT_AS_TAKEN && snapshot->state == MODEL_SNAPSHOT_PAUSED);
+    if (has_memory && !g_file_test(snapshot->memory_file, G_FILE_TEST_EXISTS))
+        return fail(error, KHO_ERROR_NOT_FOUND, "the memory of snapshot '%s' is not there: %s",
+                    snapshot->name, snapshot->memory_file);
+    plan->memory = has_memory ? g_strdup(snapshot->memory_file) : NULL;
+    return TRUE;
+}

@@ -1,0 +1,158 @@
+"""A machine's disks and snapshots as their contents: written by qemu-io, read and hashed by qemu-img, so that what kho did is
+judged without kho. Its own words (names, parents, which file is meant) are taken from its JSON."""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import signal
+import struct
+import tempfile
+
+import harness
+import machine
+
+DISK_MIB = 4
+
+
+def qemu_io(path, format, *commands):
+    harness.run(["qemu-io", "-f", format, *[word for command in commands for word in ("-c", command)], path])
+
+
+def backing(path):
+    """The file that the header of a qcow2 image names, absolute; None where it is raw or names none."""
+    with open(path, "rb") as file:
+        head = file.read(24)
+        if len(head) < 24 or head[:4] != b"QFI\xfb":
+            return None
+        at, length = struct.unpack(">QI", head[8:20])
+        file.seek(at)
+        name = file.read(length).decode() if at else None
+    return os.path.join(os.path.dirname(path), name) if name else None
+
+
+def chain(path):
+    """The file and all that it lies on."""
+    found = []
+    while path:
+        found.append(str(path))
+        path = backing(path)
+    return found
+
+
+def identity(path):
+    """Differs where anything of the chain was written."""
+    return tuple((file, *(lambda st: (st.st_ino, st.st_mtime_ns, st.st_ctime_ns, st.st_size))(os.stat(file))) for file in chain(path))
+
+
+seen = {}  # what qemu-img said of files that have not changed since
+
+
+def remembered(what, path, ask):
+    key = (what, identity(path))
+    if key not in seen:
+        seen[key] = ask()
+    return seen[key]
+
+
+def content(path, format):
+    """The hash of what the guest would read."""
+    def ask():
+        with tempfile.NamedTemporaryFile(prefix="kho-content-") as out:
+            harness.run(["qemu-img", "convert", "-U", "-f", format, "-O", "raw", path, out.name])
+            return hashlib.sha256(out.read()).hexdigest()
+    return remembered(format, path, ask)
+
+
+class Machine:
+    """A machine that is not started here, its disks vda (qcow2) and vdb (raw) in a folder of their own."""
+
+    def __init__(self, kho, name="m", folder=None, formats=("qcow2", "raw")):
+        self.kho, self.name = kho, name
+        self.folder = pathlib.Path(folder or kho.base / "disks")
+        self.folder.mkdir(exist_ok=True)
+        self.targets = [f"vd{letter}" for letter in "abcd"[:len(formats)]]
+        devices = []
+        for target, format in zip(self.targets, formats):
+            path = self.folder / f"{target}.{format}"
+            harness.run(["qemu-img", "create", "-q", "-f", format, path, f"{DISK_MIB}M"])
+            devices.append(machine.disk(path, target, format))
+        machine.define(kho, name, *devices)
+
+    def disks(self):
+        """{target: (path, format)} of what the machine writes."""
+        return {disk["target"]: (disk["source"], disk["format"]) for disk in self.kho.json("domblklist", self.name)}
+
+    def write(self, target, pattern, offset_kib, length_kib):
+        path, format = self.disks()[target]
+        qemu_io(path, format, f"write -P {pattern} {offset_kib}k {length_kib}k")
+
+    def scribble(self, rng, times=2):
+        """Random writes, some of them zeros."""
+        for _ in range(times):
+            length = rng.choice([4, 64, 100, 512])
+            self.write(rng.choice(self.targets), rng.randrange(256), rng.randrange(0, DISK_MIB * 1024 - length, 4), length)
+
+    def now(self):
+        return {target: content(path, format) for target, (path, format) in self.disks().items()}
+
+    def snapshots(self):
+        return self.kho.json("snapshot-list", self.name)
+
+    def state(self):
+        """All that must be as it was, or as it is to be: contents by name, and what came from what."""
+        return {"now": self.now(),
+                "current": next((s["name"] for s in self.snapshots() if s["current"]), None),
+                "snapshots": {s["name"]: {"parent": s["parent"], "deleting": s["deleting"],
+                                          "disks": {d["target"]: content(d["file"], d["format"]) for d in s["disks"]}}
+                              for s in self.snapshots()}}
+
+    def check(self):
+        """No file that nobody names, none missing, all sound, nothing half done."""
+        needed = set()
+        tops = [path for path, _ in self.disks().values()] + [d["file"] for s in self.snapshots() for d in s["disks"]]
+        for top in tops:
+            needed.update(chain(top))
+        there = {str(path) for path in self.folder.iterdir()}
+        assert there == needed, f"orphans: {there - needed}, missing: {needed - there}"
+        for path in there:
+            if path.endswith(".qcow2"):
+                remembered("check", path, lambda: harness.run(["qemu-img", "check", "-q", "-U", path]) and True)
+        journal = list((self.kho.root / "lib/journal").iterdir())
+        assert not journal, journal
+
+
+class Saved:
+    """A tree and its machine's files as they stand, to be had again."""
+
+    def __init__(self, m):
+        self.m, self.folder = m, m.kho.base / "saved"
+        self.parts = [m.kho.root / "etc", m.kho.root / "lib", m.folder]
+        for n, part in enumerate(self.parts):
+            shutil.copytree(part, self.folder / str(n), symlinks=True)
+
+    def restore(self):
+        for n, part in enumerate(self.parts):
+            shutil.rmtree(part)
+            shutil.copytree(self.folder / str(n), part, symlinks=True)
+
+
+def steps(kho, *kinds):
+    """[(kind, step, has undo)] that kho names, of these kinds."""
+    lines = [line.split() for line in kho("--steps").out.splitlines()]
+    return [(line[0], line[1], "undo" in line[2:]) for line in lines if line[0] in kinds]
+
+
+def stop_at(kho, point, *args):
+    """Runs a verb up to a point of a step: the Popen, stopped there; or None where the verb ended before it came there."""
+    child = kho.spawn(*args, env={"KHO_STOP_AT": point})
+    pid, status = os.waitpid(child.pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        return child
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return None
+
+
+def kill(child):
+    child.send_signal(signal.SIGKILL)
+    child.wait()
