@@ -140,11 +140,15 @@ typedef struct KhoImageConvert {
 KHO_PUBLIC gboolean kho_image_convert(const char *source, const char *target, const KhoImageConvert *options,
                                       const KhoImageGate *gate, const KhoJob *job, GError **error);
 
-/* Grows, or shrinks where @may_shrink says that the data past the end may go (KHO_ERROR_INVALID otherwise).
- */
-KHO_PUBLIC gboolean kho_image_resize(const char *path, const char *format, guint64 size_bytes,
-                                     gboolean may_shrink, KhoPrealloc prealloc, const KhoImageGate *gate,
-                                     const KhoJob *job, GError **error);
+typedef struct KhoImageResize {
+    guint64 size_bytes;   /* the new size, rounded up to whole sectors */
+    gboolean may_shrink;  /* the data past the end may go; otherwise KHO_ERROR_INVALID for a smaller size */
+    KhoPrealloc prealloc; /* of what is added */
+} KhoImageResize;
+
+/* @format: NULL to probe. After a failure the image has its old size, or the message says that it has not. */
+KHO_PUBLIC gboolean kho_image_resize(const char *path, const char *format, const KhoImageResize *options,
+                                     const KhoImageGate *gate, const KhoJob *job, GError **error);
 
 /* Two layers that become one: @overlay, a qcow2 image, and @base below it, whose place the overlay takes (up)
  * or whose contents become the overlay's (down). Both are locked as far as they are written or read; images

@@ -99,14 +99,18 @@ KHO_PUBLIC char *kho_volume_xml(KhoHost *host, const char *pool, const char *vol
 
 typedef enum {
     KHO_RESIZE_ALLOCATE = 1 << 0, /* reserve what it grows by */
-    KHO_RESIZE_DELTA = 1 << 1,    /* by @bytes, not to @bytes; with SHRINK less, otherwise more */
+    KHO_RESIZE_DELTA = 1 << 1,    /* by that much, not to it; with SHRINK less, otherwise more */
     KHO_RESIZE_SHRINK = 1 << 2,   /* what lies past the new end may go */
 } KhoResizeFlags;
 
-/* @capacity_bytes: (out): the size it has now; may be NULL. */
-KHO_PUBLIC gboolean kho_volume_resize(KhoHost *host, const char *pool, const char *volume, guint64 bytes,
-                                      KhoResizeFlags flags, const KhoJob *job, guint64 *capacity_bytes,
-                                      GError **error);
+typedef struct KhoVolumeResize {
+    guint64 bytes;
+    KhoResizeFlags flags;
+} KhoVolumeResize;
+
+/* Returns the capacity in bytes that it has now; 0 with @error. */
+KHO_PUBLIC guint64 kho_volume_resize(KhoHost *host, const char *pool, const char *volume,
+                                     const KhoVolumeResize *options, const KhoJob *job, GError **error);
 
 /* Copies a volume within its pool: same format, same backing volume. */
 KHO_PUBLIC gboolean kho_volume_clone(KhoHost *host, const char *pool, const char *volume,

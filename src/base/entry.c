@@ -25,14 +25,25 @@ entry_make_nameless(int dirfd, mode_t mode, const char *label, GError **error)
     return fd;
 }
 
+/* Whoever gives a name has looked that it is free: by now another process has it. */
+static gboolean
+fail_to_name(int errno_value, const char *label, GError **error)
+{
+    if (errno_value == EEXIST)
+        return fail(error, KHO_ERROR_EXISTS,
+                    "%s exists by now: another process made it meanwhile, and it stays as that left it; "
+                    "choose another name, or remove it first",
+                    label);
+    return fail_errno(error, errno_value, "cannot create %s", label);
+}
+
 gboolean
 entry_link(int fd, int dirfd, const char *name, const char *label, GError **error)
 {
     char from[64];
 
     g_snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
-    return linkat(AT_FDCWD, from, dirfd, name, AT_SYMLINK_FOLLOW) == 0
-           || fail_errno(error, errno, "cannot create %s", label);
+    return linkat(AT_FDCWD, from, dirfd, name, AT_SYMLINK_FOLLOW) == 0 || fail_to_name(errno, label, error);
 }
 
 gboolean
@@ -41,10 +52,10 @@ entry_rename(int dirfd, const char *from, const char *to, gboolean replace, cons
     if (renameat2(dirfd, from, dirfd, to, replace ? 0 : RENAME_NOREPLACE) == 0)
         return TRUE;
     if (replace || errno != EINVAL)
-        return fail_errno(error, errno, "cannot create %s", label);
+        return fail_to_name(errno, label, error);
     /* A file system without RENAME_NOREPLACE: a second name says EEXIST just as atomically. */
     if (linkat(dirfd, from, dirfd, to, 0) != 0)
-        return fail_errno(error, errno, "cannot create %s", label);
+        return fail_to_name(errno, label, error);
     return entry_unlink(dirfd, from, label, error);
 }
 

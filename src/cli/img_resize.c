@@ -37,13 +37,10 @@ static gboolean
 run_resize(CliRun *cli, const void *p, GError **error)
 {
     const ResizeArgs *a = p;
-    KhoPrealloc prealloc;
-    guint64 bytes;
+    KhoImageResize options = { .may_shrink = a->shrink };
 
-    if (!img_prealloc_parse(a->prealloc, &prealloc, error) || !new_size(a, &bytes, error))
-        return FALSE;
-    if (!kho_image_resize(a->path, a->format, bytes, a->shrink, prealloc, &kho_image_gate_open, cli->job,
-                          error))
+    if (!img_prealloc_parse(a->prealloc, &options.prealloc, error) || !new_size(a, &options.size_bytes, error)
+        || !kho_image_resize(a->path, a->format, &options, &kho_image_gate_open, cli->job, error))
         return FALSE;
     out_done(cli, "Image resized.");
     return TRUE;

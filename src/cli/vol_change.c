@@ -25,10 +25,10 @@ static gboolean
 run_resize(CliRun *cli, const void *p, GError **error)
 {
     const ResizeArgs *a = p;
-    KhoResizeFlags flags = (a->allocate ? KHO_RESIZE_ALLOCATE : 0) | (a->delta ? KHO_RESIZE_DELTA : 0)
-                           | (a->shrink ? KHO_RESIZE_SHRINK : 0);
+    KhoVolumeResize options = { .flags = (a->allocate ? KHO_RESIZE_ALLOCATE : 0)
+                                         | (a->delta ? KHO_RESIZE_DELTA : 0)
+                                         | (a->shrink ? KHO_RESIZE_SHRINK : 0) };
     const char *capacity = a->capacity;
-    guint64 bytes;
 
     /* virsh's other way to write a decrease. */
     if (*capacity == '-') {
@@ -37,11 +37,11 @@ run_resize(CliRun *cli, const void *p, GError **error)
                         a->vol);
         capacity++;
     }
-    if (!num_parse_size(capacity, 1, &bytes, error))
+    if (!num_parse_size(capacity, 1, &options.bytes, error))
         return FALSE;
     g_autoptr(KhoHost) host = cli_host_open(cli, error);
-    guint64 now;
-    if (!host || !kho_volume_resize(host, a->pool, a->vol, bytes, flags, cli->job, &now, error))
+    guint64 now = host ? kho_volume_resize(host, a->pool, a->vol, &options, cli->job, error) : 0;
+    if (now == 0)
         return FALSE;
     g_autofree char *shown = num_format_size(now);
     out_done(cli, "Size of volume '%s' successfully changed to %s", a->vol, shown);

@@ -109,12 +109,12 @@ claim_and_read(KhoHost *host, HostVolume *volume, GError **error)
 }
 
 static gboolean
-new_capacity(const ModelVolume *model, guint64 bytes, KhoResizeFlags flags, guint64 *capacity, GError **error)
+new_capacity(const ModelVolume *model, const KhoVolumeResize *options, guint64 *capacity, GError **error)
 {
-    gboolean shrink = (flags & KHO_RESIZE_SHRINK) != 0;
-    guint64 wanted = bytes;
+    gboolean shrink = (options->flags & KHO_RESIZE_SHRINK) != 0;
+    guint64 bytes = options->bytes, wanted = bytes;
 
-    if (flags & KHO_RESIZE_DELTA) {
+    if (options->flags & KHO_RESIZE_DELTA) {
         if (shrink && bytes >= model->capacity_bytes)
             return fail(error, KHO_ERROR_INVALID,
                         "volume %s has %" G_GUINT64_FORMAT " bytes: it cannot shrink by %" G_GUINT64_FORMAT,
@@ -137,29 +137,30 @@ new_capacity(const ModelVolume *model, guint64 bytes, KhoResizeFlags flags, guin
     return TRUE;
 }
 
-gboolean
-kho_volume_resize(KhoHost *host, const char *pool_name, const char *name, guint64 bytes, KhoResizeFlags flags,
-                  const KhoJob *job, guint64 *capacity_bytes, GError **error)
+guint64
+kho_volume_resize(KhoHost *host, const char *pool_name, const char *name, const KhoVolumeResize *options,
+                  const KhoJob *job, GError **error)
 {
     g_autoptr(HostVolume) volume = host_volume_find(host, pool_name, name, error);
     g_autoptr(PoolVolume) found = volume ? claim_and_read(host, volume, error) : NULL;
     const char *format = found ? pool_volume_image_format(found, error) : NULL;
     g_auto(HostGate) gate = { 0 };
-    guint64 wanted = 0;
+    guint64 wanted;
 
-    if (!format || !new_capacity(found->model, bytes, flags, &wanted, error))
-        return FALSE;
+    if (!format || !new_capacity(found->model, options, &wanted, error))
+        return 0;
     gboolean shrinks = wanted < found->model->capacity_bytes;
     const char *path = found->model->target_path;
     if (shrinks && !host_volume_check_unused(host, path, "shrinking it", error))
-        return FALSE;
-    KhoPrealloc prealloc = flags & KHO_RESIZE_ALLOCATE && !shrinks ? KHO_PREALLOC_FALLOC : KHO_PREALLOC_OFF;
-    if (!host_gate_init(&gate, host, NULL, error)
-        || !kho_image_resize(path, format, wanted, shrinks, prealloc, &gate.gate, job, error))
-        return FALSE;
-    if (capacity_bytes)
-        *capacity_bytes = wanted;
-    return TRUE;
+        return 0;
+    gboolean reserves = options->flags & KHO_RESIZE_ALLOCATE && !shrinks;
+    const KhoImageResize image = { .size_bytes = wanted,
+                                   .may_shrink = shrinks,
+                                   .prealloc = reserves ? KHO_PREALLOC_FALLOC : KHO_PREALLOC_OFF };
+    return host_gate_init(&gate, host, NULL, error)
+                   && kho_image_resize(path, format, &image, &gate.gate, job, error)
+               ? wanted
+               : 0;
 }
 
 gboolean

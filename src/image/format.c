@@ -90,7 +90,8 @@ format_open(const FormatOps *ops, BlkStore *file, FormatFlags flags, GError **er
     if (!read_head(file, head, &len, error))
         return NULL;
     if (ops != &raw_format && !ops->probe(head, len)) {
-        fail(error, KHO_ERROR_INVALID, "%s is not a %s image", file->label, ops->name);
+        fail(error, KHO_ERROR_INVALID, "%s is not a %s image%s", file->label, ops->name,
+             len == 0 ? ": it is empty" : "");
         return NULL;
     }
 

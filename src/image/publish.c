@@ -33,7 +33,7 @@ remove_stale(Publish *p, GError **error)
         return fail(error, KHO_ERROR_BUSY, "%s stands in the way of writing %s: %s", p->temp, p->path,
                     cause->message);
     if (!fd_lock_range(fd, OWNER_BYTE, 1, TRUE, p->temp, NULL))
-        return fail(error, KHO_ERROR_BUSY, "another kho is writing %s just now", p->path);
+        return fail(error, KHO_ERROR_BUSY, "another kho is writing %s just now: try again later", p->path);
     /* It may have been published, or removed, between the open and the lock. */
     return !entry_is_file(p->dirfd, p->temp, fd) || entry_unlink(p->dirfd, p->temp, p->path, error);
 }
@@ -51,7 +51,7 @@ make_named(Publish *p, mode_t mode, GError **error)
     if (!fd_lock_range(p->fd, OWNER_BYTE, 1, TRUE, p->temp, NULL)
         || !entry_is_file(p->dirfd, p->temp, p->fd)) {
         p->has_temp_name = FALSE;
-        return fail(error, KHO_ERROR_BUSY, "another kho is writing %s just now", p->path);
+        return fail(error, KHO_ERROR_BUSY, "another kho is writing %s just now: try again later", p->path);
     }
     return TRUE;
 }
@@ -81,7 +81,8 @@ look_at_old(Publish *p, GError **error)
     if (!entry_exists(p->dirfd, p->name))
         return TRUE;
     if (!p->replace)
-        return fail(error, KHO_ERROR_EXISTS, "%s exists already", p->path);
+        return fail(error, KHO_ERROR_EXISTS,
+                    "%s exists already: choose another name, or ask to replace it (--force)", p->path);
     p->replaced = blk_file_open(p->path, FALSE, error);
     if (!p->replaced || !fd_stat(blk_fd(p->replaced), &p->replaced_stat, p->path, error))
         return FALSE;

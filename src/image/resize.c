@@ -69,13 +69,15 @@ grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GErro
 }
 
 gboolean
-kho_image_resize(const char *path, const char *format, guint64 size_bytes, gboolean may_shrink,
-                 KhoPrealloc prealloc, const KhoImageGate *gate, const KhoJob *job, GError **error)
+kho_image_resize(const char *path, const char *format, const KhoImageResize *options,
+                 const KhoImageGate *gate, const KhoJob *job, GError **error)
 {
-    if (size_bytes > NUM_OFFSET_MAX - IMAGE_SECTOR_BYTES)
+    const KhoPrealloc prealloc = options->prealloc;
+
+    if (options->size_bytes > NUM_OFFSET_MAX - IMAGE_SECTOR_BYTES)
         return fail(error, KHO_ERROR_INVALID, "%s: a size of %" G_GUINT64_FORMAT " bytes is too large", path,
-                    size_bytes);
-    guint64 to = num_align_up(size_bytes, IMAGE_SECTOR_BYTES);
+                    options->size_bytes);
+    guint64 to = num_align_up(options->size_bytes, IMAGE_SECTOR_BYTES);
 
     g_autoptr(KhoImage) image = kho_image_open(path, format, KHO_IMAGE_WRITE, gate, error);
     if (!image || !prealloc_check(image->format->ops, prealloc, FALSE, error))
@@ -87,7 +89,7 @@ kho_image_resize(const char *path, const char *format, guint64 size_bytes, gbool
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", path);
 
     gboolean done = to > from ? grow(image, to, prealloc, job, error)
-                              : to == from || format_resize(image->format, to, may_shrink, error);
+                              : to == from || format_resize(image->format, to, options->may_shrink, error);
     /* After a failure there is one message already. */
     return kho_image_close(g_steal_pointer(&image), done ? error : NULL) && done;
 }

@@ -132,6 +132,9 @@ test_race(Folder *p, gconstpointer data)
     g_assert_true(publish_finish(first, NULL, &error));
     g_assert_false(publish_finish(second, NULL, &error));
     g_assert_error(error, KHO_ERROR, KHO_ERROR_EXISTS);
+    g_assert_nonnull(strstr(error->message, p->path));
+    g_assert_nonnull(strstr(error->message, "another process made it meanwhile"));
+    g_assert_nonnull(strstr(error->message, "choose another name"));
     assert_text(p->path, "first");
 }
 

@@ -89,6 +89,18 @@ table_fits(guint64 off, guint64 entries, guint64 cluster, guint64 file_bytes)
            && entries <= (file_bytes - off) / 8;
 }
 
+/* A table that is not where one may be. Most often the file was cut, which the field alone does not tell. */
+static gboolean
+bad_table(GError **error, const char *field, guint64 off, guint64 entries, guint64 file_bytes)
+{
+    if (off <= file_bytes && entries <= (file_bytes - off) / 8)
+        return bad(error, KHO_ERROR_CORRUPT, field, off);
+    return fail(error, KHO_ERROR_CORRUPT,
+                "bad qcow2 header: %s is %" G_GUINT64_FORMAT ", and what lies there does not end before the "
+                "file does, at byte %" G_GUINT64_FORMAT ": was it truncated?",
+                field, off, file_bytes);
+}
+
 /* Before any other verdict: with an unknown incompatible feature every other field may mean something else.
  */
 static gboolean
@@ -131,17 +143,18 @@ check_tables(const Qcow2Header *h, guint64 file_bytes, GError **error)
     if (h->l1_entries > QCOW2_L1_BYTES_MAX / 8 || h->l1_entries < g.l1_guest_entries)
         return bad(error, KHO_ERROR_CORRUPT, "l1_entries", h->l1_entries);
     if (h->l1_entries > 0 && !table_fits(h->l1_off, h->l1_entries, cluster, file_bytes))
-        return bad(error, KHO_ERROR_CORRUPT, "l1_off", h->l1_off);
+        return bad_table(error, "l1_off", h->l1_off, h->l1_entries, file_bytes);
     /* At most 8 MiB / 512 = 2^14 clusters, so the shift below cannot overflow. */
     if (h->reftable_clusters == 0 || h->reftable_clusters > QCOW2_REFTABLE_BYTES_MAX >> h->cluster_bits)
         return bad(error, KHO_ERROR_CORRUPT, "reftable_clusters", h->reftable_clusters);
     if (!table_fits(h->reftable_off, g.reftable_entries, cluster, file_bytes))
-        return bad(error, KHO_ERROR_CORRUPT, "reftable_off", h->reftable_off);
+        return bad_table(error, "reftable_off", h->reftable_off, g.reftable_entries, file_bytes);
     if (h->snapshots > QCOW2_SNAPSHOTS_MAX)
         return bad(error, KHO_ERROR_CORRUPT, "snapshots", h->snapshots);
     /* An entry is at least 40 bytes: five table words. */
-    if (h->snapshots > 0 && !table_fits(h->snapshots_off, (guint64) h->snapshots * 5, cluster, file_bytes))
-        return bad(error, KHO_ERROR_CORRUPT, "snapshots_off", h->snapshots_off);
+    guint64 words = (guint64) h->snapshots * 5;
+    if (words > 0 && !table_fits(h->snapshots_off, words, cluster, file_bytes))
+        return bad_table(error, "snapshots_off", h->snapshots_off, words, file_bytes);
     return TRUE;
 }
 
@@ -152,6 +165,10 @@ qcow2_header_decode(const guint8 *buf, gsize len, guint64 file_bytes, Qcow2Heade
 
     if (len < QCOW2_V2_BYTES || be32_load(buf) != QCOW2_MAGIC)
         return fail(error, KHO_ERROR_INVALID, "not a qcow2 image: its magic number is missing");
+    if (file_bytes < (be32_load(buf + 4) == 2 ? QCOW2_V2_BYTES : QCOW2_V3_BYTES))
+        return fail(error, KHO_ERROR_CORRUPT,
+                    "the file has %" G_GUINT64_FORMAT " bytes, too few for a qcow2 header: was it truncated?",
+                    file_bytes);
     decode_fields(buf, QCOW2_V2_BYTES, &h);
     if (h.version < 2 || h.version > 3)
         return bad(error, KHO_ERROR_UNSUPPORTED, "version", h.version);

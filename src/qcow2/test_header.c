@@ -97,6 +97,35 @@ test_refuses(gconstpointer data)
     g_assert_cmpuint(h.version, ==, 77); /* out untouched */
 }
 
+/* Of a file that was cut the size is told, wherever the cut is. */
+static void
+test_truncated(void)
+{
+    static const struct {
+        guint64 file_bytes;
+        guint8 version;
+        const char *says;
+    } cuts[] = {
+        { 71, 2, "has 71 bytes, too few for a qcow2 header" },
+        { 103, 3, "has 103 bytes, too few for a qcow2 header" },
+        { CLUSTER, 3,
+          "l1_off is 196608, and what lies there does not end before the file does, at byte 65536" },
+        { 3 * CLUSTER + 8, 3, "l1_off is 196608" },
+    };
+    g_autofree guint8 *buf = g_malloc(CLUSTER);
+
+    for (gsize i = 0; i < G_N_ELEMENTS(cuts); i++) {
+        g_autoptr(GError) error = NULL;
+        Qcow2Header h;
+        make_good(buf);
+        buf[7] = cuts[i].version;
+        g_assert_false(qcow2_header_decode(buf, CLUSTER, cuts[i].file_bytes, &h, &error));
+        g_assert_error(error, KHO_ERROR, KHO_ERROR_CORRUPT);
+        g_assert_nonnull(strstr(error->message, cuts[i].says));
+        g_assert_nonnull(strstr(error->message, "was it truncated?"));
+    }
+}
+
 static void
 test_round_trip(void)
 {
@@ -332,6 +361,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/qcow2/header/truncated", test_truncated);
     g_test_add_func("/qcow2/header/round-trip", test_round_trip);
     g_test_add_func("/qcow2/header/layout", test_layout);
     g_test_add_func("/qcow2/header/version2", test_version2);

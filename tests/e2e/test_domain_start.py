@@ -7,7 +7,7 @@ import harness
 import machine
 from machine import make_image
 
-NOT_FOUND, INVALID, BUSY = 3, 5, 8
+NOT_FOUND, INVALID, CORRUPT, BUSY = 3, 5, 7, 8
 
 
 def bad_images(tmp):
@@ -23,7 +23,7 @@ def bad_images(tmp):
     harness.run(["qemu-img", "rebase", "-u", "-b", two, "-F", "qcow2", one])
     return {
         "missing": (machine.disk(tmp / "none.qcow2"), NOT_FOUND, ["none.qcow2", "vda", "web1"]),
-        "truncated": (machine.disk(truncated), None, ["truncated.qcow2", "vda"]),
+        "truncated": (machine.disk(truncated), CORRUPT, ["truncated.qcow2", "vda", "100 bytes", "was it truncated?"]),
         "another format": (machine.disk(raw), INVALID, ["raw.img", "qcow2"]),
         "backing missing": (machine.disk(orphan), NOT_FOUND, ["base.qcow2"]),
         "backing loops": (machine.disk(two), INVALID, ["two.qcow2", "loops"]),

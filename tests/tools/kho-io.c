@@ -69,9 +69,10 @@ do_read(Session *s, guint64 off, guint64 len, char **answer, GError **error)
 static gboolean
 do_resize(Session *s, guint64 bytes, GError **error)
 {
+    const KhoImageResize options = { .size_bytes = bytes };
+
     if (!do_close(s, error)
-        || !kho_image_resize(s->path, s->format, bytes, FALSE, KHO_PREALLOC_OFF, &kho_image_gate_open, NULL,
-                             error))
+        || !kho_image_resize(s->path, s->format, &options, &kho_image_gate_open, NULL, error))
         return FALSE;
     s->image = kho_image_open(s->path, s->format, KHO_IMAGE_WRITE, &kho_image_gate_open, error);
     return s->image != NULL;
