@@ -136,8 +136,8 @@ typedef struct {
 
     /* Grows (or, where @may_shrink, shrinks) the virtual disk. What is added reads as zeros from the moment
      * that the new size is on disk: also where a backing file is longer than the disk was, whole clusters of
-     * which the format hides as far as backing_bytes says. Where it cannot (qcow2 version 2), and in the
-     * cluster that the old end lies in, the caller writes zeros. */
+     * which the format hides as far as backing_bytes says. The cluster that the old end lies in is the
+     * caller's business: one of the image's own reads as zeros past that end. */
     gboolean (*resize)(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
 
     /* Makes the header name @file, of format @file_format, as the backing file (both NULL: none). All that

@@ -31,23 +31,10 @@ own_last_cluster(KhoImage *image, GError **error)
            && kho_image_write(image, from - inside, last, inside, error);
 }
 
-/* What the format could not hide of a backing file that is longer than the image was. */
-static gboolean
-hide_backing(KhoImage *image, guint64 from, guint64 to, GError **error)
-{
-    guint64 backing_bytes = image->backing ? kho_image_size_bytes(image->backing) : 0;
-
-    return from >= MIN(to, backing_bytes)
-           || kho_image_zero(image, from, MIN(to, backing_bytes) - from, error);
-}
-
 gboolean
 resize_extend(KhoImage *image, guint64 to, GError **error)
 {
-    guint64 from = kho_image_size_bytes(image);
-
-    return own_last_cluster(image, error) && format_resize(image->format, to, FALSE, error)
-           && hide_backing(image, from, to, error);
+    return own_last_cluster(image, error) && format_resize(image->format, to, FALSE, error);
 }
 
 static gboolean

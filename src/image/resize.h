@@ -6,7 +6,7 @@
 
 /* Grows @image (open for writing, with its chain) to @to bytes, a whole number of sectors; what is added
  * reads as zeros. Not taken back after a failure: it then has either size, and reads as zeros in what was
- * added. (But for a version 2 qcow2 image that is shorter than its backing file.) */
+ * added. */
 gboolean resize_extend(KhoImage *image, guint64 to, GError **error);
 
 #endif

@@ -134,31 +134,54 @@ clean_last_cluster(Qcow2Image *image, GError **error)
     return blk_pwrite(image->base.file, c.host_bytes + inside, bytes + inside, rest, error);
 }
 
-/* Up to where a backing file that is longer than the disk was would show through the new part. Version 2
- * cannot say zero: there the caller writes zeros afterwards. */
-static guint64
-hidden_end(const Qcow2Image *image, guint64 guest_bytes)
+/* Entries that read as zeros whatever the backing file holds: flags, or in version 2, which has none,
+ * clusters of zeros that nothing names yet. Rules, kept by whoever writes the entries: DATA_BEFORE_L2,
+ * REFCOUNT_BEFORE_REFERENCE. */
+static gboolean
+make_zero_entries(Qcow2Image *image, guint64 n, guint64 *entries, GError **error)
 {
-    return image->header.version >= 3 ? MIN(guest_bytes, image->base.backing_bytes) : 0;
+    guint bits = image->geo.cluster_bits;
+    guint64 done = 0, first, got;
+
+    if (image->header.version >= 3) {
+        for (; done < n; done++)
+            entries[done] = QCOW2_ENTRY_ZERO;
+        return TRUE;
+    }
+    while (done < n && qcow2_alloc(image, n - done, FALSE, &first, &got, error)) {
+        for (guint64 i = 0; i < got; i++)
+            entries[done++] = ((first + i) << bits) | QCOW2_ENTRY_COPIED;
+        if (!blk_zero(image->base.file, first << bits, got << bits, BLK_ZERO_MAY_PUNCH, error))
+            break;
+        if (done == n)
+            return TRUE;
+    }
+    for (guint64 i = 0; i < done; i++)
+        qcow2_refcount_lower(image, (entries[i] & ~QCOW2_ENTRY_COPIED) >> bits, 1, NULL);
+    return FALSE;
 }
 
 /* The holes past the disk's end, as far as the L1 table in use maps them, read as zeros. */
 static gboolean
-flag_zeros(Qcow2Image *image, guint64 hidden_to, GError **error)
+hide_in_tables(Qcow2Image *image, guint64 hidden_to, GError **error)
 {
     guint64 at = num_align_up(image->base.guest_bytes, image->geo.cluster_bytes);
+    g_autofree guint64 *entries = at < hidden_to ? g_new(guint64, image->geo.l2_entries) : NULL;
 
     while (at < hidden_to) {
         Qcow2Index index = qcow2_index(&image->geo, at);
+        guint64 n =
+            MIN(num_div_up(hidden_to - at, image->geo.cluster_bytes), image->geo.l2_entries - index.l2_index);
         Qcow2Table *table;
         if (index.l1_index >= image->l1.n)
             return TRUE;
-        if (!qcow2_l2_writable_locked(image, index.l1_index, &table, error))
+        /* The table last: making entries may flush, and a table is kept no longer than that. */
+        if (!make_zero_entries(image, n, entries, error)
+            || !qcow2_l2_writable_locked(image, index.l1_index, &table, error))
             return FALSE;
-        for (; index.l2_index < image->geo.l2_entries && at < hidden_to; index.l2_index++) {
-            qcow2_l2_set(image, table, index.l2_index, QCOW2_ENTRY_ZERO); /* empty: unmapped before */
-            at += image->geo.cluster_bytes;
-        }
+        for (guint64 i = 0; i < n; i++)
+            qcow2_l2_set(image, table, index.l2_index + i, entries[i]); /* empty: unmapped before */
+        at += n << image->geo.cluster_bits;
         if (!qcow2_settle_locked(image, error))
             return FALSE;
     }
@@ -167,17 +190,22 @@ flag_zeros(Qcow2Image *image, guint64 hidden_to, GError **error)
 
 /* The same for a longer L1 table that the header does not name yet: L2 tables of its own. */
 static gboolean
-add_zero_tables(Qcow2Image *image, Qcow2Words *longer, guint64 hidden_to, GError **error)
+add_hiding_tables(Qcow2Image *image, Qcow2Words *longer, guint64 hidden_to, GError **error)
 {
-    for (guint64 i = image->l1.n; i < longer->n && i * image->geo.l2_span_bytes < hidden_to; i++) {
+    guint64 span = image->geo.l2_span_bytes;
+    g_autofree guint64 *entries =
+        image->l1.n * span < hidden_to ? g_new(guint64, image->geo.l2_entries) : NULL;
+
+    for (guint64 i = image->l1.n; i < longer->n && i * span < hidden_to; i++) {
+        guint64 n = MIN(num_div_up(hidden_to - i * span, image->geo.cluster_bytes), image->geo.l2_entries);
         guint64 cluster, got;
-        if (!qcow2_alloc(image, 1, TRUE, &cluster, &got, error))
+        if (!make_zero_entries(image, n, entries, error)
+            || !qcow2_alloc(image, 1, TRUE, &cluster, &got, error))
             return FALSE;
         Qcow2Table *table =
             qcow2_cache_add(&image->cache, QCOW2_TABLE_L2, cluster << image->geo.cluster_bits);
-        for (guint64 j = 0; j < image->geo.l2_entries; j++)
-            if (i * image->geo.l2_span_bytes + (j << image->geo.cluster_bits) < hidden_to)
-                qcow2_l2_set(image, table, j, QCOW2_ENTRY_ZERO);
+        for (guint64 j = 0; j < n; j++)
+            qcow2_l2_set(image, table, j, entries[j]);
         qcow2_guard_mark(&image->guard, cluster, 1);
         qcow2_words_set(longer, i, table->off | QCOW2_ENTRY_COPIED);
         if (!qcow2_settle_locked(image, error))
@@ -201,7 +229,7 @@ move_l1(Qcow2Image *image, guint64 entries, guint64 hidden_to, Qcow2Header *to, 
     if (!qcow2_alloc(image, clusters, TRUE, &first, &got, error))
         return FALSE;
     qcow2_words_init(&longer, first << image->geo.cluster_bits, entries, &image->l1);
-    if (!add_zero_tables(image, &longer, hidden_to, error) || !qcow2_flush_locked(image, FALSE, error)
+    if (!add_hiding_tables(image, &longer, hidden_to, error) || !qcow2_flush_locked(image, FALSE, error)
         || !qcow2_write_refcounts_locked(image, error)
         || !qcow2_words_write(&longer, image->base.file, error)) {
         qcow2_words_clear(&longer);
@@ -246,12 +274,12 @@ gboolean
 qcow2_grow_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
 {
     guint64 entries = qcow2_l1_entries_for(&image->geo, guest_bytes);
-    guint64 hidden_to = hidden_end(image, guest_bytes);
+    guint64 hidden_to = MIN(guest_bytes, image->base.backing_bytes);
     Qcow2Header to = image->header;
 
     /* Left over past the end: VM state, or what a crash while shrinking left. */
     if (!qcow2_unmap_locked(image, image->base.guest_bytes, guest_bytes, error)
-        || !clean_last_cluster(image, error) || !flag_zeros(image, hidden_to, error)
+        || !clean_last_cluster(image, error) || !hide_in_tables(image, hidden_to, error)
         || !qcow2_flush_locked(image, FALSE, error))
         return FALSE;
     to.guest_bytes = guest_bytes;

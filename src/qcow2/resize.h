@@ -7,10 +7,10 @@
 /**
  * qcow2_resize: FormatOps.resize
  * Growing: a longer L1 table is written and durable, then the header takes table and size in one write. What
- * stood in the tables past the old end is unmapped before, and what a longer backing file would show there is
- * flagged as zeros. Shrinking: what lies past the new end is unmapped
- * and durable, then the header's size changes, and the file is cut to its last cluster in use. Nobody else
- * uses the image meanwhile. Durable when it returns TRUE.
+ * stood in the tables past the old end is unmapped before, and where a longer backing file would show, zeros
+ * are mapped: by flags, or in version 2 by clusters of zeros. Shrinking: what lies past the new end is
+ * unmapped and durable, then the header's size changes, and the file is cut to its last cluster in use.
+ * Nobody else uses the image meanwhile. Durable when it returns TRUE.
  *
  * Returns: FALSE with KHO_ERROR_INVALID (smaller without @may_shrink), _UNSUPPORTED (version 2 with
  * snapshots, which do not record their size), _NO_SPACE (the L1 table would pass 32 MiB).

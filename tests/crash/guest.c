@@ -4,6 +4,17 @@
 
 #include <string.h>
 
+/* What the image has no bytes for. */
+static void
+read_through(FormatImage *image, guint64 at, guint8 *buf, const Run *run)
+{
+    guint64 backed = at < image->backing_bytes ? MIN(run->bytes, image->backing_bytes - at) : 0;
+
+    memset(buf, 0, run->bytes);
+    if (run->kind == RUN_HOLE)
+        memset(buf, (guint8) GUEST_BACKING_VALUE, backed);
+}
+
 gboolean
 guest_read(FormatImage *image, guint64 at, guint8 *buf, guint64 len, GError **error)
 {
@@ -18,7 +29,7 @@ guest_read(FormatImage *image, guint64 at, guint8 *buf, guint64 len, GError **er
         else if (run.kind == RUN_COMPRESSED)
             ok = image->ops->inflate(image, guest_off(at), buf, run.bytes, error);
         else
-            memset(buf, 0, run.bytes);
+            read_through(image, at, buf, &run);
         if (!ok)
             return FALSE;
         at += run.bytes;

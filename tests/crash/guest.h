@@ -8,7 +8,10 @@
 
 #define SECTOR 512
 
-/* Reads [at, at + len), which lies within the disk; holes read as zeros. */
+/* What the backing file holds in every sector: holes below image->backing_bytes read so, others as zeros. */
+#define GUEST_BACKING_VALUE G_GUINT64_CONSTANT(0xbabababababababa)
+
+/* Reads [at, at + len), which lies within the disk. */
 gboolean guest_read(FormatImage *image, guint64 at, guint8 *buf, guint64 len, GError **error);
 gboolean guest_write(FormatImage *image, guint64 at, const guint8 *buf, guint64 len, GError **error);
 /* Zeros by the format where it can, written otherwise. */

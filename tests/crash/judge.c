@@ -57,6 +57,7 @@ judge_snapshot(FormatImage *image, guint index, const OracleSnapshot *want)
 
     if (!disk)
         return wrong(want->name, error);
+    disk->backing_bytes = image->backing_bytes;
     g_autofree guint8 *bytes = g_malloc0(disk->guest_bytes + 1);
     char *found = NULL;
     if (disk->guest_bytes != want->sectors * SECTOR)
@@ -163,6 +164,7 @@ judge_open(GBytes *bytes, const OracleView *view)
         blk_free(store);
         return wrong("open", error);
     }
+    image->backing_bytes = view->oracle->backing_bytes;
     char *found = judge_contents(image, view);
     image->ops->close(image, NULL);
     return found;
@@ -195,7 +197,7 @@ use_image(FormatImage *image, gboolean thorough, GError **error)
 
 /* Opens the state for writing and uses it; *after is what it left. */
 static char *
-carry_on_with(const guint8 *bytes, gsize len, gboolean thorough, GBytes **after)
+carry_on_with(const guint8 *bytes, gsize len, const OracleView *view, gboolean thorough, GBytes **after)
 {
     g_autoptr(BlkStore) store = blk_mem_new(bytes, len, "state");
     g_autoptr(GError) error = NULL;
@@ -208,6 +210,7 @@ carry_on_with(const guint8 *bytes, gsize len, gboolean thorough, GBytes **after)
         blk_free(between);
         return wrong("open for writing", error);
     }
+    image->backing_bytes = view->oracle->backing_bytes;
     gboolean used = use_image(image, thorough, &error);
     gboolean closed = image->ops->close(image, used ? &error : NULL);
     *after = blk_mem_snapshot(store);
@@ -249,7 +252,7 @@ crash_judge(const guint8 *bytes, gsize len, const OracleView *view, gboolean car
 
     if (!found && (carry_on || dirty)) {
         g_autoptr(GBytes) after = NULL;
-        found = carry_on_with(bytes, len, carry_on, &after);
+        found = carry_on_with(bytes, len, view, carry_on, &after);
         if (!found)
             found = judge_bytes(after, view);
     }

@@ -1,5 +1,7 @@
 #include "crash/oracle.h"
 
+#include "crash/guest.h"
+
 #include <string.h>
 
 static void
@@ -38,6 +40,7 @@ oracle_new_like(const Oracle *other)
 {
     Oracle *oracle = oracle_new(other->first_sectors, other->capacity);
 
+    oracle->backing_bytes = other->backing_bytes;
     memcpy(oracle->first_values, other->first_values, other->capacity * sizeof *other->first_values);
     memcpy(oracle->now, other->first_values, other->capacity * sizeof *other->first_values);
     return oracle;
@@ -144,6 +147,15 @@ oracle_allows_size(const OracleView *view, guint64 sectors)
     return exact == sectors;
 }
 
+/* What is cut off goes before the size does, as QEMU does it: until then the backing file shows there. */
+static gboolean
+shows_backing(const Oracle *oracle, const OracleOp *op, guint64 sector, guint64 value)
+{
+    gboolean shrinks = op->kind == OP_RESIZE && op->first == op->sectors;
+
+    return shrinks && value == GUEST_BACKING_VALUE && sector < oracle->backing_bytes / SECTOR;
+}
+
 gboolean
 oracle_allows(const OracleView *view, guint64 sector, guint64 value)
 {
@@ -161,6 +173,8 @@ oracle_allows(const OracleView *view, guint64 sector, guint64 value)
             return TRUE;
         if ((gint) i <= view->durable_op && op->done)
             return FALSE;
+        if (shows_backing(view->oracle, op, sector, value))
+            return TRUE;
     }
     return FALSE;
 }

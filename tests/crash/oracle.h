@@ -32,6 +32,7 @@ typedef struct {
     guint64 first_sectors, capacity;
     GArray *ops;              /* of OracleOp */
     GArray *snapshots;        /* of OracleSnapshot */
+    guint64 backing_bytes;    /* how long the backing file is, which guest_read knows; 0: there is none */
     const char *backing_file; /* that the header must name; NULL: not looked at */
     gboolean empty;           /* nothing but zeros, whatever the size: @capacity says nothing then */
     guint64 *now;             /* what the guest sees after the last successful operation */

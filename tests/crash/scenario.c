@@ -52,6 +52,9 @@ scenario_disk_new(const ScenarioDisk *disk, Oracle **oracle)
     g_autoptr(GError) error = NULL;
 
     *oracle = oracle_new(disk->create.guest_bytes / SECTOR, capacity / SECTOR);
+    (*oracle)->backing_bytes = disk->backing_bytes;
+    for (guint64 i = 0; i < MIN(disk->backing_bytes, disk->create.guest_bytes) / SECTOR; i++)
+        oracle_preset(*oracle, i, GUEST_BACKING_VALUE);
     if (disk->compressed)
         return compressed_image(disk, *oracle);
     g_autoptr(BlkStore) mem = blk_mem_new(NULL, 0, disk->name);
@@ -64,9 +67,12 @@ gboolean
 scenario_open(Scenario *s, BlkStore *store, GError **error)
 {
     s->image = qcow2_format.open(store, FORMAT_WRITABLE, error);
-    if (!s->image)
+    if (!s->image) {
         blk_free(store);
-    return s->image != NULL;
+        return FALSE;
+    }
+    s->image->backing_bytes = s->oracle->backing_bytes;
+    return TRUE;
 }
 
 void
@@ -117,6 +123,19 @@ scenario_flush(Scenario *s, GError **error)
     return ended(s, s->image->ops->flush(s->image, error));
 }
 
+/* As image/ does it before a disk grows: its last cluster becomes its own, so that nothing of the backing
+ * file shows in the rest. */
+static gboolean
+own_last_cluster(Scenario *s, GError **error)
+{
+    guint64 end = s->image->guest_bytes, inside = end % s->disk->create.cluster_bytes;
+    g_autofree guint8 *last = g_malloc(inside + 1);
+
+    return s->image->backing_bytes <= end || inside == 0
+           || (guest_read(s->image, end - inside, last, inside, error)
+               && guest_write(s->image, end - inside, last, inside, error));
+}
+
 gboolean
 scenario_resize(Scenario *s, guint64 sectors, GError **error)
 {
@@ -124,7 +143,9 @@ scenario_resize(Scenario *s, guint64 sectors, GError **error)
     g_autofree guint64 *zeros = g_new0(guint64, to - from + 1);
 
     oracle_begin(s->oracle, OP_RESIZE, event_now(s), from, to - from, zeros)->sectors = sectors;
-    return ended(s, s->image->ops->resize(s->image, sectors * SECTOR, TRUE, error));
+    gboolean grows = sectors * SECTOR > s->image->guest_bytes;
+    return ended(s, (!grows || own_last_cluster(s, error))
+                        && s->image->ops->resize(s->image, sectors * SECTOR, TRUE, error));
 }
 
 gboolean

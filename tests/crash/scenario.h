@@ -12,6 +12,7 @@ typedef struct {
     Qcow2CreateOptions create;
     guint64 capacity_bytes; /* the largest size that the disk will have; 0: guest_bytes */
     guint64 fill_bytes;     /* written before the recording begins */
+    guint64 backing_bytes;  /* how long the backing file is that create names */
     guint random_states;    /* 0: as the options say; fewer for a large disk */
     guint ops;              /* random operations; 0: as many as usual */
     gboolean compressed;    /* made by qemu-img, with compressed clusters full of data */
