@@ -245,13 +245,29 @@ clear_dirty_mark(Qcow2Image *image, GError **error)
     return qcow2_header_write_locked(image, error) && barrier_now(image, error);
 }
 
+/* The corrupt bit keeps everybody from writing before a repair, QEMU too. It comes last: what was committed
+ * before is whole, and once the mark stands nothing more is written. Until then whoever opens the image meets
+ * the same contradiction. */
+static gboolean
+mark_corrupt(Qcow2Image *image, GError **error)
+{
+    gboolean has_bit = image->header.version >= 3 && !(image->base.flags & FORMAT_UNPUBLISHED);
+    gboolean is_marked = (image->header.incompat & QCOW2_INCOMPAT_CORRUPT) != 0;
+
+    if (!image->found_corrupt || image->broken || !has_bit || is_marked)
+        return TRUE;
+    image->header.incompat |= QCOW2_INCOMPAT_CORRUPT;
+    return qcow2_header_write_locked(image, error) && barrier_now(image, error);
+}
+
 gboolean
 qcow2_flush(FormatImage *image, GError **error)
 {
     Qcow2Image *qcow2 = qcow2_image(image);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&qcow2->meta);
 
-    return !(image->flags & FORMAT_WRITABLE) || qcow2_flush_locked(qcow2, TRUE, error);
+    return !(image->flags & FORMAT_WRITABLE)
+           || (qcow2_flush_locked(qcow2, TRUE, error) && mark_corrupt(qcow2, error));
 }
 
 gboolean
@@ -263,6 +279,8 @@ qcow2_close(FormatImage *image, GError **error)
     if (image->flags & FORMAT_WRITABLE) {
         g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&qcow2->meta);
         done = qcow2_flush_locked(qcow2, TRUE, error) && clear_dirty_mark(qcow2, error);
+        /* Also where the flush itself met it, which is the failure to be told then. */
+        done = mark_corrupt(qcow2, done ? error : NULL) && done;
     }
     qcow2_image_free(qcow2);
     return done;

@@ -89,6 +89,7 @@ qcow2_corrupt_locked(Qcow2Image *image, GError **error, const char *format, ...)
     va_end(args);
     if (!image->refusal)
         image->refusal = g_strdup_printf("it is corrupt (%s); check and repair it first", what);
+    image->found_corrupt = TRUE;
     return fail(error, KHO_ERROR_CORRUPT, "%s is corrupt: %s", image->base.file->label, what);
 }
 

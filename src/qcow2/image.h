@@ -47,6 +47,7 @@ typedef struct {
     guint references_serve; /* rules that the next barrier before references keeps beside its own */
     gboolean writing;       /* qcow2_begin_write_locked has passed */
     char *refusal;          /* why nothing may be changed any more, or NULL */
+    gboolean found_corrupt; /* the next flush says so in the header, after all else */
     gboolean deferred;      /* this process set the dirty mark and holds refcounts back */
     gboolean broken;        /* a barrier failed: nothing more may be written at all */
     gboolean give_back;     /* shrinking: the space of what is freed goes back to the file system */
@@ -95,7 +96,8 @@ gboolean qcow2_begin_write_locked(Qcow2Image *image, GError **error);
 gboolean qcow2_header_write_locked(Qcow2Image *image, GError **error);
 
 /* The metadata contradict themselves: raises KHO_ERROR_CORRUPT with the image's name before the message and
- * refuses every later write. Returns FALSE. */
+ * refuses every later write; an image that is open for writing is marked so for others, too, by the next
+ * flush or close. Returns FALSE. */
 gboolean qcow2_corrupt_locked(Qcow2Image *image, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /* TRUE when [off, off + bytes) begins within the file as it is now. */

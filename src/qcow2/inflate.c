@@ -120,12 +120,14 @@ unpack(const Qcow2Image *image, const Qcow2Cluster *cluster, guint8 *bytes, gboo
     return TRUE;
 }
 
+/* Guest data are lost, which no repair brings back; the metadata may be sound all the same. */
 static gboolean
 does_not_inflate(Qcow2Image *image, guint64 host_bytes, GError **error)
 {
-    return qcow2_corrupt_locked(
-        image, error, "the compressed cluster at byte %" G_GUINT64_FORMAT " does not inflate to one cluster",
-        host_bytes);
+    return fail(error, KHO_ERROR_CORRUPT,
+                "%s is corrupt: the compressed cluster at byte %" G_GUINT64_FORMAT
+                " does not inflate to one cluster",
+                image->base.file->label, host_bytes);
 }
 
 gboolean

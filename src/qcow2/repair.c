@@ -165,8 +165,8 @@ rebuild_from(Qcow2Image *image, Qcow2RefMap *map, GError **error)
         || !qcow2_barrier(image, QCOW2_RULE_ONE_BEFORE_COPIED, error)
         || !qcow2_copied_restore_locked(image, error) || !qcow2_flush_locked(image, TRUE, error))
         return FALSE;
-    /* The marks go last: until here, whoever opens the image starts over. */
-    image->header.incompat &= ~(guint64) (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT);
+    /* The mark goes last: until here, whoever opens the image starts over. */
+    image->header.incompat &= ~(guint64) QCOW2_INCOMPAT_DIRTY;
     return qcow2_header_write_locked(image, error) && qcow2_flush_locked(image, TRUE, error);
 }
 
@@ -188,7 +188,7 @@ qcow2_rebuild_refcounts_locked(Qcow2Image *image, GError **error)
 
 /* Counts above the references fall to them; nothing refers to what is freed, so no order is needed. */
 static gboolean
-lower_leaks(Qcow2Image *image, const Qcow2RefMap *map, GError **error)
+lower_leaks(Qcow2Image *image, const FormatCheck *before, const Qcow2RefMap *map, GError **error)
 {
     guint64 entries = image->geo.refblock_entries;
 
@@ -205,7 +205,12 @@ lower_leaks(Qcow2Image *image, const Qcow2RefMap *map, GError **error)
             return FALSE;
     }
     image->free_hint = 0;
-    return qcow2_write_refblocks_locked(image, error) && qcow2_flush_locked(image, TRUE, error);
+    if (!qcow2_write_refblocks_locked(image, error) || !qcow2_flush_locked(image, TRUE, error))
+        return FALSE;
+    /* What has fallen to one may be written in place again, where no count may be too low. */
+    return before->corruptions > before->copied_missing || before->check_errors > 0
+           || (qcow2_barrier(image, QCOW2_RULE_ONE_BEFORE_COPIED, error)
+               && qcow2_copied_restore_locked(image, error) && qcow2_flush_locked(image, TRUE, error));
 }
 
 static gboolean
@@ -220,13 +225,25 @@ repair_locked(Qcow2Image *image, const FormatCheck *before, Qcow2RefMap *map, Fo
         return FALSE;
     if (repair == FORMAT_REPAIR_ALL && (marked || before->corruptions > 0 || before->check_errors > 0))
         return qcow2_rebuild_refcounts_locked(image, error);
-    return before->leaks == 0 || lower_leaks(image, map, error);
+    return before->leaks == 0 || lower_leaks(image, before, map, error);
 }
 
 static guint64
 fallen(guint64 before, guint64 after)
 {
     return before > after ? before - after : 0;
+}
+
+/* What a check has found sound may be written again, by everybody. */
+static gboolean
+trust_again(Qcow2Image *image, GError **error)
+{
+    g_clear_pointer(&image->refusal, g_free);
+    image->found_corrupt = FALSE;
+    if (!(image->header.incompat & QCOW2_INCOMPAT_CORRUPT))
+        return TRUE;
+    image->header.incompat &= ~(guint64) QCOW2_INCOMPAT_CORRUPT;
+    return qcow2_header_write_locked(image, error) && qcow2_flush_locked(image, TRUE, error);
 }
 
 gboolean
@@ -248,8 +265,8 @@ qcow2_check(FormatImage *format, FormatRepair repair, FormatCheck *result, GErro
     if (!repair_locked(image, &before, map, repair, error)
         || !qcow2_check_file(format->file, &after, NULL, NULL, error))
         return FALSE;
-    if (after.corruptions == 0)
-        g_clear_pointer(&image->refusal, g_free);
+    if (after.corruptions == 0 && after.check_errors == 0 && !trust_again(image, error))
+        return FALSE;
     after.messages = before.messages;
     after.corruptions_fixed = fallen(before.corruptions, after.corruptions);
     after.leaks_fixed = fallen(before.leaks, after.leaks);

@@ -137,6 +137,7 @@ test_metadata(void)
     test_close(image);
 
     test_set_word(store, h.l1_off, QCOW2_ENTRY_COPIED | h.reftable_off);
+    test_set_word(store, 72, 0); /* the writer before has marked it corrupt */
     image = test_open(store);
     g_assert_false(image->ops->prepare(image, guest_off(AT), 100, &place, &twice));
     g_assert_error(twice, KHO_ERROR, KHO_ERROR_CORRUPT);

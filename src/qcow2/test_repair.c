@@ -170,6 +170,28 @@ test_leaks_only(void)
     g_assert_cmpuint(test_header(store).reftable_off, ==, h.reftable_off); /* nothing was moved */
 }
 
+/* A count of 2 where there is one reference, and rightly no COPIED: both are mended, in this order. */
+static void
+test_leak_in_use(void)
+{
+    g_autoptr(BlkStore) store = make(16);
+    Qcow2Header h = test_header(store);
+    guint64 l2 = test_word(store, h.l1_off) & ~QCOW2_ENTRY_COPIED;
+    static const guint8 two[] = { 0, 2 };
+    FormatCheck found = { 0 };
+
+    test_set_word(store, h.l1_off, l2);
+    g_assert_true(blk_pwrite(store, block_off(store, &h) + l2 / CLUSTER * 2, two, sizeof two, NULL));
+    FormatImage *image = test_open(store);
+    g_assert_true(image->ops->check(image, FORMAT_REPAIR_LEAKS, &found, NULL));
+    g_assert_cmpuint(found.corruptions, ==, 0);
+    g_assert_cmpuint(found.leaks_fixed, ==, 1);
+    look(image);
+    test_close(image);
+    test_clean(store, 0);
+    g_assert_cmpuint(test_word(store, h.l1_off), ==, l2 | QCOW2_ENTRY_COPIED);
+}
+
 /* An image marked corrupt is read, and not written before it is repaired. */
 static void
 test_corrupt_refuses(void)
@@ -187,6 +209,67 @@ test_corrupt_refuses(void)
     test_close(image);
 }
 
+/* Data mapped to where the L2 table lies. */
+static void
+map_to_table(BlkStore *store, const Qcow2Header *h)
+{
+    guint64 l2 = test_word(store, h->l1_off) & ~QCOW2_ENTRY_COPIED;
+
+    test_set_word(store, l2 + 8 * 200, l2 | QCOW2_ENTRY_COPIED);
+}
+
+/* A writer that meets a contradiction leaves the mark for all others, over all that it had committed before;
+ * a reader leaves the image as it is, and version 2 has no place for it. The mark goes with a repair that
+ * leaves nothing to find, and not before. */
+static void
+test_corrupt_is_marked(gconstpointer version)
+{
+    guint bits = GPOINTER_TO_UINT(version) == 2 ? 0 : QCOW2_INCOMPAT_CORRUPT;
+    const Qcow2CreateOptions options = { .guest_bytes = 8 * MIB,
+                                         .cluster_bytes = CLUSTER,
+                                         .version = GPOINTER_TO_UINT(version) };
+    g_autoptr(BlkStore) store = test_create(&options);
+    FormatImage *image = test_open(store);
+    FormatCheck found = { 0 };
+    g_autoptr(GError) error = NULL;
+    Place place;
+
+    test_fill(image, 0, CLUSTER, 1);
+    test_close(image);
+    Qcow2Header h = test_header(store);
+    map_to_table(store, &h);
+
+    image = test_open_flags(store, 0);
+    g_assert_false(image->ops->check(image, FORMAT_REPAIR_ALL, &found, NULL));
+    test_close(image);
+    g_assert_cmpuint(test_header(store).incompat, ==, 0);
+
+    image = test_open(store);
+    test_fill(image, CLUSTER, CLUSTER, 2);
+    g_assert_false(image->ops->prepare(image, guest_off(200 * CLUSTER), 1, &place, &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_CORRUPT);
+    g_assert_cmpuint(test_header(store).incompat, ==, 0);
+    test_close(image);
+    g_assert_cmpuint(test_header(store).incompat, ==, bits);
+
+    image = test_open(store);
+    test_expect(image, 0, CLUSTER, 1);
+    test_expect(image, CLUSTER, CLUSTER, 2);
+    g_assert_true(image->ops->check(image, FORMAT_REPAIR_ALL, &found, NULL)); /* cannot tell whose it is */
+    g_assert_cmpuint(found.corruptions, >, 0);
+    test_close(image);
+    g_assert_cmpuint(test_header(store).incompat, ==, bits);
+
+    test_set_word(store, (test_word(store, test_header(store).l1_off) & ~QCOW2_ENTRY_COPIED) + 8 * 200, 0);
+    image = test_open(store);
+    g_assert_true(image->ops->check(image, FORMAT_REPAIR_ALL, &found, NULL));
+    g_assert_cmpuint(found.corruptions, ==, 0);
+    test_fill(image, 200 * CLUSTER, CLUSTER, 3);
+    test_close(image);
+    g_assert_cmpuint(test_header(store).incompat, ==, 0);
+    test_clean(store, 0);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -196,6 +279,11 @@ main(int argc, char **argv)
         g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_all);
     }
     g_test_add_func("/qcow2/repair/leaks-only", test_leaks_only);
+    g_test_add_func("/qcow2/repair/leak-in-use", test_leak_in_use);
     g_test_add_func("/qcow2/repair/corrupt-refuses", test_corrupt_refuses);
+    for (guint version = 2; version <= 3; version++) {
+        g_autofree char *path = g_strdup_printf("/qcow2/repair/corrupt-is-marked/version-%u", version);
+        g_test_add_data_func(path, GUINT_TO_POINTER(version), test_corrupt_is_marked);
+    }
     return g_test_run();
 }

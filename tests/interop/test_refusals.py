@@ -2,6 +2,7 @@
 
 import pytest
 
+import harness
 from interop.engine import qemu_img, qemu_io
 
 NOT_FOUND, EXISTS, INVALID, UNSUPPORTED, CORRUPT, NO_SPACE, USAGE = 3, 4, 5, 6, 7, 10, 2
@@ -164,4 +165,42 @@ def test_check_tells_and_mends(kho, disk):
     ran = kho("img", "check", "disk.qcow2", status=14)
     assert "1 leaked clusters" in ran.out
     assert kho.json("img", "check", "-r", "leaks", "disk.qcow2")["leaks-fixed"] == 1
+    assert qemu_img("check", disk).status == 0
+
+
+def table_words(disk):
+    """(offset of the L1 table, offset of the first L2 table)"""
+    data = disk.read_bytes()
+    l1 = int.from_bytes(data[40:48], "big")
+    return l1, int.from_bytes(data[l1:l1 + 8], "big") & ~(1 << 63)
+
+
+def write_word(disk, off, value):
+    with open(disk, "r+b") as file:
+        file.seek(off)
+        file.write(value.to_bytes(8, "big"))
+
+
+def test_contradictions_are_marked_for_all(kho, disk):
+    """A writer that meets data mapped to where a table lies marks the image corrupt, as QEMU does: QEMU then refuses to
+    write too. Nothing else changes; the mark goes with the repair that leaves nothing to find."""
+    kho("img", "resize", "--shrink", "disk.qcow2", "--", "-512")
+    _, l2 = table_words(disk)
+    write_word(disk, l2 + 8 * 159, l2 | 1 << 63)  # the last cluster, whose rest growing must clean
+    before = disk.read_bytes()
+    kho.refuses("img", "resize", "disk.qcow2", "10M", status=CORRUPT, says=["disk.qcow2", "where metadata lies"])
+    after = disk.read_bytes()
+    assert after[79] == before[79] | 2
+    assert after[:79] + after[80:] == before[:79] + before[80:]
+    assert qemu_img("info", disk).out.count("corrupt: true") == 1
+    refused = harness.run(["qemu-io", "-f", "qcow2", "-c", "write 0 512", disk], status=None)
+    assert "corrupt" in refused.out + refused.err and disk.read_bytes() == after
+    kho.refuses("img", "resize", "disk.qcow2", "11M", status=CORRUPT, says=["marked corrupt", "repair"])
+    kho("img", "check", "-r", "all", "disk.qcow2", status=CORRUPT)
+    assert kho.json("img", "info", "disk.qcow2")["format-specific"]["data"]["corrupt"] is True
+    _, l2 = table_words(disk)
+    write_word(disk, l2 + 8 * 159, 0)
+    kho("img", "check", "-r", "all", "disk.qcow2")
+    assert kho.json("img", "info", "disk.qcow2")["format-specific"]["data"]["corrupt"] is False
+    kho("img", "resize", "disk.qcow2", "10M")
     assert qemu_img("check", disk).status == 0
