@@ -237,26 +237,6 @@ merge_up(const Merge *merge, const KhoJob *job, GError **error)
 
 /* --- down --- */
 
-/* Growing hides what lies below the base by zeros in its tables; version 2 has none, and zeros written after
- * the size would come too late for a crash in between. */
-static gboolean
-check_growth(const Merge *merge, GError **error)
-{
-    KhoImage *base = merge->base;
-    guint64 to = kho_image_size_bytes(merge->overlay), now = kho_image_size_bytes(base);
-    gboolean zeros;
-
-    if (to <= now || stretch_below_bytes(base) <= now)
-        return TRUE;
-    if (!must_write_zeros(base, &zeros, error))
-        return FALSE;
-    return !zeros
-           || fail(error, KHO_ERROR_UNSUPPORTED,
-                   "%s is a version 2 image, shorter than its backing file, and cannot grow safely: merge "
-                   "upwards",
-                   base->path);
-}
-
 /* Before anything else is written, so that a size that cannot be had changes nothing. Growth is not taken
  * back after a failure: on the way back there are moments in which what lies below the base shows through. */
 static gboolean
@@ -284,8 +264,7 @@ merge_down(const Merge *merge, const KhoJob *job, GError **error)
     };
     GError *cause = NULL;
 
-    if (!check_growth(merge, error) || !cost_down(merge->overlay, base, &moved, &space, job, error)
-        || !check_space(base, &space, error))
+    if (!cost_down(merge->overlay, base, &moved, &space, job, error) || !check_space(base, &space, error))
         return FALSE;
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", base->path);
