@@ -11,6 +11,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import traceback
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 SOAK = os.environ.get("KHO_SOAK") == "1"
@@ -32,6 +33,29 @@ def wait_for(what, ask, timeout_s=HANG_GUARD_S, every_s=0.02):
         if time.monotonic() > deadline:
             raise AssertionError(f"after {timeout_s} s still waiting for {what}")
         time.sleep(every_s)
+
+
+def as_user(uid, function):
+    """Runs @function as another user in a process of its own, and returns what it returns (as JSON)."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(read)
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.write(write, json.dumps(function()).encode())
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        said = pipe.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return json.loads(said)
 
 
 class Ran:

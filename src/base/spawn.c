@@ -91,6 +91,20 @@ run_child(const Launch *l)
     _exit(127);
 }
 
+/* The kernel's words fit no person's question where the file is there and yet no program. */
+static gboolean
+fail_exec(const char *program, int errno_value, GError **error)
+{
+    if (g_file_test(program, G_FILE_TEST_IS_DIR))
+        return fail(error, KHO_ERROR_INVALID, "cannot start %s: it is a folder", program);
+    if (errno_value == ENOEXEC)
+        return fail(error, KHO_ERROR_INVALID, "cannot start %s: it is not a program", program);
+    if (errno_value == ENOENT && g_file_test(program, G_FILE_TEST_EXISTS))
+        return fail(error, KHO_ERROR_NOT_FOUND, "cannot start %s: the interpreter that it names is missing",
+                    program);
+    return fail_errno(error, errno_value, "cannot start %s", program);
+}
+
 /* Waits until exec has closed the report, or reads why it failed. */
 static gboolean
 read_report(int fd, const char *program, GError **error)
@@ -98,7 +112,7 @@ read_report(int fd, const char *program, GError **error)
     int errno_value;
     gssize n = pipe_read_some(fd, &errno_value, sizeof errno_value);
 
-    return n != sizeof errno_value || fail_errno(error, errno_value, "cannot start %s", program);
+    return n != sizeof errno_value || fail_exec(program, errno_value, error);
 }
 
 static char *

@@ -64,6 +64,8 @@ read_plan(Supervisor *s, int fd, GError **error)
         return fail(error, KHO_ERROR_INVALID, "the plan is for %s, not %s", s->plan->run_path, s->run_path);
     status_from_plan(s);
     s->log = vm_log_open(s->plan->log_path, error);
+    if (!s->log)
+        g_prefix_error(error, "machine '%s': ", s->plan->name);
     return s->log != NULL;
 }
 

@@ -7,6 +7,7 @@
 #include "base/proc.h"
 
 #include <fcntl.h>
+#include <glib/gstdio.h>
 #include <string.h>
 
 /* live.xml is the largest; a definition may hold 4 MiB. */
@@ -15,8 +16,14 @@
 int
 vm_folder_open(const char *run_path, gboolean make, GError **error)
 {
+    struct stat st;
+
     if (make && !fd_mkdir(run_path, 0700, error))
         return -1;
+    if (make && g_lstat(run_path, &st) == 0 && !S_ISDIR(st.st_mode)) {
+        fail(error, KHO_ERROR_INVALID, "%s is not a folder: remove it", run_path);
+        return -1;
+    }
     return fd_open(run_path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, error);
 }
 

@@ -6,6 +6,7 @@
 #include "base/proc.h"
 
 #include <fcntl.h>
+#include <glib/gstdio.h>
 #include <string.h>
 
 /* The last line of a log is found within this, for lines are cut at LINE_MAX_BYTES. */
@@ -22,10 +23,16 @@ static gboolean
 reopen(VmLog *log, GError **error)
 {
     struct stat st;
+    /* Without blocking: a pipe of that name is no log, and nobody may ever read from it. */
+    fd_auto int fd = fd_open(log->path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0640, error);
 
-    log->fd = fd_open(log->path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW, 0640, error);
-    if (log->fd < 0 || !fd_stat(log->fd, &st, log->path, error))
+    if (g_lstat(log->path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        g_clear_error(error);
+        return fail(error, KHO_ERROR_INVALID, "the log %s is not a regular file: remove it", log->path);
+    }
+    if (fd < 0 || !fd_stat(fd, &st, log->path, error))
         return FALSE;
+    log->fd = fd_steal(&fd);
     log->bytes = (guint64) st.st_size;
     return TRUE;
 }
@@ -35,7 +42,7 @@ vm_log_open(const char *path, GError **error)
 {
     g_autoptr(VmLog) log = g_new0(VmLog, 1);
 
-    log->path = g_strdup(path);
+    *log = (VmLog){ .path = g_strdup(path), .fd = -1 };
     return reopen(log, error) ? g_steal_pointer(&log) : NULL;
 }
 
@@ -133,9 +140,9 @@ read_tail(const char *path)
 {
     struct stat st;
     gsize len;
-    fd_auto int fd = fd_open(path, O_RDONLY | O_NOFOLLOW, 0, NULL);
+    fd_auto int fd = fd_open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, NULL);
 
-    if (fd < 0 || !fd_stat(fd, &st, path, NULL))
+    if (fd < 0 || !fd_stat(fd, &st, path, NULL) || !S_ISREG(st.st_mode))
         return NULL;
     len = (gsize) MIN(st.st_size, TAIL_BYTES);
     g_autofree char *text = g_malloc0(len + 1);

@@ -1,36 +1,15 @@
 """Whose a machine is: root may look at, and adopt, a machine of another user's, and it stays that user's."""
 
-import json
 import os
 import shutil
 import socket
 
 import pytest
 
+import harness
 from supervised import Machine, kill
 
 NOBODY = 65534
-
-
-def as_user(uid, function):
-    """Runs @function as another user in a process of its own, and returns what it returns (as JSON)."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.close(read)
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            os.write(write, json.dumps(function()).encode())
-            os._exit(0)
-        finally:
-            os._exit(1)
-    os.close(write)
-    with open(read, "rb") as pipe:
-        said = pipe.read()
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    return json.loads(said)
 
 
 @pytest.fixture
@@ -43,7 +22,7 @@ def machine(kho, tmp):
     made = Machine(kho)
     for path in (kho.root, *kho.root.rglob("*"), kho.reports):
         os.chown(path, NOBODY, NOBODY)
-    as_user(NOBODY, made.start)
+    harness.as_user(NOBODY, made.start)
     assert made.run_path.stat().st_uid == NOBODY
     return made
 
@@ -57,10 +36,10 @@ def test_root_adopts_it_and_it_stays_its_owners(machine):
     assert os.stat(f"/proc/{second['supervisor-pid']}").st_uid == NOBODY
     for path in [machine.run_path, *machine.run_path.iterdir(), machine.log_path]:
         assert path.stat().st_uid == NOBODY, path
-    assert as_user(NOBODY, machine.status)["state"] == "running"
+    assert harness.as_user(NOBODY, machine.status)["state"] == "running"
     kill(second["supervisor-pid"])
-    as_user(NOBODY, machine.adopt)
-    as_user(NOBODY, machine.destroy)
+    harness.as_user(NOBODY, machine.adopt)
+    harness.as_user(NOBODY, machine.destroy)
     assert not machine.run_path.exists()
 
 
@@ -81,5 +60,5 @@ def test_another_user_cannot_hold_it(machine):
             except PermissionError:
                 pass
         return found
-    assert as_user(1, attempt) == []
+    assert harness.as_user(1, attempt) == []
     machine.destroy()
