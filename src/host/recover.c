@@ -2,12 +2,15 @@
 #include "host/recover.h"
 
 #include "base/error.h"
+#include "hotplug/disk.h"
 #include "snapshot/create.h"
 #include "snapshot/delete.h"
 #include "snapshot/revert.h"
 
-const ChangeKind *const machine_changes[] = { &snapshot_create_kind, &snapshot_revert_kind,
-                                              &snapshot_delete_kind, NULL };
+const ChangeKind *const machine_changes[] = {
+    &hotplug_attach_disk,  &hotplug_detach_disk,  &snapshot_create_kind,
+    &snapshot_revert_kind, &snapshot_delete_kind, NULL,
+};
 
 /* Under the machine's change lock. *outcome stays NULL where there was nothing to recover. */
 static gboolean

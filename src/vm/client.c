@@ -14,7 +14,11 @@ struct VmClient {
     QmpDecoder *decoder;
     gint64 last_id;
     gboolean negotiated;
+    GQueue events; /* json_t *: those not asked for yet, oldest first */
 };
+
+/* Who asks for no events has no use for more of them. */
+#define EVENTS_MAX 256
 
 void
 vm_client_close(VmClient *c)
@@ -23,6 +27,8 @@ vm_client_close(VmClient *c)
         return;
     fd_clear(&c->fd);
     qmp_decoder_free(c->decoder);
+    for (json_t *event; (event = g_queue_pop_head(&c->events));)
+        json_decref(event);
     g_free(c);
 }
 
@@ -41,7 +47,15 @@ broken(VmClient *c, GError *why, GError **error)
     return NULL;
 }
 
-/* The next message that holds @key. */
+static void
+keep_event(VmClient *c, json_t *event)
+{
+    g_queue_push_tail(&c->events, json_incref(event));
+    if (g_queue_get_length(&c->events) > EVENTS_MAX)
+        json_decref(g_queue_pop_head(&c->events));
+}
+
+/* The next message that holds @key; events that come before it are kept. */
 static json_t *
 receive(VmClient *c, const char *key, gint64 deadline_ms, GError **error)
 {
@@ -54,6 +68,8 @@ receive(VmClient *c, const char *key, gint64 deadline_ms, GError **error)
             return broken(c, why, error);
         if (message && (json_object_get(message, key) || json_object_get(message, "error")))
             return json_steal(&message);
+        if (message && json_object_get(message, "event"))
+            keep_event(c, message);
         if (message)
             continue;
         if (!pipe_wait_readable(c->fd, deadline_ms, "kho-vm", &why))
@@ -156,6 +172,20 @@ vm_client_call(VmClient *c, const char *command, json_t *arguments, guint timeou
         c->negotiated = TRUE;
     }
     return call(c, command, json_steal(&owned), deadline_ms, error);
+}
+
+json_t *
+vm_client_next_event(VmClient *c, gint64 deadline_ms, GError **error)
+{
+    json_t *kept = g_queue_pop_head(&c->events);
+
+    if (kept)
+        return kept;
+    if (c->fd < 0) {
+        fail(error, KHO_ERROR_IO, "the connection to kho-vm ended");
+        return NULL;
+    }
+    return receive(c, "event", deadline_ms, error);
 }
 
 VmStatus *

@@ -22,7 +22,7 @@ gboolean vm_client_is_open(const VmClient *client);
  * @command: a QMP command, or one of kho-vm's own ("kho-status", ...)
  * @arguments: (transfer full): an object, or NULL
  *
- * Sends the command and waits for its answer; events meanwhile are passed over.
+ * Sends the command and waits for its answer; events meanwhile are kept for vm_client_next_event.
  *
  * Returns: what "return" held, a new reference; NULL with @error:
  *   %KHO_ERROR_TIMEOUT      no answer in @timeout_ms; the connection cannot be used again
@@ -32,6 +32,11 @@ gboolean vm_client_is_open(const VmClient *client);
  */
 json_t *
 vm_client_call(VmClient *client, const char *command, json_t *arguments, guint timeout_ms, GError **error);
+
+/* The next of QEMU's events since the first QMP command of this connection (of many that nobody asked for,
+ * the newest 256), a new reference: {"event", "data", "timestamp"}. Waits until @deadline_ms (pipe.h): NULL
+ * with KHO_ERROR_TIMEOUT, or KHO_ERROR_IO when the connection ended; it cannot be used again after either. */
+json_t *vm_client_next_event(VmClient *client, gint64 deadline_ms, GError **error);
 
 /* kho-status. */
 VmStatus *vm_client_status(VmClient *client, guint timeout_ms, GError **error);
