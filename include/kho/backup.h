@@ -32,8 +32,9 @@ typedef struct KhoBackupPoint {
     char *path;            /* of the point's folder */
     gboolean
         unfinished; /* it is being made, or was left by a backup that was killed: no backup; has a problem */
-    gboolean damaged; /* its manifest is missing or not as it was written; has a problem */
-    char *problem;    /* one line: why it cannot be used; NULL normally */
+    char *problem;  /* one line: why it cannot be used; NULL normally */
+    KhoErrorCode
+        problem_code; /* CORRUPT: damaged; UNSUPPORTED: a newer kho made it; INVALID: unfinished; ... */
 
     /* From the manifest: NULL and 0 where @problem is set. */
     char *id; /* of this point, a uuid */

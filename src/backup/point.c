@@ -112,7 +112,7 @@ backup_point_read(const char *store, const char *machine, const char *name)
     if (read_manifest(point, &why))
         return point;
     point->problem = g_strdup(why->message);
-    point->damaged = g_error_matches(why, KHO_ERROR, KHO_ERROR_CORRUPT);
+    point->problem_code = (KhoErrorCode) why->code;
     return point;
 }
 
@@ -139,10 +139,11 @@ read_part(const char *store, const char *machine, const char *name)
     g_autofree char *id = backup_part_id(path, &driven);
 
     point->unfinished = TRUE;
-    point->problem = g_strdup_printf(
-        "%s is %s", path,
-        driven ? "being made just now"
-               : "not whole: the backup that made it was interrupted; the machine's next command removes it");
+    point->problem_code = KHO_ERROR_INVALID;
+    point->problem = g_strdup_printf("%s is %s", path,
+                                     driven ? "being made just now"
+                                            : "not whole: its backup was interrupted; `kho recover` on the "
+                                              "host that made it removes it, or rm -r");
     return point;
 }
 
@@ -267,7 +268,7 @@ find_latest(const char *store, const char *machine, GError **error)
         usable += !point->problem;
         if (!point->problem || point->unfinished)
             continue;
-        fail(error, point->damaged ? KHO_ERROR_CORRUPT : KHO_ERROR_INVALID,
+        fail(error, point->problem_code,
              "which point of machine '%s' is the latest cannot be told: %s: name one with --point", machine,
              point->problem);
         return NULL;

@@ -74,6 +74,21 @@ entry_rename_folder(int dirfd, const char *from, const char *to, const char *lab
     return result == 0 || fail_errno(error, errno, "cannot create %s", label);
 }
 
+gboolean
+entry_make_folder(const char *path, mode_t mode, GError **error)
+{
+    /* chmod: whatever the umask says */
+    return (mkdir(path, mode) == 0 && chmod(path, mode) == 0)
+           || fail_errno(error, errno, "cannot create the folder %s", path);
+}
+
+gboolean
+entry_check_writable(const char *path, GError **error)
+{
+    return faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) == 0
+           || fail_errno(error, errno, "cannot write to the folder %s", path);
+}
+
 static gint
 compare_names(gconstpointer a, gconstpointer b)
 {
