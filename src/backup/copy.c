@@ -29,6 +29,8 @@ hold_all(const BackupPlan *plan, GPtrArray *held, GError **error)
         if (!image)
             return prefix_disk(plan, i, why, error);
         disk->capacity_bytes = kho_image_size_bytes(image);
+        g_free(disk->compression);
+        disk->compression = g_strdup("none");
         g_ptr_array_add(held, image);
     }
     return TRUE;

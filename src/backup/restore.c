@@ -9,6 +9,7 @@
 #include "model/domain.h"
 #include "store/publish.h"
 #include "store/tree.h"
+#include "vm/definition.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -260,10 +261,7 @@ unname_disks(gpointer context, GError **error)
 static gboolean
 is_defined(const Restoring *restoring)
 {
-    g_autofree char *path = store_path_domain(restoring->tree, restoring->plan->name);
-    gsize len;
-    g_autofree char *text = fd_read_file(path, STORE_JOURNAL_MAX_BYTES, &len, NULL);
-    g_autoptr(ModelDomain) model = text ? model_domain_parse(text, len, NULL) : NULL;
+    g_autoptr(ModelDomain) model = vm_definition(restoring->tree, restoring->plan->name, NULL);
 
     return model && g_strcmp0(model->uuid, restoring->plan->uuid) == 0;
 }
@@ -279,9 +277,9 @@ define(gpointer context, const KhoJob *job, GError **error)
     if (!is_defined(restoring)) {
         if (g_file_test(path, G_FILE_TEST_EXISTS))
             return fail(error, KHO_ERROR_EXISTS, "machine '%s' exists already", plan->name);
-        /* a mark without a definition is what a killed undefine left; the definition may hold passwords */
+        /* a mark without a definition is what a killed undefine left */
         if (!store_autostart_set(mark, FALSE, error)
-            || !store_publish(path, plan->xml, strlen(plan->xml), 0600, error))
+            || !vm_definition_publish(restoring->tree, plan->name, plan->xml, error))
             return FALSE;
     }
     return drop_hidden(context, error);

@@ -8,6 +8,7 @@
 #include "host/pool.h"
 #include "host/recover.h"
 #include "host/running.h"
+#include "vm/definition.h"
 #include "vm/start.h"
 
 #include <string.h>
@@ -23,7 +24,7 @@ model_of(const KhoDomain *domain, gboolean runs, GError **error)
     gsize len;
 
     if (!runs) {
-        g_autoptr(ModelDomain) model = machine_definition(tree, domain->name, error);
+        g_autoptr(ModelDomain) model = vm_definition(tree, domain->name, error);
         return model && model_domain_complete(model, &vm_host_defaults, error) ? g_steal_pointer(&model)
                                                                                : NULL;
     }
