@@ -9,7 +9,7 @@
 #include "snapshot/delete.h"
 #include "snapshot/revert.h"
 
-/* clang-format off: one a line */
+/* clang-format off */
 const ChangeKind *const machine_changes[] = {
     &hotplug_attach_disk,
     &hotplug_detach_disk,
