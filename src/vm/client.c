@@ -55,11 +55,29 @@ keep_event(VmClient *c, json_t *event)
         json_decref(g_queue_pop_head(&c->events));
 }
 
+/* Reads what there is. FALSE with the connection ended. */
+static gboolean
+read_some(VmClient *c, GError **error)
+{
+    char chunk[65536];
+    GError *why = NULL;
+    gssize n = pipe_read_some(c->fd, chunk, sizeof chunk);
+
+    if (n > 0) {
+        qmp_decoder_feed(c->decoder, chunk, (gsize) n);
+        return TRUE;
+    }
+    if (n < 0 && errno != ECONNRESET)
+        fail_errno(&why, errno, "cannot read from kho-vm");
+    else
+        fail(&why, KHO_ERROR_IO, "the connection to kho-vm ended");
+    return broken(c, why, error) != NULL;
+}
+
 /* The next message that holds @key; events that come before it are kept. */
 static json_t *
 receive(VmClient *c, const char *key, gint64 deadline_ms, GError **error)
 {
-    char chunk[65536];
     GError *why = NULL;
 
     for (;;) {
@@ -74,15 +92,8 @@ receive(VmClient *c, const char *key, gint64 deadline_ms, GError **error)
             continue;
         if (!pipe_wait_readable(c->fd, deadline_ms, "kho-vm", &why))
             return broken(c, why, error);
-        gssize n = pipe_read_some(c->fd, chunk, sizeof chunk);
-        if (n <= 0) {
-            if (n < 0 && errno != ECONNRESET)
-                fail_errno(&why, errno, "cannot read from kho-vm");
-            else
-                fail(&why, KHO_ERROR_IO, "the connection to kho-vm ended");
-            return broken(c, why, error);
-        }
-        qmp_decoder_feed(c->decoder, chunk, (gsize) n);
+        if (!read_some(c, error))
+            return NULL;
     }
 }
 
@@ -177,15 +188,23 @@ vm_client_call(VmClient *c, const char *command, json_t *arguments, guint timeou
 json_t *
 vm_client_next_event(VmClient *c, gint64 deadline_ms, GError **error)
 {
-    json_t *kept = g_queue_pop_head(&c->events);
+    GError *why = NULL;
 
-    if (kept)
-        return kept;
-    if (c->fd < 0) {
-        fail(error, KHO_ERROR_IO, "the connection to kho-vm ended");
-        return NULL;
+    while (g_queue_is_empty(&c->events)) {
+        json_auto json_t *message = NULL;
+        if (c->fd < 0) {
+            fail(error, KHO_ERROR_IO, "the connection to kho-vm ended");
+            return NULL;
+        }
+        if (!qmp_decoder_next(c->decoder, &message, &why))
+            return broken(c, why, error);
+        if (message && json_object_get(message, "event"))
+            keep_event(c, message);
+        else if (!message
+                 && (!pipe_wait_readable(c->fd, deadline_ms, "kho-vm", error) || !read_some(c, error)))
+            return NULL;
     }
-    return receive(c, "event", deadline_ms, error);
+    return g_queue_pop_head(&c->events);
 }
 
 VmStatus *

@@ -35,7 +35,7 @@ vm_client_call(VmClient *client, const char *command, json_t *arguments, guint t
 
 /* The next of QEMU's events since the first QMP command of this connection (of many that nobody asked for,
  * the newest 256), a new reference: {"event", "data", "timestamp"}. Waits until @deadline_ms (pipe.h): NULL
- * with KHO_ERROR_TIMEOUT, or KHO_ERROR_IO when the connection ended; it cannot be used again after either. */
+ * with KHO_ERROR_TIMEOUT, the connection then being as good as before, or KHO_ERROR_IO when it ended. */
 json_t *vm_client_next_event(VmClient *client, gint64 deadline_ms, GError **error);
 
 /* kho-status. */
