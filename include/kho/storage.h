@@ -117,8 +117,8 @@ KHO_PUBLIC gboolean kho_volume_clone(KhoHost *host, const char *pool, const char
                                      const char *new_name, gboolean prealloc_metadata, const KhoJob *job,
                                      GError **error);
 
-/* KHO_ERROR_BUSY where a process uses it, or a volume of an active pool has it as its backing file: both are
- * named. */
+/* KHO_ERROR_BUSY where a process uses it, a machine or a snapshot needs it, or a volume of any pool that can
+ * be listed has it as its backing file: each is named. */
 KHO_PUBLIC gboolean kho_volume_delete(KhoHost *host, const char *pool, const char *volume, GError **error);
 
 #endif

@@ -209,6 +209,19 @@ fd_stat(int fd, struct stat *st, const char *label, GError **error)
 }
 
 gboolean
+fd_identity(const char *path, FdIdentity *identity, GError **error)
+{
+    struct statx st;
+
+    if (statx(AT_FDCWD, path, 0, STATX_INO | STATX_BTIME, &st) != 0)
+        return fail_errno(error, errno, "cannot look at %s", path);
+    *identity = (FdIdentity){ .inode = st.stx_ino };
+    if (st.stx_mask & STATX_BTIME)
+        identity->born_ns = st.stx_btime.tv_sec * G_GINT64_CONSTANT(1000000000) + st.stx_btime.tv_nsec;
+    return TRUE;
+}
+
+gboolean
 fd_mkdir(const char *path, mode_t mode, GError **error)
 {
     if (mkdir(path, mode) == 0)

@@ -56,6 +56,13 @@ gboolean fd_seek(int fd, guint64 off, const char *label, GError **error);
 gboolean fd_truncate(int fd, guint64 bytes, const char *label, GError **error);
 gboolean fd_stat(int fd, struct stat *st, const char *label, GError **error);
 
+/* Which file a name leads to, told apart from one that takes its name, and even its inode's number, later. */
+typedef struct FdIdentity {
+    guint64 inode;
+    gint64 born_ns; /* since 1970; 0 where the file system does not know */
+} FdIdentity;
+gboolean fd_identity(const char *path, FdIdentity *identity, GError **error);
+
 /* mkdir(2) with exactly @mode, whatever the umask; TRUE as well where the folder exists already. */
 gboolean fd_mkdir(const char *path, mode_t mode, GError **error);
 gboolean fd_chmod(int fd, mode_t mode, const char *label, GError **error);

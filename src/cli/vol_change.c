@@ -130,7 +130,9 @@ const CliVerb verb_vol_delete = {
     .name = "vol-delete",
     .noun = "vol",
     .summary = "delete a volume and what it holds",
-    .description = "Refused while a process uses the volume, or another volume has it as its backing file.",
+    .description =
+        "Refused while a process uses the volume, while a machine or one of its snapshots needs it, also "
+        "one that is shut off, and while another volume has it as its backing file.",
     .examples = "kho vol-delete --pool vmdisks disk.qcow2",
     .args = delete_args,
     .args_bytes = sizeof(DeleteArgs),

@@ -3,6 +3,7 @@
 #define KHO_HOST_VOLUME_H
 
 #include "host/pool.h"
+#include "pool/formats.h"
 #include "pool/volume.h"
 
 typedef struct HostVolume {
@@ -21,9 +22,35 @@ HostVolume *host_volume_find(KhoHost *host, const char *pool, const char *volume
  * besides. */
 StoreLock *host_volume_claim(KhoHost *host, const HostPool *pool, const char *name, GError **error);
 
-/* Fails with KHO_ERROR_BUSY naming the first volume of an active pool whose backing file @path is; @doing:
- * "delete it", ... */
-gboolean host_volume_check_unused(KhoHost *host, const char *path, const char *doing, GError **error);
+/* Whether two paths lead to the same file or folder, whatever links are on the way. */
+gboolean host_same_file(const char *a, const char *b);
+
+/* Reads volumes with the format that is known of each: the one that was recorded when kho made it; else raw
+ * where a machine says so; else what the headers say. */
+typedef struct HostReader {
+    KhoHost *host;
+    const ModelPool *pool;
+    PoolFormats *formats;
+    GPtrArray *disks; /* of all machines; NULL until somebody must know */
+} HostReader;
+
+gboolean host_reader_init(HostReader *reader, KhoHost *host, const ModelPool *pool, GError **error);
+void host_reader_clear(HostReader *reader);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(HostReader, host_reader_clear)
+
+/* As pool_volume_read. */
+PoolVolume *host_reader_read(HostReader *reader, const char *name, GError **error);
+/* The same for one that was listed: *volume is NULL where it has gone meanwhile. */
+gboolean host_reader_next(HostReader *reader, const char *name, PoolVolume **volume, GError **error);
+/* One volume alone. */
+PoolVolume *host_volume_read(KhoHost *host, const HostPool *pool, const char *name, GError **error);
+
+/* Fails with KHO_ERROR_BUSY naming the first volume, of any pool whose folder can be listed, whose backing
+ * file
+ * @path is, or the first machine that needs it; @doing: "deleting it", ...; @but_own as
+ * host_disks_check_unused. */
+gboolean host_volume_check_unused(KhoHost *host, const char *path, const char *doing, gboolean but_own,
+                                  GError **error);
 
 /* Admits backing files that lie in an active pool, or in @extra's folder (a path that the user named; NULL).
  */

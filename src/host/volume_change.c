@@ -24,6 +24,18 @@ resolve_backing(const HostPool *pool, const char *backing, GError **error)
     return g_steal_pointer(&path);
 }
 
+/* What a guest will write into a raw volume must not be able to make another format of it. (A qcow2 header is
+ * never the guest's.) A volume that cannot be recorded is not left. */
+static gboolean
+record(KhoHost *host, const HostPool *pool, const char *name, const char *format, GError **error)
+{
+    if (strcmp(format, "raw") != 0
+        || pool_formats_set(host->tree, pool->live, name, format, &host->wait, error))
+        return TRUE;
+    pool_volume_delete(pool->live, name, NULL);
+    return FALSE;
+}
+
 static gboolean
 create(KhoHost *host, const HostPool *pool, ModelVolume *wanted, gboolean metadata, const KhoJob *job,
        GError **error)
@@ -49,7 +61,8 @@ create(KhoHost *host, const HostPool *pool, ModelVolume *wanted, gboolean metada
         return fail(error, KHO_ERROR_EXISTS, "pool %s has a volume \"%s\" already: choose another name",
                     pool->name, wanted->name);
     return host_gate_init(&gate, host, wanted->backing_path, error)
-           && pool_volume_create(pool->live, wanted, metadata, &gate.gate, job, error);
+           && pool_volume_create(pool->live, wanted, metadata, &gate.gate, job, error)
+           && record(host, pool, wanted->name, wanted->format ? wanted->format : "raw", error);
 }
 
 gboolean
@@ -100,12 +113,12 @@ kho_volume_create_xml(KhoHost *host, const char *pool_name, const char *xml, gsi
 static PoolVolume *
 claim_and_read(KhoHost *host, HostVolume *volume, GError **error)
 {
-    g_autoptr(PoolVolume) there = pool_volume_read(volume->pool->live, volume->name, error);
+    g_autoptr(PoolVolume) there = host_volume_read(host, volume->pool, volume->name, error);
 
     if (!there)
         return NULL;
     volume->lock = host_volume_claim(host, volume->pool, volume->name, error);
-    return volume->lock ? pool_volume_read(volume->pool->live, volume->name, error) : NULL;
+    return volume->lock ? host_volume_read(host, volume->pool, volume->name, error) : NULL;
 }
 
 static gboolean
@@ -151,7 +164,7 @@ kho_volume_resize(KhoHost *host, const char *pool_name, const char *name, const 
         return 0;
     gboolean shrinks = wanted < found->model->capacity_bytes;
     const char *path = found->model->target_path;
-    if (shrinks && !host_volume_check_unused(host, path, "shrinking it", error))
+    if (shrinks && !host_volume_check_unused(host, path, "shrinking it", TRUE, error))
         return 0;
     gboolean reserves = options->flags & KHO_RESIZE_ALLOCATE && !shrinks;
     const KhoImageResize image = { .size_bytes = wanted,
@@ -168,7 +181,7 @@ kho_volume_clone(KhoHost *host, const char *pool_name, const char *name, const c
                  gboolean metadata, const KhoJob *job, GError **error)
 {
     g_autoptr(HostVolume) volume = host_volume_find(host, pool_name, name, error);
-    g_autoptr(PoolVolume) found = volume ? pool_volume_read(volume->pool->live, volume->name, error) : NULL;
+    g_autoptr(PoolVolume) found = volume ? host_volume_read(host, volume->pool, volume->name, error) : NULL;
     g_autoptr(KhoImage) held = NULL;
     g_auto(HostGate) gate = { 0 };
 
@@ -187,7 +200,8 @@ kho_volume_clone(KhoHost *host, const char *pool_name, const char *name, const c
             return FALSE;
     }
     return host_gate_init(&gate, host, NULL, error)
-           && pool_volume_clone(volume->pool->live, found, new_name, metadata, &gate.gate, job, error);
+           && pool_volume_clone(volume->pool->live, found, new_name, metadata, &gate.gate, job, error)
+           && record(host, volume->pool, new_name, pool_volume_image_format(found, NULL), error);
 }
 
 gboolean
@@ -201,6 +215,10 @@ kho_volume_delete(KhoHost *host, const char *pool_name, const char *name, GError
     /* Held before the check: who makes an overlay holds its backing file until the overlay can be seen. */
     const char *path = found->model->target_path;
     g_autoptr(KhoImage) held = pool_volume_hold(path, TRUE, error);
-    return held && host_volume_check_unused(host, path, "deleting it", error)
-           && pool_volume_delete(volume->pool->live, volume->name, error);
+    if (!held || !host_volume_check_unused(host, path, "deleting it", FALSE, error)
+        || !pool_volume_delete(volume->pool->live, volume->name, error))
+        return FALSE;
+    /* A record that stays holds for no other file. */
+    pool_formats_forget(host->tree, volume->pool->live, volume->name, &host->wait);
+    return TRUE;
 }

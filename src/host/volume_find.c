@@ -16,9 +16,8 @@ host_volume_free(HostVolume *volume)
     g_free(volume);
 }
 
-/* Whether two paths lead to the same file or folder, whatever links are on the way. */
-static gboolean
-same_file(const char *a, const char *b)
+gboolean
+host_same_file(const char *a, const char *b)
 {
     GStatBuf sa, sb;
 
@@ -33,7 +32,7 @@ name_in_pool(const HostPool *pool, const char *path)
 {
     g_autofree char *folder = g_path_get_dirname(path);
 
-    return same_file(folder, pool->live->target_path) ? g_path_get_basename(path) : NULL;
+    return host_same_file(folder, pool->live->target_path) ? g_path_get_basename(path) : NULL;
 }
 
 static HostVolume *
@@ -96,41 +95,13 @@ host_volume_claim(KhoHost *host, const HostPool *pool, const char *name, GError 
 }
 
 static gboolean
-check_unused_in(const HostPool *pool, const char *path, const char *doing, GError **error)
-{
-    g_autoptr(GPtrArray) names = pool_list(pool->live, error);
-
-    for (guint i = 0; names && i < names->len; i++) {
-        g_autoptr(PoolVolume) volume = pool_volume_read(pool->live, names->pdata[i], NULL);
-        const char *backing = volume ? volume->model->backing_path : NULL;
-
-        if (backing && same_file(backing, path))
-            return fail(error, KHO_ERROR_BUSY,
-                        "%s is the backing file of volume %s in pool %s: %s would destroy that one", path,
-                        volume->model->name, pool->name, doing);
-    }
-    return names != NULL;
-}
-
-gboolean
-host_volume_check_unused(KhoHost *host, const char *path, const char *doing, GError **error)
-{
-    g_autoptr(GPtrArray) pools = host_pools_active(host, error);
-
-    for (guint i = 0; pools && i < pools->len; i++)
-        if (!check_unused_in(pools->pdata[i], path, doing, error))
-            return FALSE;
-    return pools != NULL;
-}
-
-static gboolean
 admit(const char *path, const char *referrer, gpointer data, GError **error)
 {
     const HostGate *gate = data;
     g_autofree char *folder = g_path_get_dirname(path);
 
     for (guint i = 0; i < gate->folders->len; i++)
-        if (same_file(folder, gate->folders->pdata[i]))
+        if (host_same_file(folder, gate->folders->pdata[i]))
             return TRUE;
     return fail(error, KHO_ERROR_DENIED,
                 "%s names the backing file %s, which lies in no active pool: start its pool", referrer, path);

@@ -48,13 +48,17 @@ kho_volume_list(KhoHost *host, const char *pool_name, GError **error)
 {
     g_autoptr(HostPool) pool = host_pool_find_active(host, pool_name, error);
     g_autoptr(GPtrArray) names = pool ? pool_list(pool->live, error) : NULL;
+    g_auto(HostReader) reader = { 0 };
 
-    if (!names)
+    if (!names || !host_reader_init(&reader, host, pool->live, error))
         return NULL;
     GPtrArray *volumes = g_ptr_array_new_with_free_func((GDestroyNotify) kho_volume_free);
     for (guint i = 0; i < names->len; i++) {
-        /* NULL: it has gone meanwhile. */
-        g_autoptr(PoolVolume) found = pool_volume_read(pool->live, names->pdata[i], NULL);
+        g_autoptr(PoolVolume) found = NULL;
+        if (!host_reader_next(&reader, names->pdata[i], &found, error)) {
+            g_ptr_array_unref(volumes);
+            return NULL;
+        }
         if (found)
             g_ptr_array_add(volumes, describe(pool, found));
     }
@@ -65,7 +69,7 @@ KhoVolume *
 kho_volume_info(KhoHost *host, const char *pool, const char *name, GError **error)
 {
     g_autoptr(HostVolume) volume = host_volume_find(host, pool, name, error);
-    g_autoptr(PoolVolume) found = volume ? pool_volume_read(volume->pool->live, volume->name, error) : NULL;
+    g_autoptr(PoolVolume) found = volume ? host_volume_read(host, volume->pool, volume->name, error) : NULL;
 
     return found ? describe(volume->pool, found) : NULL;
 }
@@ -74,7 +78,7 @@ char *
 kho_volume_xml(KhoHost *host, const char *pool, const char *name, GError **error)
 {
     g_autoptr(HostVolume) volume = host_volume_find(host, pool, name, error);
-    g_autoptr(PoolVolume) found = volume ? pool_volume_read(volume->pool->live, volume->name, error) : NULL;
+    g_autoptr(PoolVolume) found = volume ? host_volume_read(host, volume->pool, volume->name, error) : NULL;
 
     if (!found || !pool_volume_image_format(found, error))
         return NULL;

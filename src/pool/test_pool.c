@@ -227,27 +227,27 @@ test_formats(Fixture *f, gconstpointer unused)
     put(f, "short", iso, 32770);
     put(f, "broken", broken, sizeof broken);
 
-    g_autoptr(PoolVolume) cd = pool_volume_read(f->pool, "cd", NULL);
+    g_autoptr(PoolVolume) cd = pool_volume_read(f->pool, "cd", NULL, NULL);
     g_assert_cmpstr(cd->model->format, ==, "iso");
     g_assert_cmpstr(pool_volume_image_format(cd, NULL), ==, "raw");
-    g_autoptr(PoolVolume) shorter = pool_volume_read(f->pool, "short", NULL);
+    g_autoptr(PoolVolume) shorter = pool_volume_read(f->pool, "short", NULL, NULL);
     g_assert_cmpstr(shorter->model->format, ==, "raw");
     g_assert_cmpuint(shorter->model->physical_bytes, ==, 32770);
-    g_autoptr(PoolVolume) damaged = pool_volume_read(f->pool, "broken", NULL);
+    g_autoptr(PoolVolume) damaged = pool_volume_read(f->pool, "broken", NULL, NULL);
     g_assert_cmpstr(damaged->model->format, ==, "unknown");
     g_assert_nonnull(damaged->problem);
     g_assert_null(pool_volume_image_format(damaged, &error));
     g_clear_error(&error);
-    g_assert_null(pool_volume_read(f->pool, "none", &error));
+    g_assert_null(pool_volume_read(f->pool, "none", NULL, &error));
     assert_refused(&error, KHO_ERROR_NOT_FOUND, "pool pool has no volume \"none\"");
-    g_assert_null(pool_volume_read(f->pool, "../a", &error));
+    g_assert_null(pool_volume_read(f->pool, "../a", NULL, &error));
     assert_refused(&error, KHO_ERROR_INVALID, "begins with");
 }
 
 static guint64
 allocated(Fixture *f, const char *name)
 {
-    g_autoptr(PoolVolume) volume = pool_volume_read(f->pool, name, NULL);
+    g_autoptr(PoolVolume) volume = pool_volume_read(f->pool, name, NULL, NULL);
 
     g_assert_nonnull(volume);
     g_assert_cmpuint(volume->model->capacity_bytes, ==, 4 << 20);

@@ -76,7 +76,7 @@ fill_from_info(PoolVolume *volume, const KhoImageInfo *info)
 }
 
 PoolVolume *
-pool_volume_read(const ModelPool *pool, const char *name, GError **error)
+pool_volume_read(const ModelPool *pool, const char *name, const char *format, GError **error)
 {
     g_autofree char *path = pool_volume_path(pool, name);
     g_autoptr(PoolVolume) volume = g_new0(PoolVolume, 1);
@@ -95,7 +95,7 @@ pool_volume_read(const ModelPool *pool, const char *name, GError **error)
     fill_from_stat(volume->model, &st);
 
     KhoImageInfo info = { 0 };
-    if (kho_image_info(path, NULL, &info, &volume->problem)) {
+    if (kho_image_info(path, format, &info, &volume->problem)) {
         fill_from_info(volume, &info);
         kho_image_info_clear(&info);
     } else {

@@ -18,10 +18,10 @@ typedef struct PoolVolume {
 void pool_volume_free(PoolVolume *volume);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PoolVolume, pool_volume_free)
 
-/* Reads the headers of the volume @name; never its backing file. Works on one in use. NULL with
- * KHO_ERROR_NOT_FOUND naming pool and volume, or where the file cannot be looked at; damage to its contents
- * is a problem of the volume instead. */
-PoolVolume *pool_volume_read(const ModelPool *pool, const char *name, GError **error);
+/* Reads the headers of the volume @name; never its backing file. Works on one in use. @format: what it is
+ * known to be; NULL: what its headers say. NULL with KHO_ERROR_NOT_FOUND naming pool and volume, or where the
+ * file cannot be looked at; damage to its contents is a problem of the volume instead. */
+PoolVolume *pool_volume_read(const ModelPool *pool, const char *name, const char *format, GError **error);
 
 /* The format that kho/image.h opens it with: an ISO is raw there. KHO_ERROR_* of its problem where it has
  * one. */

@@ -28,6 +28,7 @@ static const struct {
     { G_STRUCT_OFFSET(StoreTree, lib), "/journal" },
     { G_STRUCT_OFFSET(StoreTree, lib), "/qemu" },
     { G_STRUCT_OFFSET(StoreTree, lib), "/qemu/snapshot" },
+    { G_STRUCT_OFFSET(StoreTree, lib), "/storage" },
     { G_STRUCT_OFFSET(StoreTree, log), "" },
     { G_STRUCT_OFFSET(StoreTree, log), "/qemu" },
     { G_STRUCT_OFFSET(StoreTree, run), "" },
@@ -247,6 +248,12 @@ char *
 store_path_domain_run(const StoreTree *tree, const char *name)
 {
     return path_of(tree->run, "/qemu/", name, "");
+}
+
+char *
+store_path_pool_formats(const StoreTree *tree, const char *uuid)
+{
+    return path_of(tree->lib, "/storage/", uuid, ".json");
 }
 
 char *

@@ -38,6 +38,7 @@ char *store_path_domain_autostart(const StoreTree *tree,
                                   const char *name); /* etc/qemu/autostart/NAME.xml -> ../NAME.xml */
 char *store_path_pool(const StoreTree *tree, const char *name);           /* etc/storage/NAME.xml */
 char *store_path_pool_autostart(const StoreTree *tree, const char *name); /* etc/storage/autostart/NAME.xml */
+char *store_path_pool_formats(const StoreTree *tree, const char *uuid);   /* lib/storage/UUID.json */
 char *store_path_images(const StoreTree *tree);                           /* lib/images */
 char *store_path_snapshots(const StoreTree *tree, const char *domain);    /* lib/qemu/snapshot/NAME */
 char *store_path_log(const StoreTree *tree, const char *domain);          /* log/qemu/NAME.log */
