@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import struct
@@ -133,6 +134,7 @@ class Kho:
         ran = self(*args, **keywords)
         assert 0 < ran.status < 90, f"expected a refusal: {ran}"
         assert len(ran.err.splitlines()) == 1, f"expected one line of error: {ran}"
+        assert not re.search(r"(machine '[^']*'): \1", ran.err), f"the machine is named twice: {ran}"
         for word in [says] if isinstance(says, str) else says:
             assert word in ran.err, f"expected {word!r} in the error: {ran}"
         return ran

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 
 import harness
@@ -76,3 +77,10 @@ def kept(kho):
             elif path.is_file():
                 found[path] = path.read_bytes()
     return found
+
+
+def is_waiting(child):
+    """Whether a kho that was spawned has set its handlers of signals, and waits."""
+    status = open(f"/proc/{child.pid}/status").read()
+    caught = re.search(r"SigCgt:\s*(\w+)", status)[1]
+    return int(caught, 16) & 1 << signal.SIGTERM - 1 and "State:\tS" in status

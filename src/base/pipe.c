@@ -9,6 +9,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* A flag that a signal sets sends no event where the signal comes just before the wait. */
+#define CANCEL_LOOK_MS 100
+
 gint64
 clock_now_ms(void)
 {
@@ -86,6 +89,23 @@ gboolean
 pipe_wait_readable(int fd, gint64 deadline_ms, const char *what, GError **error)
 {
     return wait_for(fd, POLLIN, deadline_ms, what, error);
+}
+
+gboolean
+pipe_wait_unless(int fd, gint64 deadline_ms, const volatile gint *cancelled, const char *what, GError **error)
+{
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        if (cancelled && g_atomic_int_get(cancelled) != 0)
+            return fail(error, KHO_ERROR_CANCELLED, "cancelled while waiting for %s", what);
+        gint64 step_ms = cancelled ? MIN(deadline_ms, deadline_in(CANCEL_LOOK_MS)) : deadline_ms;
+        if (pipe_wait_readable(fd, step_ms, what, &why))
+            return TRUE;
+        if (step_ms == deadline_ms || !g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT)) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return FALSE;
+        }
+    }
 }
 
 gboolean

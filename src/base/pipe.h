@@ -34,6 +34,10 @@ gboolean pipe_make_fifo(int dirfd, const char *name, GError **error);
 
 /* Waits until @fd can be read (or has ended). FALSE with KHO_ERROR_TIMEOUT "@what: no answer in time". */
 gboolean pipe_wait_readable(int fd, gint64 deadline_ms, const char *what, GError **error);
+/* The same, until *@cancelled (may be NULL) becomes non-zero, which a signal's handler may do:
+ * KHO_ERROR_CANCELLED "cancelled while waiting for @what". */
+gboolean pipe_wait_unless(int fd, gint64 deadline_ms, const volatile gint *cancelled, const char *what,
+                          GError **error);
 gboolean pipe_wait_writable(int fd, gint64 deadline_ms, const char *what, GError **error);
 
 gboolean pipe_set_nonblock(int fd, gboolean nonblock, const char *label, GError **error);

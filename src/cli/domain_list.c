@@ -47,12 +47,18 @@ wanted(const ListArgs *a, const KhoDomainEntry *entry)
 }
 
 static void
+keep_wanted(const ListArgs *a, GPtrArray *entries)
+{
+    for (guint i = entries->len; i > 0; i--)
+        if (!wanted(a, entries->pdata[i - 1]))
+            g_ptr_array_remove_index(entries, i - 1);
+}
+
+static void
 print_plain(const ListArgs *a, const GPtrArray *entries)
 {
     for (guint i = 0; i < entries->len; i++) {
         const KhoDomainEntry *entry = entries->pdata[i];
-        if (!wanted(a, entry))
-            continue;
         if (a->ids && entry->status.id < 0)
             continue;
         if (a->ids)
@@ -72,8 +78,6 @@ print_table(const ListArgs *a, const GPtrArray *entries)
 
     for (guint i = 0; i < entries->len; i++) {
         const KhoDomainEntry *entry = entries->pdata[i];
-        if (!wanted(a, entry))
-            continue;
         g_autofree char *id = entry->status.id >= 0 ? g_strdup_printf("%d", entry->status.id) : NULL;
         g_autofree char *state = cli_domain_state_text(&entry->status);
         const char *cells[] = { id, entry->name, state, entry->title };
@@ -83,14 +87,12 @@ print_table(const ListArgs *a, const GPtrArray *entries)
 }
 
 static void
-print_json(const ListArgs *a, const GPtrArray *entries)
+print_json(const GPtrArray *entries)
 {
     json_t *list = json_array();
 
     for (guint i = 0; i < entries->len; i++) {
         const KhoDomainEntry *entry = entries->pdata[i];
-        if (!wanted(a, entry))
-            continue;
         json_t *object = json_object();
         json_object_set_new(object, "name", json_string(entry->name));
         json_object_set_new(object, "uuid", entry->uuid ? json_string(entry->uuid) : json_null());
@@ -127,8 +129,9 @@ run_list(CliRun *cli, const void *p, GError **error)
     g_autoptr(GPtrArray) entries = kho_domain_list(host, flags, error);
     if (!entries)
         return FALSE;
+    keep_wanted(a, entries);
     if (cli->json)
-        print_json(a, entries);
+        print_json(entries);
     else if (a->names || a->uuids || a->ids)
         print_plain(a, entries);
     else

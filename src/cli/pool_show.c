@@ -47,6 +47,14 @@ is_wanted(const ListArgs *a, const KhoPool *pool)
 }
 
 static void
+keep_wanted(const ListArgs *a, GPtrArray *pools)
+{
+    for (guint i = pools->len; i > 0; i--)
+        if (!is_wanted(a, pools->pdata[i - 1]))
+            g_ptr_array_remove_index(pools, i - 1);
+}
+
+static void
 add_row(OutTable *table, const ListArgs *a, const KhoPool *pool)
 {
     g_autofree char *capacity = pool->active ? storage_size(pool->capacity_bytes, a->bytes) : NULL;
@@ -70,8 +78,7 @@ print_table(const ListArgs *a, const GPtrArray *pools)
                                            : out_table_new("Name", "State", "Autostart", NULL);
 
     for (guint i = 0; i < pools->len; i++)
-        if (is_wanted(a, pools->pdata[i]))
-            add_row(table, a, pools->pdata[i]);
+        add_row(table, a, pools->pdata[i]);
     out_table_print(table);
 }
 
@@ -80,8 +87,6 @@ print_words(const ListArgs *a, const GPtrArray *pools)
 {
     for (guint i = 0; i < pools->len; i++) {
         const KhoPool *pool = pools->pdata[i];
-        if (!is_wanted(a, pool))
-            continue;
         if (a->uuid)
             out_print("%s%s%s\n", pool->uuid ? pool->uuid : "-", a->name ? " " : "",
                       a->name ? pool->name : "");
@@ -99,11 +104,11 @@ run_list(CliRun *cli, const void *p, GError **error)
 
     if (!pools)
         return FALSE;
+    keep_wanted(a, pools);
     if (cli->json) {
         json_t *list = json_array();
         for (guint i = 0; i < pools->len; i++)
-            if (is_wanted(a, pools->pdata[i]))
-                json_array_append_new(list, json_of(pools->pdata[i]));
+            json_array_append_new(list, json_of(pools->pdata[i]));
         out_json(list);
         return TRUE;
     }
@@ -113,7 +118,7 @@ run_list(CliRun *cli, const void *p, GError **error)
         print_table(a, pools);
     for (guint i = 0; i < pools->len; i++) {
         const KhoPool *pool = pools->pdata[i];
-        if (pool->problem && is_wanted(a, pool))
+        if (pool->problem)
             out_warning("pool %s cannot be used: %s", pool->name, pool->problem);
     }
     return TRUE;

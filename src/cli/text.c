@@ -10,34 +10,17 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A signal that comes just before the wait sends no event: the flag that it sets is looked at this often. */
-#define STEP_MS 200
-
-/* Waits until @fd can be read. A pipe that nobody has opened for writing yet is waited for as well. */
-static gboolean
-wait_for(const CliRun *cli, int fd, const char *label, GError **error)
-{
-    for (;;) {
-        g_autoptr(GError) why = NULL;
-        if (kho_job_is_cancelled(cli->job))
-            return fail(error, KHO_ERROR_CANCELLED, "cancelled while waiting for %s", label);
-        if (pipe_wait_readable(fd, deadline_in(STEP_MS), label, &why))
-            return TRUE;
-        if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT)) {
-            g_propagate_error(error, g_steal_pointer(&why));
-            return FALSE;
-        }
-    }
-}
-
+/* A pipe that nobody has opened for writing yet is waited for as well: it is not read before there is
+ * something. */
 static char *
 read_whole(const CliRun *cli, int fd, const char *label, gsize *len, GError **error)
 {
+    const volatile gint *cancelled = cli->job ? cli->job->cancelled : NULL;
     g_autoptr(GString) all = g_string_new(NULL);
     char chunk[16384];
 
     for (;;) {
-        if (!wait_for(cli, fd, label, error))
+        if (!pipe_wait_unless(fd, DEADLINE_NEVER, cancelled, label, error))
             return NULL;
         gssize n = pipe_read_some(fd, chunk, sizeof chunk);
         if (n < 0 && errno == EAGAIN)

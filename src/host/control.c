@@ -10,8 +10,8 @@
 /* QEMU flushes its images when it is asked to quit, which may take long on a slow disk. */
 #define DESTROY_TIMEOUT_MS (15 * 1000)
 
-/* Says which machine it was. A silence may be kho-vm's, or a QEMU's that kho-vm does not know to be silent;
- * other errors say themselves what to do. @client is NULL where there is no connection. */
+/* A silence of kho-vm's or of a QEMU that kho-vm does not know to be silent; all other errors say what to do.
+ * @client is NULL where there is no connection. */
 static gboolean
 fail_for(const KhoDomain *domain, const VmClient *client, GError *why, GError **error)
 {
@@ -21,7 +21,7 @@ fail_for(const KhoDomain *domain, const VmClient *client, GError *why, GError **
         return fail(error, KHO_ERROR_TIMEOUT,
                     "%s of machine '%s' did not answer in time: `kho destroy` ends it",
                     client ? "QEMU" : "kho-vm", domain->name);
-    g_propagate_prefixed_error(error, g_steal_pointer(&owned), "machine '%s': ", domain->name);
+    g_propagate_error(error, g_steal_pointer(&owned));
     return FALSE;
 }
 
@@ -37,7 +37,9 @@ reach(KhoDomain *domain, MachineVerb verb, KhoDomainState *state, GError **error
         || !machine_state_admits(verb, domain->name, status.state, error))
         return NULL;
     VmClient *client = vm_client_open(run_path, CONNECT_TIMEOUT_MS, &why);
-    if (!client)
+    if (client)
+        vm_client_set_cancelled(client, domain->host->wait.cancelled);
+    else
         fail_for(domain, NULL, g_steal_pointer(&why), error);
     if (state)
         *state = status.state;
@@ -106,13 +108,19 @@ kho_domain_destroy(KhoDomain *domain, gboolean graceful, GError **error)
     g_autoptr(GError) why = NULL;
     VmPresence presence;
 
-    if (!kho_domain_status(domain, &status, error)
-        || !machine_state_admits(MACHINE_DESTROY, domain->name, status.state, error))
+    if (!kho_domain_status(domain, &status, error))
+        return FALSE;
+    if (status.state == KHO_DOMAIN_SHUTOFF && status.unsupervised && !running_end_stuck(run_path, error))
+        return FALSE;
+    if (!machine_state_admits(MACHINE_DESTROY, domain->name, status.state, error))
         return FALSE;
     g_autoptr(VmClient) client = vm_client_open(run_path, CONNECT_TIMEOUT_MS, &why);
+    if (client)
+        vm_client_set_cancelled(client, domain->host->wait.cancelled);
     if (client && vm_client_destroy(client, graceful, DESTROY_TIMEOUT_MS, &why))
         return TRUE;
-    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED))
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED)
+        || g_error_matches(why, KHO_ERROR, KHO_ERROR_CANCELLED))
         return fail_for(domain, client, g_steal_pointer(&why), error);
     if (vm_runtime_probe(run_path, &presence, NULL) && presence == VM_ABSENT)
         return TRUE; /* it ended while it was asked to */

@@ -23,7 +23,6 @@ typedef enum {
     MACHINE_SUSPEND,
     MACHINE_RESUME,
     MACHINE_CONSOLE,
-    MACHINE_SNAPSHOT,
     MACHINE_N_VERBS
 } MachineVerb;
 

@@ -21,6 +21,8 @@
 /* A machine may end, or its kho-vm be killed, between two looks: how long to look again, and how often. */
 #define SETTLE_MS     500
 #define LOOK_AGAIN_MS 10
+/* How long a kho-vm whose QEMU has ended may take to clear up. */
+#define STUCK_AFTER_MS 2000
 
 void
 kho_domain_status_clear(KhoDomainStatus *status)
@@ -142,8 +144,7 @@ ask_supervisor(const char *run_path, KhoDomainStatus *status, GError **error)
         return LOOK_DONE;
     }
     if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED)) {
-        g_autofree char *name = g_path_get_basename(run_path);
-        g_propagate_prefixed_error(error, g_steal_pointer(&why), "machine '%s': ", name);
+        g_propagate_error(error, g_steal_pointer(&why));
         return LOOK_FAILED;
     }
     if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
@@ -197,6 +198,23 @@ gboolean
 kho_domain_status(KhoDomain *domain, KhoDomainStatus *status, GError **error)
 {
     return running_status(domain->host, domain->name, status, error);
+}
+
+gboolean
+running_end_stuck(const char *run_path, GError **error)
+{
+    gint64 deadline_ms = deadline_in(STUCK_AFTER_MS);
+    VmPresence presence;
+
+    for (;;) {
+        if (!vm_runtime_probe(run_path, &presence, error))
+            return FALSE;
+        if (presence != VM_SUPERVISED)
+            return TRUE;
+        if (deadline_left(deadline_ms) == 0)
+            return vm_runtime_kill(run_path, "crashed", STUCK_AFTER_MS, error);
+        clock_pause(LOOK_AGAIN_MS);
+    }
 }
 
 guint64

@@ -23,6 +23,10 @@ gboolean running_status(KhoHost *host, const char *name, KhoDomainStatus *status
 /* A machine that is shut off; @why: its log is asked for the reason. */
 void running_status_off(const StoreTree *tree, const char *name, gboolean why, KhoDomainStatus *status);
 
+/* Ends a kho-vm that was left by a machine that is shut off (its status says `unsupervised`) and does not end
+ * by itself: it was stopped. */
+gboolean running_end_stuck(const char *run_path, GError **error);
+
 /* Processor time of a process with all its threads; 0 where it is gone. */
 guint64 running_cpu_time_ns(gint64 pid);
 

@@ -144,23 +144,33 @@ static const Question questions[] = {
     { "cont", may_run, NULL, must_work },
 };
 
-/* The machine has started: it is published, and only then the starter is told. */
+/* The machine has started: it is published, and only then the starter is told. Where that cannot be written
+ * down (a full disk) it has not started: who finds it without its kho-vm would end it. */
+static gboolean
+publish_start(Supervisor *s, GError **error)
+{
+    gboolean paused = s->plan->paused;
+
+    step_reach(STEP_START_RUNNING);
+    g_clear_handle_id(&s->start_timer, g_source_remove);
+    guest_set_state(s, paused ? "paused" : "running", paused ? "starting up" : "booted");
+    if (!vm_status_write(s->status, s->folder, error)) {
+        g_prefix_error(error, "machine '%s': ", s->status->name);
+        return FALSE;
+    }
+    s->phase = PHASE_RUNNING;
+    step_reach(STEP_START_PUBLISHED);
+    supervisor_answer(s, NULL);
+    return TRUE;
+}
+
 static void
 finish(Hello *h)
 {
-    Supervisor *s = h->s;
-    gboolean paused = is_start(h) && s->plan->paused;
+    g_autoptr(GError) why = NULL;
 
-    if (is_start(h)) {
-        step_reach(STEP_START_RUNNING);
-        g_clear_handle_id(&s->start_timer, g_source_remove);
-        guest_set_state(s, paused ? "paused" : "running", paused ? "starting up" : "booted");
-        s->phase = PHASE_RUNNING;
-        s->status->paused = paused;
-        guest_publish(s);
-        step_reach(STEP_START_PUBLISHED);
-        supervisor_answer(s, NULL);
-    }
+    if (is_start(h) && !publish_start(h->s, &why))
+        start_fail(h->s, why);
     hello_free(h);
 }
 

@@ -13,10 +13,12 @@
 #include <string.h>
 
 /* What a start may take beside QEMU's own part of it, and a little later kho-vm is taken for stuck. */
-#define START_MARGIN_MS  15000
-#define START_QEMU_MS    60000
-#define PASSING_MS       5000
-#define LOOK_AGAIN_MS    10
+#define START_MARGIN_MS 15000
+#define START_QEMU_MS   60000
+#define PASSING_MS      5000
+#define LOOK_AGAIN_MS   10
+/* How long kho-vm may take to end what it is told to start no more. */
+#define CANCEL_MS        5000
 #define ANSWER_MAX_BYTES (1 << 20)
 
 gboolean
@@ -104,34 +106,26 @@ launch(const char *verb, const char *run_path, int plan, int *answer, GError **e
     return left;
 }
 
-static gboolean
-is_cancelled(const volatile gint *cancelled)
-{
-    return cancelled && g_atomic_int_get(cancelled) != 0;
-}
-
 /* The one line that kho-vm says, or NULL: @error says whether it took too long or ended. A cancel is passed
  * on, and kho-vm's answer to it waited for: when it comes, QEMU is gone. */
 static char *
 read_answer(int fd, gint64 deadline_ms, const volatile gint *cancelled, GError **error)
 {
     g_autoptr(GString) line = g_string_new(NULL);
-    gboolean told = FALSE;
+    gboolean told = FALSE; /* of the cancel */
     char chunk[4096];
 
     while (!strchr(line->str, '\n') && line->len < ANSWER_MAX_BYTES) {
         g_autoptr(GError) why = NULL;
-        if (!told && is_cancelled(cancelled)) {
+        if (!pipe_wait_unless(fd, deadline_ms, told ? NULL : cancelled, "kho-vm", &why)) {
+            if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_CANCELLED)) {
+                g_propagate_error(error, g_steal_pointer(&why));
+                return NULL;
+            }
             sock_end_sending(fd);
             told = TRUE;
-        }
-        /* In steps, since a flag that a signal sets sends no event. */
-        gint64 step_ms = MIN(deadline_ms, deadline_in(cancelled && !told ? 100 : G_MAXINT));
-        if (!pipe_wait_readable(fd, step_ms, "kho-vm", &why)) {
-            if (deadline_left(deadline_ms) > 0 && g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
-                continue;
-            g_propagate_error(error, g_steal_pointer(&why));
-            return NULL;
+            deadline_ms = MIN(deadline_ms, deadline_in(CANCEL_MS));
+            continue;
         }
         gssize n = pipe_read_some(fd, chunk, sizeof chunk);
         if (n <= 0) {

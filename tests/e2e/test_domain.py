@@ -228,19 +228,12 @@ def test_every_wait_for_input_ends_with_a_signal(kho, how):
              ["pool-define", "-"], ["start", "web1"], ["undefine", "web1"], ["autostart", "web1"]]
     children = [kho.spawn(*verb, stdin=subprocess.PIPE) for verb in verbs]
     for child in children:
-        harness.wait_for("the verb to heed signals", lambda: is_ready(child))
+        harness.wait_for("the verb to heed signals", lambda: machine.is_waiting(child))
         child.send_signal(how)
     for verb, child in zip(verbs, children):
         assert child.wait(timeout=10) == 130, verb
         assert b"cancelled" in child.stderr.read(), verb
     os.close(holder)
-
-
-def is_ready(child):
-    """Whether its handlers are set and it waits."""
-    status = open(f"/proc/{child.pid}/status").read()
-    caught = re.search(r"SigCgt:\s*(\w+)", status)[1]
-    return int(caught, 16) & 1 << signal.SIGTERM - 1 and "State:\tS" in status
 
 
 def test_xml_comes_through_pipes_and_from_standard_input(kho):

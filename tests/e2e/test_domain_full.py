@@ -1,4 +1,4 @@
-"""Verbs that write a machine's definition on a full disk: the old state stays, and no temporary file."""
+"""Verbs on machines on a full disk: the old state stays, and no temporary file; what runs can be looked at and ended."""
 
 import machine
 
@@ -41,3 +41,28 @@ def test_definitions_on_a_full_disk(kho, small_fs):
     file_system.fill(0)
     run("undefine", "web1")  # what frees space needs none
     assert run("list", "--all", "--name").out == ""
+
+
+def test_starts_on_a_full_disk(kho, small_fs):
+    """A machine runs, or it does not and nothing of it is left; a kho-vm that dies is replaced."""
+    file_system = small_fs("ext4", 8)
+    root = kho.root = file_system.path / "root"  # the harness looks for leftovers there
+    machine.define(kho, "web1")
+    refused, done = 0, 0
+    for level in range(LEVELS):
+        file_system.fill(level * 1024)
+        ran = kho("start", "web1", status=None)
+        if ran.status == 0:
+            done += 1
+            file_system.fill(0)
+            machine.kill(machine.supervisor_pid(kho, "web1"))
+            kho("suspend", "web1")
+            assert kho("domstate", "web1").out == "paused\n"
+            kho("destroy", "web1")
+        else:
+            refused += 1
+            assert ran.status == 10 and len(ran.err.splitlines()) == 1 and "No space left" in ran.err, str(ran)
+        assert kho("domstate", "web1").out == "shut off\n"
+        assert not kho.leftovers() and not (root / "run/qemu/web1").exists(), str(ran)
+    assert refused >= 2 and done >= 5, f"{refused} refused, {done} done: the levels miss the edge"
+    assert not kho.processes()

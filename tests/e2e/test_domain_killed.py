@@ -7,8 +7,11 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 import harness
 import machine
+import supervised
 
 READS = [("list",), ("list", "--all"), ("dominfo", "web1"), ("domstate", "web1"), ("domstate", "web1", "--reason"),
          ("dumpxml", "web1"), ("dumpxml", "web1", "--inactive"), ("domblklist", "web1"), ("domid", "web1")]
@@ -46,6 +49,20 @@ def test_with_qemu_stopped_every_read_answers_and_says_since_when(kho):
     assert not machine.is_alive(qemu) and kho("domstate", "web1", "--reason").out == "shut off (destroyed)\n"
 
 
+def test_ctrl_c_ends_the_wait_for_an_end(kho):
+    """Of a QEMU that heeds neither its monitor nor SIGTERM: --graceful would wait, and then say that it is busy."""
+    held = supervised.Machine(kho, "web1")
+    held.plan["argv"] = ["/usr/bin/python3", str(harness.REPO / "tests/fake_qemu.py"), "hold"]
+    held.start()
+    child = kho.spawn("destroy", "web1", "--graceful")
+    harness.wait_for("destroy to wait", lambda: "ending QEMU" in held.log() and machine.is_waiting(child))
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=NOT_HUNG_S)
+    assert (child.returncode, err) == (130, b"error: machine 'web1': cancelled while waiting for kho-vm\n")
+    assert kho("domstate", "web1").out != "shut off\n"
+    kho("destroy", "web1")
+
+
 def test_qemu_that_goes_on_is_told_of_as_before(kho):
     qemu, _ = start(kho)
     os.kill(qemu, signal.SIGSTOP)
@@ -71,7 +88,8 @@ def test_with_qemu_and_supervisor_stopped_reads_answer_and_destroy_works(kho):
     assert kho("domstate", "web1", "--reason").out == "shut off (destroyed)\n"
 
 
-def test_with_qemu_killed_and_supervisor_stopped_nothing_is_said_to_run(kho):
+@pytest.mark.parametrize("verb_after", ["start", "destroy"])
+def test_with_qemu_killed_and_supervisor_stopped_nothing_is_said_to_run(kho, verb_after):
     qemu, supervisor = start(kho)
     one = kho("domid", "web1").out
     os.kill(supervisor, signal.SIGSTOP)
@@ -85,6 +103,10 @@ def test_with_qemu_killed_and_supervisor_stopped_nothing_is_said_to_run(kho):
     assert kho("list", "--name").out == "" and "id=" not in kho("dumpxml", "web1").out
     kho.refuses("suspend", "web1", says="is not running")
     assert machine.is_stopped(supervisor)  # reading has ended nothing
+    if verb_after == "destroy":
+        kho.refuses("destroy", "web1", says="is not running")
+        assert not machine.is_alive(supervisor) and not kho.leftovers()
+        return
     kho("start", "web1")
     assert not machine.is_alive(supervisor) and machine.is_alive(machine.qemu_pid(kho, "web1"))
     assert int(kho("domid", "web1").out) > int(one)
