@@ -84,16 +84,18 @@ enter_stage(Supervisor *s)
         && ((!answers && !s->death.graceful) || !s->monitor
             || !monitor_send(s->monitor, "quit", NULL, NULL, s)))
         s->death.stage = TERM;
-    if (s->death.stage == TERM && s->death.graceful && !answers) {
-        give_up_gracefully(s);
-        return;
-    }
-    if (s->death.stage == TERM && stopped)
+    if (s->death.stage == TERM && stopped) {
+        if (s->death.graceful) {
+            give_up_gracefully(s);
+            return;
+        }
         s->death.stage = KILL;
+    }
     switch (s->death.stage) {
     case ASK: wait_for_end(s, s->death.patience_ms); return;
     case TERM:
-        signal_qemu(s, SIGTERM, "SIGTERM");
+        if (answers || !s->death.graceful)
+            signal_qemu(s, SIGTERM, "SIGTERM");
         wait_for_end(s, s->death.patience_ms);
         return;
     default:
