@@ -67,7 +67,7 @@ def content(path, format):
 class Machine:
     """A machine that is not started here, its disks vda (qcow2) and vdb (raw) in a folder of their own."""
 
-    def __init__(self, kho, name="m", folder=None, formats=("qcow2", "raw")):
+    def __init__(self, kho, name="m", folder=None, formats=("qcow2", "raw"), define=machine.define):
         self.kho, self.name = kho, name
         self.folder = pathlib.Path(folder or kho.base / "disks")
         self.folder.mkdir(exist_ok=True)
@@ -77,7 +77,7 @@ class Machine:
             path = self.folder / f"{target}.{format}"
             harness.run(["qemu-img", "create", "-q", "-f", format, path, f"{DISK_MIB}M"])
             devices.append(machine.disk(path, target, format))
-        machine.define(kho, name, *devices)
+        define(kho, name, *devices)
 
     def disks(self):
         """{target: (path, format)} of what the machine writes."""
@@ -118,6 +118,8 @@ class Machine:
         for path in there:
             if path.endswith(".qcow2"):
                 remembered("check", path, lambda: harness.run(["qemu-img", "check", "-q", "-U", path]) and True)
+        inactive = self.kho.json("domblklist", self.name, "--inactive")
+        assert {d["target"]: (d["source"], d["format"]) for d in inactive} == self.disks(), "live and inactive XML disagree"
         journal = list((self.kho.root / "lib/journal").iterdir())
         assert not journal, journal
 

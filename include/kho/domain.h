@@ -168,6 +168,31 @@ typedef struct KhoDomainDisk {
 /* KhoDomainDisk *, owned by the array, in the order of the XML. */
 KHO_PUBLIC GPtrArray *kho_domain_disks(KhoDomain *domain, gboolean inactive, GError **error);
 
+/* What a change of a machine's devices is to change. None of them: the machine that runs, or the definition
+ * where it does not. */
+typedef enum {
+    KHO_AFFECT_LIVE = 1 << 0,   /* the machine that runs; KHO_ERROR_INVALID where it does not */
+    KHO_AFFECT_CONFIG = 1 << 1, /* its definition: from the next start on */
+} KhoAffect;
+
+/**
+ * kho_domain_attach_disk:
+ * @disk_xml: a <disk>
+ *
+ * Plugs a disk in, everywhere it is asked for or nowhere. It is there when this returns; the guest sees it
+ * when its operating system has looked.
+ *
+ * Returns: FALSE with KHO_ERROR_EXISTS (the target is taken), _INVALID, _NOT_FOUND (the file), _BUSY (it is
+ * in use, by whom), _UNSUPPORTED (what QEMU cannot plug), _CANCELLED, ...
+ */
+KHO_PUBLIC gboolean kho_domain_attach_disk(KhoDomain *domain, const char *disk_xml, KhoAffect affect,
+                                           const KhoJob *job, GError **error);
+
+/* Takes a disk out, everywhere it is asked for or nowhere; @which is its target or its file. The guest's
+ * operating system must let go of it: KHO_ERROR_TIMEOUT where it does not within 5 s. */
+KHO_PUBLIC gboolean kho_domain_detach_disk(KhoDomain *domain, const char *which, KhoAffect affect,
+                                           const KhoJob *job, GError **error);
+
 /* The pty of a console: @device is an alias ("serial0"), or NULL for the first. KHO_ERROR_NOT_FOUND when it
  * has none. */
 KHO_PUBLIC char *kho_domain_console_path(KhoDomain *domain, const char *device, GError **error);

@@ -135,6 +135,10 @@ typedef struct KhoImageConvert {
     KhoImageCreate target; /* size_bytes 0: the source's; with backing_file only what differs is copied */
     guint workers;         /* 0: as many as processors, at most 8 */
     gboolean keep_zeros;   /* do not look for zeros in data */
+    /* Asked when the copy is whole and has no name yet: FALSE drops it, and is the call's error. May be NULL.
+     */
+    gboolean (*confirm)(gpointer data, GError **error);
+    gpointer confirm_data;
 } KhoImageConvert;
 
 KHO_PUBLIC gboolean kho_image_convert(const char *source, const char *target, const KhoImageConvert *options,

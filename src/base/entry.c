@@ -4,9 +4,11 @@
 #include "base/fd.h"
 #include "base/num.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -57,6 +59,67 @@ entry_rename(int dirfd, const char *from, const char *to, gboolean replace, cons
     if (linkat(dirfd, from, dirfd, to, 0) != 0)
         return fail_to_name(errno, label, error);
     return entry_unlink(dirfd, from, label, error);
+}
+
+gboolean
+entry_rename_folder(int dirfd, const char *from, const char *to, const char *label, GError **error)
+{
+    int result = renameat2(dirfd, from, dirfd, to, RENAME_NOREPLACE);
+
+    /* A file system without RENAME_NOREPLACE: a folder never takes the place of one that holds something. */
+    if (result != 0 && errno == EINVAL && !entry_exists(dirfd, to))
+        result = renameat(dirfd, from, dirfd, to);
+    if (result != 0 && (errno == EEXIST || errno == ENOTEMPTY || errno == EINVAL))
+        return fail(error, KHO_ERROR_EXISTS, "%s exists already", label);
+    return result == 0 || fail_errno(error, errno, "cannot create %s", label);
+}
+
+gboolean
+entry_make_folder(const char *path, mode_t mode, GError **error)
+{
+    /* chmod: whatever the umask says */
+    return (mkdir(path, mode) == 0 && chmod(path, mode) == 0)
+           || fail_errno(error, errno, "cannot create the folder %s", path);
+}
+
+gboolean
+entry_check_writable(const char *path, GError **error)
+{
+    return faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) == 0
+           || fail_errno(error, errno, "cannot write to the folder %s", path);
+}
+
+static gint
+compare_names(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+GPtrArray *
+entry_list(const char *path, GError **error)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    DIR *folder = opendir(path);
+    int failed = folder ? 0 : errno;
+
+    while (folder) {
+        errno = 0;
+        const struct dirent *entry = readdir(folder);
+        if (!entry) {
+            failed = errno;
+            break;
+        }
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            g_ptr_array_add(names, g_strdup(entry->d_name));
+    }
+    if (folder)
+        closedir(folder);
+    if (failed) {
+        fail_errno(error, failed, "cannot list %s", path);
+        return NULL;
+    }
+    g_ptr_array_sort(names, compare_names);
+    return g_steal_pointer(&names);
 }
 
 gboolean

@@ -19,6 +19,19 @@ gboolean entry_rename(int dirfd, const char *from, const char *to, gboolean repl
 
 gboolean entry_unlink(int dirfd, const char *name, const char *label, GError **error);
 
+/* Renames the folder @from to the name @to, which must be free: KHO_ERROR_EXISTS. */
+gboolean entry_rename_folder(int dirfd, const char *from, const char *to, const char *label, GError **error);
+
+/* Makes a folder of exactly @mode; KHO_ERROR_EXISTS where anything stands there. */
+gboolean entry_make_folder(const char *path, mode_t mode, GError **error);
+
+/* KHO_ERROR_DENIED where entries cannot be made in that folder: rights, or a file system that is read-only.
+ */
+gboolean entry_check_writable(const char *path, GError **error);
+
+/* What stands in a folder, in byte order: char *, owned by the array. */
+GPtrArray *entry_list(const char *path, GError **error);
+
 /* Removes an empty folder; TRUE as well when it is gone already or somebody put something into it. */
 gboolean entry_remove_folder(const char *path, GError **error);
 

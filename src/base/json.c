@@ -36,6 +36,16 @@ json_line(const json_t *json)
     return copy;
 }
 
+char *
+json_text(const json_t *json)
+{
+    char *text = json_dumps(json, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    char *copy = g_strconcat(text, "\n", NULL);
+
+    free(text);
+    return copy;
+}
+
 typedef enum { ABSENT, PRESENT, WRONG } Found;
 
 /* Looks @key up: a member of type @type is PRESENT; null counts as missing. */

@@ -30,6 +30,8 @@ json_t *json_parse(const char *text, gsize len, const char *label, GError **erro
 
 /* One line without a line feed, members in the order they were set; freed with g_free. */
 char *json_line(const json_t *json);
+/* The same for people: indented, with a line feed at the end. */
+char *json_text(const json_t *json);
 
 /* Each fails with KHO_ERROR_INVALID naming @label and the member when it is missing or of another type or
  * range; the opt_ ones leave *value as it is when the member is missing or null. Strings are copies. */

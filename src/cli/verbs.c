@@ -19,6 +19,7 @@ const CliNoun cli_nouns[] = {
     { "snapshot", "snapshots of machines: states to go back to" },
     { "pool", "pools: folders that keep disks" },
     { "vol", "volumes: the disks in a pool" },
+    { "backup", "backups: points of machines, in a folder of any file system" },
     { "img", "image files, wherever they are" },
     { "kho", "kho itself" },
 };

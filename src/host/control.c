@@ -10,8 +10,8 @@
 /* QEMU flushes its images when it is asked to quit, which may take long on a slow disk. */
 #define DESTROY_TIMEOUT_MS (15 * 1000)
 
-/* A silence of kho-vm's or of a QEMU that kho-vm does not know to be silent; all other errors say what to do.
- * @client is NULL where there is no connection. */
+/* Says which machine it was. A silence may be kho-vm's, or a QEMU's that kho-vm does not know to be silent;
+ * other errors say themselves what to do. @client is NULL where there is no connection. */
 static gboolean
 fail_for(const KhoDomain *domain, const VmClient *client, GError *why, GError **error)
 {
@@ -21,7 +21,7 @@ fail_for(const KhoDomain *domain, const VmClient *client, GError *why, GError **
         return fail(error, KHO_ERROR_TIMEOUT,
                     "%s of machine '%s' did not answer in time: `kho destroy` ends it",
                     client ? "QEMU" : "kho-vm", domain->name);
-    g_propagate_error(error, g_steal_pointer(&owned));
+    g_propagate_prefixed_error(error, g_steal_pointer(&owned), "machine '%s': ", domain->name);
     return FALSE;
 }
 

@@ -23,6 +23,7 @@ typedef enum {
     MACHINE_SUSPEND,
     MACHINE_RESUME,
     MACHINE_CONSOLE,
+    MACHINE_SNAPSHOT,
     MACHINE_N_VERBS
 } MachineVerb;
 

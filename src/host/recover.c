@@ -1,13 +1,26 @@
 /* Finishing, or taking back, what somebody left half done on a machine. */
 #include "host/recover.h"
 
+#include "backup/create.h"
+#include "backup/restore.h"
 #include "base/error.h"
+#include "hotplug/disk.h"
 #include "snapshot/create.h"
 #include "snapshot/delete.h"
 #include "snapshot/revert.h"
 
-const ChangeKind *const machine_changes[] = { &snapshot_create_kind, &snapshot_revert_kind,
-                                              &snapshot_delete_kind, NULL };
+/* clang-format off */
+const ChangeKind *const machine_changes[] = {
+    &hotplug_attach_disk,
+    &hotplug_detach_disk,
+    &snapshot_create_kind,
+    &snapshot_revert_kind,
+    &snapshot_delete_kind,
+    &backup_change,
+    &restore_change,
+    NULL,
+};
+/* clang-format on */
 
 /* Under the machine's change lock. *outcome stays NULL where there was nothing to recover. */
 static gboolean

@@ -144,7 +144,8 @@ ask_supervisor(const char *run_path, KhoDomainStatus *status, GError **error)
         return LOOK_DONE;
     }
     if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED)) {
-        g_propagate_error(error, g_steal_pointer(&why));
+        g_autofree char *name = g_path_get_basename(run_path);
+        g_propagate_prefixed_error(error, g_steal_pointer(&why), "machine '%s': ", name);
         return LOOK_FAILED;
     }
     if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))

@@ -1,6 +1,6 @@
 /* Taking snapshots, going back to them, deleting them: the names, the machine's state, the lock, the journal.
  * What is done is in snapshot/. */
-#include "snapshot/create.h"
+#include "snapshot/create_live.h"
 #include "snapshot/delete.h"
 #include "snapshot/revert.h"
 
@@ -8,6 +8,7 @@
 #include "host/machine.h"
 #include "host/running.h"
 #include "vm/definition.h"
+#include "vm/reach.h"
 
 #include <kho/snapshot.h>
 #include <string.h>
@@ -17,6 +18,7 @@ typedef struct {
     ModelDomain *definition;
     ModelDomain *live; /* NULL: it does not run */
     ModelSnapshotState state;
+    VmClient *client; /* of one that runs */
 } Machine;
 
 static void
@@ -24,23 +26,40 @@ machine_clear(Machine *machine)
 {
     model_domain_free(machine->definition);
     model_domain_free(machine->live);
+    g_clear_pointer(&machine->client, vm_client_close);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Machine, machine_clear)
+
+static ModelSnapshotState
+state_of(KhoDomainState state)
+{
+    switch (state) {
+    case KHO_DOMAIN_RUNNING: return MODEL_SNAPSHOT_RUNNING;
+    case KHO_DOMAIN_PAUSED: return MODEL_SNAPSHOT_PAUSED;
+    case KHO_DOMAIN_SHUTDOWN: return MODEL_SNAPSHOT_RUNNING; /* until it is down */
+    default: return MODEL_SNAPSHOT_SHUTOFF;
+    }
+}
 
 static gboolean
 machine_look(KhoDomain *domain, Machine *machine, GError **error)
 {
     g_auto(KhoDomainStatus) status = { 0 };
     const StoreTree *tree = domain->host->tree;
+    gsize len;
 
-    if (!kho_domain_status(domain, &status, error))
+    if (!kho_domain_status(domain, &status, error)
+        || !machine_state_admits(MACHINE_SNAPSHOT, domain->name, status.state, error))
         return FALSE;
-    machine->state = MODEL_SNAPSHOT_SHUTOFF;
-    if (machine_state_is_active(status.state))
-        return fail(error, KHO_ERROR_UNSUPPORTED, "machine '%s' is %s: shut it down first", domain->name,
-                    kho_domain_state_word(status.state));
+    machine->state = state_of(status.state);
     machine->definition = vm_definition(tree, domain->name, error);
-    return machine->definition != NULL;
+    if (!machine->definition || !machine_state_is_active(status.state))
+        return machine->definition != NULL;
+    g_autofree char *xml = running_xml(tree, domain->name, &len, error);
+    machine->live = xml ? model_domain_parse(xml, len, error) : NULL;
+    return machine->live && vm_reach(tree, domain->name, &machine->client, error)
+           && (machine->client
+               || fail(error, KHO_ERROR_BUSY, "machine '%s' has just ended: try again", domain->name));
 }
 
 static gboolean
@@ -53,9 +72,17 @@ check_options(const KhoDomain *domain, const KhoSnapshotCreate *options, const M
     if (!machine->live && options->quiesce)
         return fail(error, KHO_ERROR_INVALID, "machine '%s' is not running: nothing is to be quiesced",
                     domain->name);
+    if (options->quiesce)
+        return fail(error, KHO_ERROR_UNSUPPORTED,
+                    "machine '%s' has no guest agent that --quiesce could ask: it needs a <channel> named "
+                    "org.qemu.guest_agent.0, which this kho cannot give it",
+                    domain->name);
     if (options->disk_only && options->memory_file)
         return fail(error, KHO_ERROR_INVALID, "a snapshot without memory needs no file for it (%s)",
                     options->memory_file);
+    if (machine->live && !options->disk_only)
+        return fail(error, KHO_ERROR_UNSUPPORTED,
+                    "machine '%s' is running: this kho keeps no memory yet: give --disk-only", domain->name);
     return TRUE;
 }
 
@@ -78,7 +105,7 @@ static StoreJournal *
 begin_create(KhoDomain *domain, const KhoSnapshotCreate *options, const char *name, GError **error)
 {
     const StoreTree *tree = domain->host->tree;
-    g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET };
+    g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET, NULL };
     g_auto(SnapshotOverlays) overlays = { 0, NULL };
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
 
@@ -95,7 +122,6 @@ begin_create(KhoDomain *domain, const KhoSnapshotCreate *options, const char *na
         .state = machine.state,
         .with_memory = machine.live && !options->disk_only,
         .memory_file = options->memory_file,
-        .quiesce = options->quiesce,
         .disks = disks,
         .n_disks = options->n_disks,
     };
@@ -103,7 +129,8 @@ begin_create(KhoDomain *domain, const KhoSnapshotCreate *options, const char *na
         return NULL;
     g_autoptr(CreatePlan) plan =
         snapshot_create_plan(tree, machine.definition, machine.live, &wish, &overlays, error);
-    if (!plan || !snapshot_set_overlays(tree, domain->name, &overlays, error))
+    if (!plan || (machine.live && !create_live_plan(plan, machine.live, machine.client, error))
+        || !snapshot_set_overlays(tree, domain->name, &overlays, error))
         return NULL;
     return begin(domain, &snapshot_create_kind, &snapshot_create_table, plan, name, error);
 }
@@ -130,7 +157,7 @@ begin_revert(KhoDomain *domain, const char *name, KhoRevertTo to, GError **error
                                        [KHO_REVERT_RUNNING] = REVERT_RUNNING,
                                        [KHO_REVERT_PAUSED] = REVERT_PAUSED };
     const StoreTree *tree = domain->host->tree;
-    g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET };
+    g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET, NULL };
     g_auto(SnapshotOverlays) overlays = { 0, NULL };
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
     g_autoptr(ModelSnapshot) snapshot = lock ? snapshot_read(tree, domain->name, name, error) : NULL;
@@ -159,12 +186,18 @@ static StoreJournal *
 begin_delete(KhoDomain *domain, const char *name, gboolean metadata_only, const KhoJob *job, GError **error)
 {
     const StoreTree *tree = domain->host->tree;
-    g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET };
+    g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET, NULL };
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
     g_autoptr(ModelSnapshot) snapshot = lock ? snapshot_read(tree, domain->name, name, error) : NULL;
 
     if (!snapshot || !machine_look(domain, &machine, error))
         return NULL;
+    if (machine.live && !metadata_only) {
+        fail(error, KHO_ERROR_UNSUPPORTED,
+             "machine '%s' is running: this kho merges no files yet that are in use: shut it down first",
+             domain->name);
+        return NULL;
+    }
     g_autoptr(DeletePlan) plan =
         snapshot_delete_plan(tree, machine.definition, snapshot, metadata_only, job, error);
     return plan ? begin(domain, &snapshot_delete_kind, &snapshot_delete_table, plan, name, error) : NULL;

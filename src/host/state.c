@@ -79,6 +79,8 @@ static const struct {
     [MACHINE_SUSPEND] = { IN(RUNNING) | IN(SHUTDOWN) | IN(PAUSED), "start it first", NULL,
                           "there is nothing to suspend" },
     [MACHINE_RESUME] = { IN(PAUSED) | IN(CRASHED), "start it first", NULL, "it need not be resumed" },
+    [MACHINE_SNAPSHOT] = { IN(SHUTOFF) | IN(RUNNING) | IN(PAUSED) | IN(SHUTDOWN), NULL, NULL,
+                           "reset or destroy it first" },
     [MACHINE_CONSOLE] = { IN(RUNNING) | IN(PAUSED) | IN(SHUTDOWN) | IN(CRASHED) | IN(PMSUSPENDED),
                           "start it first", NULL, NULL },
 };

@@ -158,7 +158,7 @@ kho_volume_resize(KhoHost *host, const char *pool_name, const char *name, const 
     g_autoptr(PoolVolume) found = volume ? claim_and_read(host, volume, error) : NULL;
     const char *format = found ? pool_volume_image_format(found, error) : NULL;
     g_auto(HostGate) gate = { 0 };
-    guint64 wanted;
+    guint64 wanted = 0;
 
     if (!format || !new_capacity(found->model, options, &wanted, error))
         return 0;

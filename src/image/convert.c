@@ -65,5 +65,6 @@ kho_image_convert(const char *source_path, const char *target_path, const KhoIma
         .keep_zeros = options->keep_zeros,
         .job = job,
     };
-    return image_copy(&plan, error) && target_finish(publish, g_steal_pointer(&target), job, error);
+    return image_copy(&plan, error) && (!options->confirm || options->confirm(options->confirm_data, error))
+           && target_finish(publish, g_steal_pointer(&target), job, error);
 }

@@ -2,9 +2,11 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "snapshot/create_live.h"
 #include "snapshot/folder.h"
 #include "snapshot/overlay.h"
 #include "vm/definition.h"
+#include "vm/reach.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -61,11 +63,23 @@ undo_make_overlays(gpointer context, GError **error)
     return TRUE;
 }
 
+/* *client is NULL where the machine does not run, or no more: then there is nothing to be done in QEMU. */
+static gboolean
+reach(const Create *create, VmClient **client, GError **error)
+{
+    *client = NULL;
+    return !create->plan->live || vm_reach(create->tree, create->plan->machine, client, error);
+}
+
 /* What the closed files hold must be durable before anything says that they are a snapshot. */
 static gboolean
 run_switch(gpointer context, const KhoJob *job, GError **error)
 {
     const Create *create = context;
+    g_autoptr(VmClient) client = NULL;
+
+    if (!reach(create, &client, error) || (client && !create_live_switch(create->plan, client, error)))
+        return FALSE;
 
     for (guint i = 0; i < create->plan->disks->len; i++) {
         const CreateDisk *disk = create->plan->disks->pdata[i];
@@ -96,18 +110,45 @@ run_publish_snapshot(gpointer context, const KhoJob *job, GError **error)
            && snapshot_set_current(create->tree, plan->machine, plan->name, error);
 }
 
-/* Of a machine that does not run nothing has changed yet. */
+static gboolean
+undo_switch(gpointer context, GError **error)
+{
+    const Create *create = context;
+    g_autoptr(VmClient) client = NULL;
+
+    return reach(create, &client, error) && (!client || create_live_take_back(create->plan, client, error));
+}
+
+/* Of a machine that does not run nothing has changed yet; of one that does QEMU knows. Where it has ended,
+ * both states are the same. */
 static gboolean
 decide(gpointer context, ChangeDirection *direction, GError **error)
 {
-    *direction = CHANGE_BACK;
+    const Create *create = context;
+    g_autoptr(VmClient) client = NULL;
+    gboolean switched = FALSE;
+
+    if (!reach(create, &client, error)
+        || (client && !create_live_is_switched(create->plan, client, &switched, error)))
+        return FALSE;
+    *direction = switched || (create->plan->live && !client) ? CHANGE_FORWARD : CHANGE_BACK;
     return TRUE;
+}
+
+static gboolean
+run_publish_live(gpointer context, const KhoJob *job, GError **error)
+{
+    const Create *create = context;
+    g_autoptr(VmClient) client = NULL;
+
+    return reach(create, &client, error) && (!client || create_live_publish(create->plan, client, error));
 }
 
 static const ChangeStep steps[] = {
     { "make-overlays", run_make_overlays, undo_make_overlays, FALSE },
-    { "switch", run_switch, NULL, FALSE },
+    { "switch", run_switch, undo_switch, FALSE },
     { "publish-definition", run_publish_definition, NULL, FALSE },
+    { "publish-live", run_publish_live, NULL, FALSE },
     { "publish-snapshot", run_publish_snapshot, NULL, FALSE },
 };
 

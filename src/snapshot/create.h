@@ -35,7 +35,6 @@ typedef struct SnapshotWish {
     ModelSnapshotState state; /* what the machine does now */
     gboolean with_memory;     /* of one that runs */
     const char *memory_file;  /* absolute; NULL: beside the metadata */
-    gboolean quiesce;         /* the guest's file systems are frozen meanwhile, by its agent */
     const SnapshotDiskWish *disks;
     gsize n_disks;
 } SnapshotWish;
@@ -45,7 +44,13 @@ typedef struct CreateDisk {
     char *target;
     char *file, *format; /* what is closed */
     char *overlay;
-    char *alias; /* the device's, where the machine runs; otherwise NULL */
+    gint64 number; /* of the overlay: no other one of the machine has it, ever */
+    /* of a machine that runs; NULL and 0 otherwise */
+    char *alias;        /* the device's */
+    char *node;         /* what it writes to before */
+    char *overlay_node; /* ... and after; its file's node has "-file" added */
+    char *nodes;        /* JSON: the arguments of blockdev-add for both */
+    gint64 fdset;       /* that the overlay is open through */
 } CreateDisk;
 
 typedef struct CreatePlan {
@@ -54,7 +59,6 @@ typedef struct CreatePlan {
     char *definition; /* the machine's, from then on */
     char *live;       /* its live XML from then on; NULL: it does not run */
     gboolean running; /* whether the guest ran: it is let go on afterwards */
-    gboolean quiesce;
     char *memory;     /* NULL: it is not kept */
     GPtrArray *disks; /* CreateDisk */
 } CreatePlan;

@@ -16,7 +16,12 @@ static const PlanField disk_fields[] = {
     PLAN_FIELD(PLAN_STRING, "file", CreateDisk, file),
     PLAN_FIELD(PLAN_STRING, "format", CreateDisk, format),
     PLAN_FIELD(PLAN_STRING, "overlay", CreateDisk, overlay),
+    PLAN_FIELD(PLAN_INT, "number", CreateDisk, number),
     PLAN_FIELD(PLAN_MAYBE, "alias", CreateDisk, alias),
+    PLAN_FIELD(PLAN_MAYBE, "node", CreateDisk, node),
+    PLAN_FIELD(PLAN_MAYBE, "overlay-node", CreateDisk, overlay_node),
+    PLAN_FIELD(PLAN_MAYBE, "nodes", CreateDisk, nodes),
+    PLAN_FIELD(PLAN_INT, "fdset", CreateDisk, fdset),
 };
 static const PlanTable disk_table = PLAN_TABLE(CreateDisk, disk_fields);
 
@@ -28,7 +33,6 @@ static const PlanField fields[] = {
     PLAN_FIELD(PLAN_STRING, "definition", CreatePlan, definition),
     PLAN_FIELD(PLAN_MAYBE, "live", CreatePlan, live),
     PLAN_FIELD(PLAN_FLAG, "running", CreatePlan, running),
-    PLAN_FIELD(PLAN_FLAG, "quiesce", CreatePlan, quiesce),
     PLAN_FIELD(PLAN_MAYBE, "memory", CreatePlan, memory),
     PLAN_LIST("disks", CreatePlan, disks, &disk_table),
 };
@@ -158,9 +162,11 @@ add_disk(Deciding *d, const ModelDisk *disk, GError **error)
     if (wish && wish->file) {
         row->overlay = g_strdup(wish->file);
         g_ptr_array_add(d->overlays->paths, g_strdup(wish->file));
+        d->overlays->next++;
     } else {
         row->overlay = overlay_choose(row->file, d->overlays);
     }
+    row->number = d->overlays->next - 1;
     d->n_files++;
     return TRUE;
 }
@@ -309,7 +315,6 @@ snapshot_create_plan(const StoreTree *tree, const ModelDomain *definition, const
     plan->uuid = g_strdup(definition->uuid);
     plan->name = g_strdup(wish->name);
     plan->running = wish->state == MODEL_SNAPSHOT_RUNNING;
-    plan->quiesce = wish->quiesce;
     gboolean decided = look_around(&d, error) && check_wishes(&d, error) && choose_memory(&d, error)
                        && add_disks(&d, error) && write_texts(&d, error);
     model_snapshot_free(d.current);

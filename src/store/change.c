@@ -12,13 +12,15 @@
 #ifdef KHO_STEPS
 #include <signal.h>
 
-/* Builds with tests stop at a moment of a step, so that a test can kill what it likes there. */
+/* Builds with tests stop at moments of steps (divided by commas), so that a test can kill what it likes
+ * there. */
 static void
 reach(const ChangeKind *kind, const ChangeStep *step, const char *moment)
 {
     g_autofree char *here = g_strjoin(":", kind->name, step->name, moment, NULL);
+    g_auto(GStrv) moments = g_strsplit(g_getenv("KHO_STOP_AT") ? g_getenv("KHO_STOP_AT") : "", ",", 0);
 
-    if (g_strcmp0(g_getenv("KHO_STOP_AT"), here) == 0)
+    if (g_strv_contains((const char *const *) moments, here))
         raise(SIGSTOP);
 }
 

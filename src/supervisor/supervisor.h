@@ -5,9 +5,9 @@
  *   start.c    from a plan to a QEMU that runs        adopt.c   taking over one whose kho-vm died
  *   hello.c    the questions asked of QEMU before its guest may run
  *   monitor.c  the connection to QEMU, the heartbeat  broker.c  clients on qmp.sock
+ *   client.c   one of them                            command.c what they may say
  *   guest.c    what QEMU's events mean for the state  death.c   ending QEMU, and what follows its end
- *   successor.c  who is QEMU where a script started it
- *   silence.c  a QEMU that does not answer
+ *   silence.c  a QEMU that does not answer            successor.c  who is QEMU where a script started it
  *   output.c   QEMU's stderr into the log             live.c    live.xml
  *   grant.c    files given to QEMU while it runs
  *

@@ -10,13 +10,16 @@
 #include <errno.h>
 
 struct VmClient {
-    int fd;     /* -1 after a failure: a late answer must not be taken for the next one's */
-    char *name; /* the machine's, for messages */
+    int fd; /* -1 after a failure: a late answer must not be taken for the next one's */
     const volatile gint *cancelled;
     QmpDecoder *decoder;
     gint64 last_id;
     gboolean negotiated;
+    GQueue events; /* json_t *: those not asked for yet, oldest first */
 };
+
+/* Who asks for no events has no use for more of them. */
+#define EVENTS_MAX 256
 
 void
 vm_client_close(VmClient *c)
@@ -25,7 +28,8 @@ vm_client_close(VmClient *c)
         return;
     fd_clear(&c->fd);
     qmp_decoder_free(c->decoder);
-    g_free(c->name);
+    for (json_t *event; (event = g_queue_pop_head(&c->events));)
+        json_decref(event);
     g_free(c);
 }
 
@@ -46,15 +50,41 @@ static json_t *
 broken(VmClient *c, GError *why, GError **error)
 {
     fd_clear(&c->fd);
-    g_propagate_prefixed_error(error, why, "machine '%s': ", c->name);
+    g_propagate_error(error, why);
     return NULL;
 }
 
-/* The next message that holds @key. */
+static void
+keep_event(VmClient *c, json_t *event)
+{
+    g_queue_push_tail(&c->events, json_incref(event));
+    if (g_queue_get_length(&c->events) > EVENTS_MAX)
+        json_decref(g_queue_pop_head(&c->events));
+}
+
+/* Reads what there is. FALSE with the connection ended. */
+static gboolean
+read_some(VmClient *c, GError **error)
+{
+    char chunk[65536];
+    GError *why = NULL;
+    gssize n = pipe_read_some(c->fd, chunk, sizeof chunk);
+
+    if (n > 0) {
+        qmp_decoder_feed(c->decoder, chunk, (gsize) n);
+        return TRUE;
+    }
+    if (n < 0 && errno != ECONNRESET)
+        fail_errno(&why, errno, "cannot read from kho-vm");
+    else
+        fail(&why, KHO_ERROR_IO, "the connection to kho-vm ended");
+    return broken(c, why, error) != NULL;
+}
+
+/* The next message that holds @key; events that come before it are kept. */
 static json_t *
 receive(VmClient *c, const char *key, gint64 deadline_ms, GError **error)
 {
-    char chunk[65536];
     GError *why = NULL;
 
     for (;;) {
@@ -63,19 +93,14 @@ receive(VmClient *c, const char *key, gint64 deadline_ms, GError **error)
             return broken(c, why, error);
         if (message && (json_object_get(message, key) || json_object_get(message, "error")))
             return json_steal(&message);
+        if (message && json_object_get(message, "event"))
+            keep_event(c, message);
         if (message)
             continue;
         if (!pipe_wait_unless(c->fd, deadline_ms, c->cancelled, "kho-vm", &why))
             return broken(c, why, error);
-        gssize n = pipe_read_some(c->fd, chunk, sizeof chunk);
-        if (n <= 0) {
-            if (n < 0 && errno != ECONNRESET)
-                fail_errno(&why, errno, "cannot read from kho-vm");
-            else
-                fail(&why, KHO_ERROR_IO, "the connection to kho-vm ended");
-            return broken(c, why, error);
-        }
-        qmp_decoder_feed(c->decoder, chunk, (gsize) n);
+        if (!read_some(c, error))
+            return NULL;
     }
 }
 
@@ -109,7 +134,6 @@ vm_client_open(const char *run_path, guint timeout_ms, GError **error)
     g_autoptr(GError) why = NULL;
     fd_auto int folder = vm_folder_open(run_path, FALSE, &why);
 
-    c->name = g_path_get_basename(run_path);
     c->decoder = qmp_decoder_new(QMP_MAX_BYTES);
     c->fd = folder < 0 ? -1 : sock_connect(folder, VM_FILE_CLIENTS, deadline_ms, &why);
     if (c->fd < 0) {
@@ -134,7 +158,7 @@ call(VmClient *c, const char *command, json_t *arguments, gint64 deadline_ms, GE
     json_auto json_t *message = qmp_command(command, arguments, json_integer(++c->last_id));
 
     if (c->fd < 0) {
-        fail(error, KHO_ERROR_IO, "machine '%s': the connection to kho-vm ended", c->name);
+        fail(error, KHO_ERROR_IO, "the connection to kho-vm ended");
         return NULL;
     }
     if (!send_all(c, message, deadline_ms, error))
@@ -147,9 +171,7 @@ call(VmClient *c, const char *command, json_t *arguments, gint64 deadline_ms, GE
             continue;
         if (!json_object_get(answer, "error"))
             return json_incref(json_object_get(answer, "return"));
-        GError *why = NULL;
-        qmp_fail(answer, command, &why);
-        g_propagate_prefixed_error(error, why, "machine '%s': ", c->name);
+        qmp_fail(answer, command, error);
         return NULL;
     }
 }
@@ -168,6 +190,28 @@ vm_client_call(VmClient *c, const char *command, json_t *arguments, guint timeou
         c->negotiated = TRUE;
     }
     return call(c, command, json_steal(&owned), deadline_ms, error);
+}
+
+json_t *
+vm_client_next_event(VmClient *c, gint64 deadline_ms, GError **error)
+{
+    GError *why = NULL;
+
+    while (g_queue_is_empty(&c->events)) {
+        json_auto json_t *message = NULL;
+        if (c->fd < 0) {
+            fail(error, KHO_ERROR_IO, "the connection to kho-vm ended");
+            return NULL;
+        }
+        if (!qmp_decoder_next(c->decoder, &message, &why))
+            return broken(c, why, error);
+        if (message && json_object_get(message, "event"))
+            keep_event(c, message);
+        else if (!message
+                 && (!pipe_wait_readable(c->fd, deadline_ms, "kho-vm", error) || !read_some(c, error)))
+            return NULL;
+    }
+    return g_queue_pop_head(&c->events);
 }
 
 VmStatus *

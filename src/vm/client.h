@@ -1,5 +1,6 @@
 /* One connection to a machine's qmp.sock, for a caller that waits: a command, its answer, a deadline. What
- * the commands mean is QEMU's and kho-vm's business; whether there is a machine says vm/runtime.h. */
+ * the commands mean is QEMU's and kho-vm's business; whether there is a machine says vm/runtime.h. Errors do
+ * not name the machine: the caller knows which one it is. */
 #ifndef KHO_VM_CLIENT_H
 #define KHO_VM_CLIENT_H
 
@@ -13,8 +14,8 @@ VmClient *vm_client_open(const char *run_path, guint timeout_ms, GError **error)
 void vm_client_close(VmClient *client);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmClient, vm_client_close)
 
-/* From now on waits end when *@cancelled becomes non-zero: KHO_ERROR_CANCELLED. What was asked may still be
- * done. */
+/* From now on waits for answers end when *@cancelled becomes non-zero: KHO_ERROR_CANCELLED. What was asked
+ * may still be done. */
 void vm_client_set_cancelled(VmClient *client, const volatile gint *cancelled);
 
 /* FALSE after a call that had no answer, as opposed to one that was answered with an error. */
@@ -25,7 +26,7 @@ gboolean vm_client_is_open(const VmClient *client);
  * @command: a QMP command, or one of kho-vm's own ("kho-status", ...)
  * @arguments: (transfer full): an object, or NULL
  *
- * Sends the command and waits for its answer; events meanwhile are passed over.
+ * Sends the command and waits for its answer; events meanwhile are kept for vm_client_next_event.
  *
  * Returns: what "return" held, a new reference; NULL with @error:
  *   %KHO_ERROR_TIMEOUT      no answer in @timeout_ms; the connection cannot be used again
@@ -35,6 +36,11 @@ gboolean vm_client_is_open(const VmClient *client);
  */
 json_t *
 vm_client_call(VmClient *client, const char *command, json_t *arguments, guint timeout_ms, GError **error);
+
+/* The next of QEMU's events since the first QMP command of this connection (of many that nobody asked for,
+ * the newest 256), a new reference: {"event", "data", "timestamp"}. Waits until @deadline_ms (pipe.h): NULL
+ * with KHO_ERROR_TIMEOUT, the connection then being as good as before, or KHO_ERROR_IO when it ended. */
+json_t *vm_client_next_event(VmClient *client, gint64 deadline_ms, GError **error);
 
 /* kho-status. */
 VmStatus *vm_client_status(VmClient *client, guint timeout_ms, GError **error);

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #define CALL_TIMEOUT_MS 5000
+/* What a slow disk may take for all that the host had cached for it. */
+#define FLUSH_TIMEOUT_MS 600000
 /* A chain of more layers cannot have been opened. */
 #define LAYERS_MAX 1024
 
@@ -75,6 +77,17 @@ child_of(const json_t *graph, const char *node, const char *edge_name)
     return NULL;
 }
 
+/* A job puts nodes of its own between layers while it runs, named by QEMU: the layer under them. */
+static const char *
+pass_filters(const json_t *graph, const char *name)
+{
+    for (guint i = 0; name && *name == '#' && i < LAYERS_MAX; i++) {
+        const char *below = child_of(graph, name, "backing");
+        name = below ? below : child_of(graph, name, "file");
+    }
+    return name;
+}
+
 static VmNode *
 read_node(const json_t *graph, const json_t *named, const char *name)
 {
@@ -108,9 +121,23 @@ vm_nodes_parse(const json_t *blocks, const json_t *graph, const json_t *named, c
         fail(error, KHO_ERROR_NOT_FOUND, "QEMU has no drive '%s'", device);
         return NULL;
     }
-    for (; name && layers->len < LAYERS_MAX; name = child_of(graph, name, "backing"))
+    for (name = pass_filters(graph, name); name && layers->len < LAYERS_MAX;
+         name = pass_filters(graph, child_of(graph, name, "backing")))
         g_ptr_array_add(layers, read_node(graph, named, name));
     return g_steal_pointer(&layers);
+}
+
+static json_t *
+query_graph(VmClient *client, GError **error)
+{
+    return vm_client_call(client, "x-debug-query-block-graph", NULL, CALL_TIMEOUT_MS, error);
+}
+
+static json_t *
+query_named(VmClient *client, GError **error)
+{
+    return vm_client_call(client, "query-named-block-nodes", json_pack("{s:b}", "flat", TRUE),
+                          CALL_TIMEOUT_MS, error);
 }
 
 GPtrArray *
@@ -119,11 +146,57 @@ vm_nodes_of_device(VmClient *client, const char *device, GError **error)
     json_auto json_t *blocks = vm_client_call(client, "query-block", NULL, CALL_TIMEOUT_MS, error);
     if (!blocks)
         return NULL;
-    json_auto json_t *graph =
-        vm_client_call(client, "x-debug-query-block-graph", NULL, CALL_TIMEOUT_MS, error);
+    json_auto json_t *graph = query_graph(client, error);
     if (!graph)
         return NULL;
-    json_auto json_t *named = vm_client_call(client, "query-named-block-nodes",
-                                             json_pack("{s:b}", "flat", TRUE), CALL_TIMEOUT_MS, error);
+    json_auto json_t *named = query_named(client, error);
     return named ? vm_nodes_parse(blocks, graph, named, device, error) : NULL;
+}
+
+/* The options that a node has. */
+static json_t *
+options_of(const json_t *graph, const json_t *entry, const char *discard)
+{
+    const char *node = json_string_or(entry, "node-name", "");
+    const char *driver = json_string_or(entry, "drv", "");
+    const char *below = child_of(graph, node, "backing");
+    const json_t *cache = json_object_get(entry, "cache");
+    json_t *options = json_pack("{s:s,s:s,s:s*,s:O,s:s}", "driver", driver, "node-name", node, "file",
+                                child_of(graph, node, "file"), "read-only", json_object_get(entry, "ro"),
+                                "discard", discard ? discard : "ignore");
+
+    if (options && strcmp(driver, "qcow2") == 0)
+        json_object_set_new(options, "backing", below ? json_string(below) : json_null());
+    if (options)
+        json_set_string(options, "detect-zeroes", json_string_or(entry, "detect_zeroes", NULL));
+    if (options && cache)
+        json_object_set_new(options, "cache",
+                            json_pack("{s:O,s:O}", "direct", json_object_get(cache, "direct"), "no-flush",
+                                      json_object_get(cache, "no-flush")));
+    return options;
+}
+
+gboolean
+vm_node_flush(VmClient *client, const char *node, const char *discard, GError **error)
+{
+    json_auto json_t *graph = query_graph(client, error);
+    json_auto json_t *named = graph ? query_named(client, error) : NULL;
+    const json_t *entry = find_entry(named, "node-name", node);
+    json_t *options = entry ? options_of(graph, entry, discard) : NULL;
+    g_autoptr(GError) why = NULL;
+
+    if (!named)
+        return FALSE;
+    if (!options)
+        return fail(error, KHO_ERROR_NOT_FOUND, "QEMU has no layer '%s'", node);
+    json_auto json_t *done = vm_client_call(client, "blockdev-reopen",
+                                            json_pack("{s:[o]}", "options", options), FLUSH_TIMEOUT_MS, &why);
+    if (done)
+        return TRUE;
+    if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_INVALID)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    gboolean full = strstr(why->message, "No space left") != NULL;
+    return fail(error, full ? KHO_ERROR_NO_SPACE : KHO_ERROR_IO, "%s", why->message);
 }

@@ -21,8 +21,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmNode, vm_node_free)
  * vm_nodes_of_device:
  * @device: a device's id, which is the disk's alias
  *
- * The layers that the device stands on, the one that the guest writes first. Asks QEMU (query-block,
- * x-debug-query-block-graph, query-named-block-nodes).
+ * The layers that the device stands on, the one that the guest writes first; what a job that runs puts
+ * between them is passed over. Asks QEMU (query-block, x-debug-query-block-graph, query-named-block-nodes).
  *
  * Returns: VmNode *, owned by the array, none for an empty drive; NULL with KHO_ERROR_NOT_FOUND where there
  * is no such drive, and what vm_client_call says.
@@ -32,5 +32,18 @@ GPtrArray *vm_nodes_of_device(VmClient *client, const char *device, GError **err
 /* The same from QEMU's three answers. */
 GPtrArray *vm_nodes_parse(const json_t *blocks, const json_t *graph, const json_t *named, const char *device,
                           GError **error);
+
+/**
+ * vm_node_flush:
+ * @node: a layer's; of the format
+ * @discard: its option of that name, which QEMU does not tell: "unmap", "ignore" (also NULL)
+ *
+ * Makes what a layer holds, its tables included, durable, and says whether that worked: reopens it with the
+ * options that it has, which is the one command of QEMU 7.2 that does so. The guest's requests to that disk
+ * wait meanwhile.
+ *
+ * Returns: FALSE with KHO_ERROR_NO_SPACE, _IO; _NOT_FOUND where there is no such node.
+ */
+gboolean vm_node_flush(VmClient *client, const char *node, const char *discard, GError **error);
 
 #endif

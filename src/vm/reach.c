@@ -32,7 +32,8 @@ attempt(const char *run_path, VmClient **client, gboolean *settled, GError **err
     *settled = *client || !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND);
     if (*client || !*settled)
         return TRUE;
-    g_propagate_error(error, g_steal_pointer(&why));
+    g_autofree char *name = g_path_get_basename(run_path);
+    g_propagate_prefixed_error(error, g_steal_pointer(&why), "machine '%s': ", name);
     return FALSE;
 }
 

@@ -9,10 +9,16 @@ static const char blocks_text[] =
     "{\"a\":[{\"qdev\":\"/machine/peripheral/virtio-disk1/"
     "virtio-backend\",\"inserted\":{\"node-name\":\"other\"}},"
     "{\"qdev\":\"/machine/peripheral/virtio-disk0/virtio-backend\",\"inserted\":{\"node-name\":\"top\"}},"
+    "{\"qdev\":\"/machine/peripheral/virtio-disk2/"
+    "virtio-backend\",\"inserted\":{\"node-name\":\"#block1\"}},"
     "{\"qdev\":\"ide0-1-0\",\"device\":\"\"}]}";
 static const char graph_text[] =
     "{\"nodes\":[{\"id\":1,\"name\":\"top\"},{\"id\":2,\"name\":\"top-file\"},{\"id\":3,\"name\":\"base\"},"
-    "{\"id\":4,\"name\":\"base-file\"}],\"edges\":[{\"parent\":1,\"child\":2,\"name\":\"file\"},"
+    "{\"id\":4,\"name\":\"base-file\"},"
+    "{\"id\":5,\"name\":\"#block1\"},{\"id\":6,\"name\":\"busy\"},{\"id\":7,\"name\":\"#block2\"}],\"edges\":"
+    "["
+    "{\"parent\":5,\"child\":6,\"name\":\"file\"},{\"parent\":6,\"child\":7,\"name\":\"backing\"},"
+    "{\"parent\":7,\"child\":3,\"name\":\"backing\"},{\"parent\":1,\"child\":2,\"name\":\"file\"},"
     "{\"parent\":1,\"child\":3,\"name\":\"backing\"},{\"parent\":3,\"child\":4,\"name\":\"file\"}]}";
 static const char named_text[] = "{\"a\":[{\"node-name\":\"top\",\"ro\":false,\"file\":\"/dev/fdset/7\"},"
                                  "{\"node-name\":\"top-file\",\"ro\":false,\"file\":\"/dev/fdset/7\"},"
@@ -45,6 +51,17 @@ test_chain(void)
     g_assert_true(base->read_only);
 }
 
+/* What QEMU puts between layers while a job runs is not one of them. */
+static void
+test_filters(void)
+{
+    g_autoptr(GPtrArray) layers = parse("virtio-disk2", NULL);
+
+    g_assert_cmpuint(layers->len, ==, 2);
+    g_assert_cmpstr(((VmNode *) layers->pdata[0])->node, ==, "busy");
+    g_assert_cmpstr(((VmNode *) layers->pdata[1])->node, ==, "base");
+}
+
 static void
 test_others(void)
 {
@@ -61,6 +78,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vm/nodes/chain", test_chain);
+    g_test_add_func("/vm/nodes/filters", test_filters);
     g_test_add_func("/vm/nodes/others", test_others);
     return g_test_run();
 }

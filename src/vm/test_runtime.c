@@ -206,6 +206,45 @@ play(gpointer data)
 
 #define GREETING "{\"QMP\":{\"version\":{},\"capabilities\":[]}}\n"
 
+/* Events are kept in their order while answers are waited for; a wait that ends without one leaves the
+ * connection as it was, and a late answer is no event. */
+static void
+test_client_events(Fixture *f, gconstpointer data)
+{
+    static const char *const answers[] = {
+        GREETING,
+        "{\"return\":{},\"id\":1}",
+        "{\"event\":\"B\",\"n\":1}{\"return\":5,\"id\":2}{\"error\":{},\"id\":1}{\"event\":\"A\",\"n\":2}",
+        "{\"event\":\"A\",\"n\":3}{\"return\":6,\"id\":3}",
+        "",
+        NULL
+    };
+    fd_auto int folder = vm_folder_open(f->run, TRUE, NULL);
+    fd_auto int listener = sock_listen(folder, VM_FILE_CLIENTS, NULL);
+    Script script = { listener, answers };
+    g_autoptr(GThread) thread = g_thread_new("kho-vm", play, &script);
+    g_autoptr(GError) error = NULL;
+    VmClient *client = vm_client_open(f->run, GUARD_MS, &error);
+
+    json_auto json_t *first = vm_client_call(client, "query-x", NULL, GUARD_MS, &error);
+    g_assert_cmpint(json_integer_value(first), ==, 5);
+    for (gint n = 1; n <= 2; n++) {
+        json_auto json_t *event = vm_client_next_event(client, deadline_in(GUARD_MS), &error);
+        g_assert_cmpint(json_int_or(event, "n", -1), ==, n);
+    }
+    g_assert_null(vm_client_next_event(client, deadline_in(10), &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_TIMEOUT);
+    g_clear_error(&error);
+    json_auto json_t *second = vm_client_call(client, "query-x", NULL, GUARD_MS, &error);
+    g_assert_cmpint(json_integer_value(second), ==, 6);
+    json_auto json_t *third = vm_client_next_event(client, deadline_in(GUARD_MS), &error);
+    g_assert_cmpint(json_int_or(third, "n", -1), ==, 3);
+    vm_client_close(client);
+    g_thread_join(g_steal_pointer(&thread));
+    fd_auto int supervisor = vm_folder_lock(folder, VM_FILE_SUPERVISOR, NULL);
+    g_assert_true(vm_folder_remove(folder, f->run, NULL));
+}
+
 /* Runs `query-x` against a script; NULL code: the answer's JSON is @expect, otherwise its error says @expect.
  */
 static void
@@ -224,7 +263,7 @@ test_client(Fixture *f, gconstpointer data)
         { { GREETING, "{\"return\":{},\"id\":1}",
             "{\"id\":2,\"error\":{\"class\":\"DeviceNotFound\",\"desc\":\"d\"}}" },
           KHO_ERROR_NOT_FOUND,
-          "machine 'm1': QEMU refused query-x: d" },
+          "QEMU refused query-x: d" },
         { { GREETING, "{\"return\":{},\"id\":1}", "garbage" }, KHO_ERROR_INVALID, "not QMP" },
         { { GREETING, "{\"return\":{},\"id\":1}", "{\"return\":" }, KHO_ERROR_IO, "ended" },
         { { GREETING, "{\"return\":{},\"id\":1}", "" }, KHO_ERROR_TIMEOUT, "no answer in time" },
@@ -284,6 +323,7 @@ main(int argc, char **argv)
     g_test_add("/runtime/kill-stopped", Fixture, "stopped", set_up, test_kill, tear_down);
     g_test_add("/runtime/kill-spares-others", Fixture, NULL, set_up, test_kill_spares_others, tear_down);
     g_test_add("/client/nobody", Fixture, NULL, set_up, test_nobody, tear_down);
+    g_test_add("/client/events", Fixture, NULL, set_up, test_client_events, tear_down);
     for (gsize i = 0; i < 9; i++) {
         g_autofree char *path = g_strdup_printf("/client/script-%" G_GSIZE_FORMAT, i);
         g_test_add(path, Fixture, GSIZE_TO_POINTER(i), set_up, test_client, tear_down);

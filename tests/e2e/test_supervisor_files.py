@@ -8,43 +8,8 @@ import subprocess
 
 import pytest
 
+from chain import Chain, backing, fdset, image_fds, open_file
 from supervised import Machine, kill
-
-MIB = 1 << 20
-
-
-def image_tool(*argv):
-    ran = subprocess.run([str(word) for word in argv], capture_output=True, text=True)
-    assert ran.returncode == 0, f"{argv}: {ran.stdout}{ran.stderr}"
-    return ran.stdout
-
-
-def backing(path):
-    info = json.loads(image_tool("qemu-img", "info", "-U", "--output=json", path))
-    return info.get("backing-filename"), info.get("backing-filename-format")
-
-
-class Chain:
-    """Four layers, 0 on top: MiB i holds 0x10 + i, written in layer i; MiB 9 was written in every layer."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.paths = [folder / f"l{i}.qcow2" for i in range(4)]
-        for i in (3, 2, 1, 0):
-            below = [] if i == 3 else ["-F", "qcow2", "-b", f"l{i + 1}.qcow2"]
-            image_tool("qemu-img", "create", "-q", "-f", "qcow2", *below, self.paths[i], *([] if below else ["64M"]))
-            image_tool("qemu-io", "-f", "qcow2", "-c", f"write -P {0x10 + i} {i}M 1M", "-c", f"write -P {0x20 + i} 9M 1M",
-                       self.paths[i])
-
-    def check(self, top):
-        for i in range(4):
-            assert "verification failed" not in image_tool("qemu-io", "-U", "-r", "-f", "qcow2", "-c",
-                                                           f"read -P {0x10 + i} {i}M 1M", top)
-        image_tool("qemu-io", "-r", "-U", "-f", "qcow2", "-c", f"read -P {0x20} 9M 1M", top)
-        for path in self.paths:
-            if path.exists():
-                assert b"fdset" not in path.read_bytes()[:65536], path
-                image_tool("qemu-img", "check", "-q", "-U", path)
 
 
 @pytest.fixture
@@ -57,14 +22,6 @@ def machine(kho, chain):
     machine = Machine(kho)
     machine.add_chain(*chain.paths)
     return machine
-
-
-def open_file(client, path, fdset, read_only=False):
-    return client.ask("kho-open", path=str(path), read_only=read_only, fdset=fdset)["fd"]
-
-
-def fdset(client, number):
-    return [fd["fd"] for row in client.ask("query-fdsets") if row["fdset-id"] == number for fd in row["fds"]]
 
 
 def finish(client, job, layer, below):
@@ -102,12 +59,6 @@ def commit(client, chain, top, base):
     for number, fd in given:
         client.ask("kho-close", fdset=number, fd=fd)
     drop(client, top)
-
-
-def image_fds(pid, folder):
-    """{descriptor: file name} of QEMU's images."""
-    links = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-    return {int(fd): os.path.basename(path) for fd, path in links.items() if path.startswith(str(folder))}
 
 
 @pytest.mark.parametrize("paused", [False, True])

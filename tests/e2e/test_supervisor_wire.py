@@ -270,9 +270,9 @@ def test_a_qemu_that_speaks_no_qmp(fake):
 
 
 @pytest.mark.parametrize("text,says", [
-    ("qemu-system-x86_64: -drive x: no\n", "qemu-system-x86_64: -drive x: no"),
-    ("qemu-system-x86_64: first\nqemu-system-x86_64: last\nand its cause\n", "m1': qemu-system-x86_64: last and its cause"),
-    ("qemu-system-x86_64: real\nqemu-system-x86_64: warning: later\n", "m1': qemu-system-x86_64: real"),
+    ("qemu-system-x86_64: -drive x: no\n", "m1': -drive x: no"),
+    ("qemu-system-x86_64: first\nqemu-system-x86_64: last\nand its cause\n", "m1': last and its cause"),
+    ("qemu-system-x86_64: real\nqemu-system-x86_64: warning: later\n", "m1': real"),
     ("no line feed \x1b[31m", "no line feed"),
     ("", "exit status 3"),
 ])

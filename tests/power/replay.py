@@ -107,7 +107,7 @@ class State:
         """Makes @root what this state holds; what lies in run/ does not outlive a power failure."""
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
-        gone = str(root / "run")
+        gone, written = str(root / "run"), {}
         for name in sorted(self.names):
             kind, what = self.names[name]
             if name == gone or name.startswith(gone + "/") or not os.path.isdir(os.path.dirname(name)):
@@ -116,8 +116,11 @@ class State:
                 os.makedirs(name, exist_ok=True)
             elif kind == "link":
                 os.symlink(what, name)
+            elif what in written:  # one file of two names
+                os.link(written[what], name)
             else:
                 write_sparse(name, self.files[what])
+                written[what] = name
 
 
 def write_sparse(path, content):

@@ -1,0 +1,105 @@
+/* Disks of a machine that is shut off: all are held, then each is copied with its whole chain. */
+#include "backup/copy.h"
+
+#include "base/error.h"
+#include "base/pipe.h"
+#include "vm/emulator.h"
+
+#include <string.h>
+
+static gboolean
+prefix_disk(const BackupPlan *plan, guint index, GError *why, GError **error)
+{
+    const KhoBackupDisk *disk = plan->point->disks->pdata[index];
+
+    g_propagate_prefixed_error(error, why, "disk %s of machine '%s': ", disk->target, plan->point->name);
+    return FALSE;
+}
+
+/* Opens all images with QEMU's locks, so that nobody writes to any until the last is copied. */
+static gboolean
+hold_all(const BackupPlan *plan, GPtrArray *held, GError **error)
+{
+    for (guint i = 0; i < plan->sources->len; i++) {
+        const BackupSource *source = plan->sources->pdata[i];
+        KhoBackupDisk *disk = plan->point->disks->pdata[i];
+        GError *why = NULL;
+        KhoImage *image =
+            kho_image_open(source->path, source->format, KHO_IMAGE_READ, &kho_image_gate_open, &why);
+        if (!image)
+            return prefix_disk(plan, i, why, error);
+        disk->capacity_bytes = kho_image_size_bytes(image);
+        g_free(disk->compression);
+        disk->compression = g_strdup("none");
+        g_ptr_array_add(held, image);
+    }
+    return TRUE;
+}
+
+/* Progress over all disks, in bytes of their capacity. */
+typedef struct {
+    const KhoJob *job;
+    guint64 before_bytes, total_bytes;
+} Whole;
+
+static void
+tell(guint64 done_bytes, guint64 total_bytes, gpointer data)
+{
+    const Whole *whole = data;
+
+    whole->job->progress(whole->before_bytes + done_bytes, whole->total_bytes, whole->job->data);
+}
+
+static gboolean
+copy_one(const BackupPlan *plan, guint index, const KhoJob *job, GError **error)
+{
+    const BackupSource *source = plan->sources->pdata[index];
+    const KhoBackupDisk *disk = plan->point->disks->pdata[index];
+    g_autofree char *target = backup_plan_file(plan, disk->file);
+    KhoImageConvert convert = {
+        .source_format = source->format,
+        .target = { .format = disk->format, .mode = 0600 },
+    };
+    GError *why = NULL;
+
+    return kho_image_convert(source->path, target, &convert, &kho_image_gate_open, job, &why)
+           || prefix_disk(plan, index, why, error);
+}
+
+gboolean
+backup_copy_stopped(BackupPlan *plan, const KhoJob *job, GError **error)
+{
+    g_autoptr(GPtrArray) held = g_ptr_array_new_with_free_func((GDestroyNotify) kho_image_free);
+    Whole whole = { .job = job };
+    KhoJob part = { .progress = job && job->progress ? tell : NULL,
+                    .data = &whole,
+                    .cancelled = job ? job->cancelled : NULL };
+
+    if (!hold_all(plan, held, error))
+        return FALSE;
+    plan->point->when_ms = clock_wall_ms();
+    plan->point->qemu_version = plan->emulator ? vm_emulator_version(plan->emulator) : NULL;
+    for (guint i = 0; i < held->len; i++)
+        whole.total_bytes += kho_image_size_bytes(held->pdata[i]);
+    for (guint i = 0; i < held->len; i++) {
+        if (!copy_one(plan, i, &part, error))
+            return FALSE;
+        whole.before_bytes += kho_image_size_bytes(held->pdata[i]);
+    }
+    return TRUE;
+}
+
+gboolean
+backup_measure(KhoImage *image, guint64 *bytes, GError **error)
+{
+    guint64 size = kho_image_size_bytes(image);
+    KhoMapEntry entry;
+
+    for (guint64 at = 0; at < size; at += entry.length_bytes) {
+        if (!kho_image_map(image, at, size - at, &entry, error))
+            return FALSE;
+        if (!entry.reads_zero)
+            *bytes += entry.length_bytes;
+    }
+    return TRUE;
+}

@@ -1,0 +1,396 @@
+#include "hotplug/disk.h"
+
+#include "base/error.h"
+#include "base/pipe.h"
+#include "vm/definition.h"
+#include "vm/reach.h"
+
+#include <string.h>
+
+#define CALL_TIMEOUT_MS 10000
+
+/* How long a guest has to let go of a disk; virsh waits as long. */
+#define UNPLUG_TIMEOUT_MS 5000
+
+typedef struct {
+    const StoreTree *tree;
+    const json_t *plan, *definition, *live; /* the last two: NULL where they are left alone */
+    const char *name;
+    VmClient *client; /* NULL until needed, and where no machine runs */
+} Plug;
+
+static gpointer
+plug_open(const json_t *plan, gpointer data, GError **error)
+{
+    Plug *plug = g_new0(Plug, 1);
+
+    *plug = (Plug){
+        .tree = data,
+        .plan = plan,
+        .definition = json_object_get(plan, "definition"),
+        .live = json_object_get(plan, "live"),
+        .name = json_string_or(plan, "name", NULL),
+    };
+    if (plug->name && (plug->definition || plug->live))
+        return plug;
+    g_free(plug);
+    fail(error, KHO_ERROR_CORRUPT, "the plan of a disk names no machine");
+    return NULL;
+}
+
+static void
+plug_close(gpointer context)
+{
+    Plug *plug = context;
+
+    vm_client_close(plug->client);
+    g_free(plug);
+}
+
+/* ---- the definition ---- */
+
+static gboolean
+publish(const Plug *plug, const char *which, GError **error)
+{
+    const char *text = plug->definition ? json_string_or(plug->definition, which, NULL) : NULL;
+
+    return !text || vm_definition_publish(plug->tree, plug->name, text, error);
+}
+
+static gboolean
+definition_run(gpointer context, const KhoJob *job, GError **error)
+{
+    return publish(context, "new", error);
+}
+
+static gboolean
+definition_undo(gpointer context, GError **error)
+{
+    return publish(context, "old", error);
+}
+
+/* ---- QEMU ---- */
+
+/* *runs: whether there is a machine to talk to, and it is to be talked to. */
+static gboolean
+reach(Plug *plug, gboolean *runs, GError **error)
+{
+    if (plug->live && !plug->client && !vm_reach(plug->tree, plug->name, &plug->client, error))
+        return FALSE;
+    *runs = plug->client != NULL;
+    return TRUE;
+}
+
+static gboolean
+fail_ended(const Plug *plug, GError **error)
+{
+    return fail(error, KHO_ERROR_INVALID, "machine '%s' ended meanwhile", plug->name);
+}
+
+static json_t *
+call(Plug *plug, const char *command, json_t *arguments, GError **error)
+{
+    json_t *answer = vm_client_call(plug->client, command, arguments, CALL_TIMEOUT_MS, error);
+
+    /* a connection that ended is of no more use: the next step looks anew whether the machine runs */
+    if (!answer && !vm_client_is_open(plug->client))
+        g_clear_pointer(&plug->client, vm_client_close);
+    return answer;
+}
+
+static gboolean
+tell(Plug *plug, const char *command, json_t *arguments, GError **error)
+{
+    json_auto json_t *answer = call(plug, command, arguments, error);
+
+    return answer != NULL;
+}
+
+/* The values of @member in an array that QEMU answers, as a set of strings or numbers written out. */
+static GHashTable *
+names_of(Plug *plug, const char *command, json_t *arguments, const char *member, GError **error)
+{
+    json_auto json_t *list = call(plug, command, arguments, error);
+    GHashTable *names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    size_t i;
+    json_t *entry;
+
+    if (!list) {
+        g_hash_table_unref(names);
+        return NULL;
+    }
+    json_array_foreach (list, i, entry) {
+        const json_t *value = json_object_get(entry, member);
+        g_hash_table_add(names, json_is_integer(value)
+                                    ? g_strdup_printf("%" JSON_INTEGER_FORMAT, json_integer_value(value))
+                                    : g_strdup(json_is_string(value) ? json_string_value(value) : ""));
+    }
+    return names;
+}
+
+static gboolean
+has_device(Plug *plug, gboolean *there, GError **error)
+{
+    const char *alias = json_string_or(plug->live, "alias", "");
+    g_autoptr(GHashTable) names =
+        names_of(plug, "qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), "name", error);
+
+    if (names)
+        *there = g_hash_table_contains(names, alias);
+    return names != NULL;
+}
+
+static gboolean
+open_files(Plug *plug, GError **error)
+{
+    g_autoptr(GHashTable) sets = names_of(plug, "query-fdsets", NULL, "fdset-id", error);
+    json_t *files = json_object_get(plug->live, "files"), *file;
+    size_t i;
+
+    if (!sets)
+        return FALSE;
+    json_array_foreach (files, i, file) {
+        g_autofree char *number = g_strdup_printf("%" G_GINT64_FORMAT, json_int_or(file, "fdset", -1));
+        if (!g_hash_table_contains(sets, number) && !tell(plug, "kho-open", json_deep_copy(file), error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean
+add_nodes(Plug *plug, GError **error)
+{
+    g_autoptr(GHashTable) known =
+        names_of(plug, "query-named-block-nodes", json_pack("{s:b}", "flat", TRUE), "node-name", error);
+    json_t *nodes = json_object_get(plug->live, "nodes"), *node;
+    size_t i;
+
+    if (!known)
+        return FALSE;
+    json_array_foreach (nodes, i, node)
+        if (!g_hash_table_contains(known, json_string_or(node, "node-name", ""))
+            && !tell(plug, "blockdev-add", json_deep_copy(node), error))
+            return FALSE;
+    return TRUE;
+}
+
+static gboolean
+files_run(gpointer context, const KhoJob *job, GError **error)
+{
+    Plug *plug = context;
+    gboolean runs;
+
+    if (!reach(plug, &runs, error))
+        return FALSE;
+    if (!runs)
+        return !plug->live || fail_ended(plug, error);
+    return open_files(plug, error) && add_nodes(plug, error);
+}
+
+/* Takes the nodes away, highest first, and then their files. */
+static gboolean
+files_undo(gpointer context, GError **error)
+{
+    Plug *plug = context;
+    gboolean runs;
+
+    if (!reach(plug, &runs, error))
+        return FALSE;
+    if (!runs)
+        return TRUE;
+    g_autoptr(GHashTable) known =
+        names_of(plug, "query-named-block-nodes", json_pack("{s:b}", "flat", TRUE), "node-name", error);
+    json_t *nodes = json_object_get(plug->live, "nodes"), *files = json_object_get(plug->live, "files"),
+           *file;
+    size_t i;
+    for (i = known ? json_array_size(nodes) : 0; i-- > 0;) {
+        const char *name = json_string_or(json_array_get(nodes, i), "node-name", "");
+        if (g_hash_table_contains(known, name)
+            && !tell(plug, "blockdev-del", json_pack("{s:s}", "node-name", name), error))
+            return FALSE;
+    }
+    g_autoptr(GHashTable) sets = known ? names_of(plug, "query-fdsets", NULL, "fdset-id", error) : NULL;
+    if (!sets)
+        return FALSE;
+    json_array_foreach (files, i, file) {
+        gint64 fdset = json_int_or(file, "fdset", -1);
+        g_autofree char *number = g_strdup_printf("%" G_GINT64_FORMAT, fdset);
+        if (g_hash_table_contains(sets, number)
+            && !tell(plug, "kho-close", json_pack("{s:I}", "fdset", (json_int_t) fdset), error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean
+add_device(Plug *plug, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (tell(plug, "device_add", json_deep_copy(json_object_get(plug->live, "device")), &why))
+        return TRUE;
+    if (strstr(why->message, "does not support hotplugging"))
+        return fail(
+            error, KHO_ERROR_UNSUPPORTED,
+            "machine '%s' takes no device on that bus while it runs (on pci, its <features> need <acpi/>): "
+            "--config plugs it in at the next start",
+            plug->name);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+static gboolean
+plug_run(gpointer context, const KhoJob *job, GError **error)
+{
+    Plug *plug = context;
+    gboolean runs, there;
+
+    if (kho_job_is_cancelled(job))
+        return fail(error, KHO_ERROR_CANCELLED, "cancelled: machine '%s' is as it was", plug->name);
+    if (!reach(plug, &runs, error))
+        return FALSE;
+    if (!runs)
+        return !plug->live || fail_ended(plug, error);
+    return has_device(plug, &there, error) && (there || add_device(plug, error));
+}
+
+static gboolean
+plug_decide(gpointer context, ChangeDirection *direction, GError **error)
+{
+    Plug *plug = context;
+    gboolean runs = FALSE, there = FALSE;
+
+    if (!reach(plug, &runs, error) || (runs && !has_device(plug, &there, error)))
+        return FALSE;
+    *direction = there ? CHANGE_FORWARD : CHANGE_BACK;
+    return TRUE;
+}
+
+static gboolean
+live_xml_run(gpointer context, const KhoJob *job, GError **error)
+{
+    Plug *plug = context;
+    gboolean runs;
+
+    if (!reach(plug, &runs, error))
+        return FALSE;
+    return !runs
+           || tell(plug, "kho-live-xml", json_pack("{s:s}", "xml", json_string_or(plug->live, "xml", "")),
+                   error);
+}
+
+static const ChangeStep attach_steps[] = {
+    { .name = "definition", .run = definition_run, .undo = definition_undo },
+    { .name = "files", .run = files_run, .undo = files_undo },
+    { .name = "plug", .run = plug_run },
+    { .name = "live-xml", .run = live_xml_run },
+};
+
+const ChangeKind hotplug_attach_disk = {
+    .name = "attach-disk",
+    .steps = attach_steps,
+    .n_steps = G_N_ELEMENTS(attach_steps),
+    .no_return = 2,
+    .open = plug_open,
+    .close = plug_close,
+    .decide = plug_decide,
+};
+
+/* ---- unplugging ---- */
+
+/* Waits until QEMU says that the device is gone. */
+static gboolean
+wait_deleted(Plug *plug, const char *alias, GError **error)
+{
+    gint64 deadline_ms = deadline_in(UNPLUG_TIMEOUT_MS);
+    g_autoptr(GError) why = NULL;
+
+    for (;;) {
+        json_auto json_t *event = vm_client_next_event(plug->client, deadline_ms, &why);
+        const json_t *data = json_object_get(event, "data");
+        if (!event)
+            break;
+        if (strcmp(json_string_or(event, "event", ""), "DEVICE_DELETED") == 0
+            && strcmp(json_string_or(data, "device", ""), alias) == 0)
+            return TRUE;
+        if (strcmp(json_string_or(event, "event", ""), "DEVICE_UNPLUG_GUEST_ERROR") == 0
+            && strcmp(json_string_or(data, "device", ""), alias) == 0)
+            return fail(error, KHO_ERROR_BUSY,
+                        "the guest of machine '%s' keeps the disk: is it mounted there?", plug->name);
+    }
+    g_clear_pointer(&plug->client, vm_client_close);
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
+        return fail(error, KHO_ERROR_TIMEOUT,
+                    "the guest of machine '%s' did not let go of the disk in %d s: has its operating system "
+                    "started, and is the disk unmounted there?",
+                    plug->name, UNPLUG_TIMEOUT_MS / 1000);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+/* A guest that did not follow in time may still do so: asking twice is no error. */
+static gboolean
+ask_unplug(Plug *plug, const char *alias, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (tell(plug, "device_del", json_pack("{s:s}", "id", alias), &why)
+        || strstr(why->message, "already in the process of unplug"))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+static gboolean
+unplug_run(gpointer context, const KhoJob *job, GError **error)
+{
+    Plug *plug = context;
+    const char *alias = json_string_or(plug->live, "alias", "");
+    gboolean runs, there;
+
+    if (kho_job_is_cancelled(job))
+        return fail(error, KHO_ERROR_CANCELLED, "cancelled: machine '%s' is as it was", plug->name);
+    if (!reach(plug, &runs, error))
+        return FALSE;
+    if (!runs)
+        return !plug->live || fail_ended(plug, error);
+    if (!has_device(plug, &there, error))
+        return FALSE;
+    return !there || (ask_unplug(plug, alias, error) && wait_deleted(plug, alias, error));
+}
+
+/* Gone is gone; where the guest still has it, or no machine runs any more, nothing was taken out. */
+static gboolean
+unplug_decide(gpointer context, ChangeDirection *direction, GError **error)
+{
+    Plug *plug = context;
+    gboolean runs, there = TRUE;
+
+    if (!reach(plug, &runs, error) || (runs && !has_device(plug, &there, error)))
+        return FALSE;
+    *direction = there ? CHANGE_BACK : CHANGE_FORWARD;
+    return TRUE;
+}
+
+static gboolean
+release_run(gpointer context, const KhoJob *job, GError **error)
+{
+    return files_undo(context, error);
+}
+
+static const ChangeStep detach_steps[] = {
+    { .name = "definition", .run = definition_run, .undo = definition_undo },
+    { .name = "unplug", .run = unplug_run },
+    { .name = "files", .run = release_run },
+    { .name = "live-xml", .run = live_xml_run },
+};
+
+const ChangeKind hotplug_detach_disk = {
+    .name = "detach-disk",
+    .steps = detach_steps,
+    .n_steps = G_N_ELEMENTS(detach_steps),
+    .no_return = 1,
+    .open = plug_open,
+    .close = plug_close,
+    .decide = unplug_decide,
+};

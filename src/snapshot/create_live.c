@@ -1,0 +1,222 @@
+#include "snapshot/create_live.h"
+
+#include "base/error.h"
+#include "vm/argv.h"
+#include "vm/nodes.h"
+
+#include <string.h>
+
+#define CALL_TIMEOUT_MS 10000
+/* The transaction flushes all disks. */
+#define SWITCH_TIMEOUT_MS 60000
+
+/* ---- deciding ---- */
+
+/* The first number of an fdset that QEMU does not use, nor anything above it. */
+static gboolean
+find_fdset(VmClient *client, gint64 *number, GError **error)
+{
+    json_auto json_t *sets = vm_client_call(client, "query-fdsets", NULL, CALL_TIMEOUT_MS, error);
+    size_t i;
+    json_t *set;
+
+    *number = 0;
+    json_array_foreach (sets, i, set)
+        *number = MAX(*number, json_int_or(set, "fdset-id", 0) + 1);
+    return sets != NULL;
+}
+
+/* What blockdev-add is told of an overlay: what a start would say of the disk's top layer, under names of its
+ * own. [file, format] */
+static json_t *
+describe_nodes(const ModelDomain *live, guint index, const CreateDisk *row, GError **error)
+{
+    g_autofree char *file_node = g_strconcat(row->overlay_node, "-file", NULL);
+    const VmLayer layer = { .fd = 0, .fdset = (gint) row->fdset, .format = "qcow2", .path = row->overlay };
+    g_autofree VmDisk *disks = g_new0(VmDisk, live->disks->len);
+    g_autoptr(ModelDomain) after = model_domain_copy(live);
+    const VmResources resources = {
+        .monitor_fd = -1, .kvm = TRUE, .disks = disks, .n_disks = live->disks->len
+    };
+    json_t *nodes = NULL, *device = NULL;
+
+    disks[index] = (VmDisk){ .layers = &layer, .n_layers = 1 };
+    model_domain_move_disk(after, row->file, row->overlay, "qcow2");
+    if (!vm_argv_disk(after, &resources, index, &nodes, &device, error))
+        return NULL;
+    json_decref(device);
+    g_assert(json_array_size(nodes) == 2);
+    json_object_set_new(json_array_get(nodes, 0), "node-name", json_string(file_node));
+    json_object_set_new(json_array_get(nodes, 1), "node-name", json_string(row->overlay_node));
+    json_object_set_new(json_array_get(nodes, 1), "file", json_string(file_node));
+    return nodes;
+}
+
+static gboolean
+plan_disk(CreateDisk *row, const ModelDomain *live, guint index, VmClient *client, GError **error)
+{
+    g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, row->alias, error);
+
+    if (!layers)
+        return FALSE;
+    if (layers->len == 0)
+        return fail(error, KHO_ERROR_INVALID, "disk %s of machine '%s' is empty in QEMU", row->target,
+                    live->name);
+    row->node = g_strdup(((VmNode *) layers->pdata[0])->node);
+    json_auto json_t *nodes = describe_nodes(live, index, row, error);
+    row->nodes = nodes ? json_line(nodes) : NULL;
+    return nodes != NULL;
+}
+
+static guint
+index_of(const ModelDomain *model, const char *target)
+{
+    guint i = 0;
+
+    while (i < model->disks->len && strcmp(((ModelDisk *) model->disks->pdata[i])->target, target) != 0)
+        i++;
+    g_assert(i < model->disks->len);
+    return i;
+}
+
+gboolean
+create_live_plan(CreatePlan *plan, const ModelDomain *live, VmClient *client, GError **error)
+{
+    gint64 fdset;
+
+    if (!find_fdset(client, &fdset, error))
+        return FALSE;
+    for (guint i = 0; i < plan->disks->len; i++) {
+        CreateDisk *row = plan->disks->pdata[i];
+        row->overlay_node = g_strdup_printf("overlay-%" G_GINT64_FORMAT, row->number);
+        row->fdset = fdset++;
+        if (!plan_disk(row, live, index_of(live, row->target), client, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* ---- doing ---- */
+
+gboolean
+create_live_is_switched(const CreatePlan *plan, VmClient *client, gboolean *switched, GError **error)
+{
+    *switched = FALSE;
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const CreateDisk *row = plan->disks->pdata[i];
+        g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, row->alias, error);
+        if (!layers)
+            return FALSE;
+        for (guint n = 0; n < layers->len; n++)
+            *switched |= strcmp(((VmNode *) layers->pdata[n])->node, row->overlay_node) == 0;
+    }
+    return TRUE;
+}
+
+static gboolean
+call(VmClient *client, const char *command, json_t *arguments, GError **error)
+{
+    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
+    return answer != NULL;
+}
+
+static gboolean
+has_node(VmClient *client, const char *node, gboolean *has, GError **error)
+{
+    json_auto json_t *named = vm_client_call(client, "query-named-block-nodes",
+                                             json_pack("{s:b}", "flat", TRUE), CALL_TIMEOUT_MS, error);
+    size_t i;
+    json_t *entry;
+
+    *has = FALSE;
+    json_array_foreach (named, i, entry)
+        *has |= strcmp(json_string_or(entry, "node-name", ""), node) == 0;
+    return named != NULL;
+}
+
+/* Opens an overlay in QEMU; what an attempt before this one has opened is there already. */
+static gboolean
+open_overlay(const CreateDisk *row, VmClient *client, GError **error)
+{
+    g_autofree char *file_node = g_strconcat(row->overlay_node, "-file", NULL);
+    json_auto json_t *nodes = json_loads(row->nodes, 0, NULL);
+    gboolean has_file, has_format;
+
+    if (json_array_size(nodes) != 2)
+        return fail(error, KHO_ERROR_CORRUPT, "the plan's nodes of disk %s are no list of two", row->target);
+    if (!has_node(client, file_node, &has_file, error)
+        || !has_node(client, row->overlay_node, &has_format, error))
+        return FALSE;
+    if (!has_file
+        && (!call(client, "kho-open",
+                  json_pack("{s:s,s:b,s:I}", "path", row->overlay, "read-only", FALSE, "fdset",
+                            (json_int_t) row->fdset),
+                  error)
+            || !call(client, "blockdev-add", json_incref(json_array_get(nodes, 0)), error)))
+        return FALSE;
+    return has_format || call(client, "blockdev-add", json_incref(json_array_get(nodes, 1)), error);
+}
+
+gboolean
+create_live_switch(const CreatePlan *plan, VmClient *client, GError **error)
+{
+    json_auto json_t *actions = json_array();
+    gboolean switched;
+
+    if (!create_live_is_switched(plan, client, &switched, error))
+        return FALSE;
+    if (switched || plan->disks->len == 0)
+        return TRUE;
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const CreateDisk *row = plan->disks->pdata[i];
+        if (!open_overlay(row, client, error))
+            return FALSE;
+        json_array_append_new(actions, json_pack("{s:s,s:{s:s,s:s}}", "type", "blockdev-snapshot", "data",
+                                                 "node", row->node, "overlay", row->overlay_node));
+    }
+    json_auto json_t *done = vm_client_call(client, "transaction", json_pack("{s:O}", "actions", actions),
+                                            SWITCH_TIMEOUT_MS, error);
+    return done != NULL;
+}
+
+static gboolean
+drop_node(VmClient *client, const char *node, GError **error)
+{
+    gboolean has;
+
+    return has_node(client, node, &has, error)
+           && (!has || call(client, "blockdev-del", json_pack("{s:s}", "node-name", node), error));
+}
+
+static gboolean
+close_fdset(VmClient *client, gint64 fdset, GError **error)
+{
+    json_auto json_t *sets = vm_client_call(client, "query-fdsets", NULL, CALL_TIMEOUT_MS, error);
+    size_t i;
+    json_t *set;
+
+    json_array_foreach (sets, i, set)
+        if (json_int_or(set, "fdset-id", -1) == fdset
+            && !call(client, "kho-close", json_pack("{s:I}", "fdset", (json_int_t) fdset), error))
+            return FALSE;
+    return sets != NULL;
+}
+
+gboolean
+create_live_take_back(const CreatePlan *plan, VmClient *client, GError **error)
+{
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const CreateDisk *row = plan->disks->pdata[i];
+        g_autofree char *file_node = g_strconcat(row->overlay_node, "-file", NULL);
+        if (!drop_node(client, row->overlay_node, error) || !drop_node(client, file_node, error)
+            || !close_fdset(client, row->fdset, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean
+create_live_publish(const CreatePlan *plan, VmClient *client, GError **error)
+{
+    return call(client, "kho-live-xml", json_pack("{s:s}", "xml", plan->live), error);
+}

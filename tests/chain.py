@@ -1,0 +1,101 @@
+"""A disk of several layers under a machine of supervised.py, and what is true of it. Read by qemu-img and qemu-io."""
+
+import json
+import os
+import signal
+import subprocess
+
+
+def image_tool(*argv):
+    ran = subprocess.run([str(word) for word in argv], capture_output=True, text=True)
+    assert ran.returncode == 0, f"{argv}: {ran.stdout}{ran.stderr}"
+    return ran.stdout
+
+
+def backing(path):
+    info = json.loads(image_tool("qemu-img", "info", "-U", "--output=json", path))
+    return info.get("backing-filename"), info.get("backing-filename-format")
+
+
+class Chain:
+    """Four layers, 0 on top: MiB i holds 0x10 + i, written in layer i; MiB 9 was written in every layer."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.paths = [folder / f"l{i}.qcow2" for i in range(4)]
+        for i in (3, 2, 1, 0):
+            below = [] if i == 3 else ["-F", "qcow2", "-b", f"l{i + 1}.qcow2"]
+            image_tool("qemu-img", "create", "-q", "-f", "qcow2", *below, self.paths[i], *([] if below else ["64M"]))
+            image_tool("qemu-io", "-f", "qcow2", "-c", f"write -P {0x10 + i} {i}M 1M", "-c", f"write -P {0x20 + i} 9M 1M",
+                       self.paths[i])
+
+    def check(self, top):
+        for i in range(4):
+            assert "verification failed" not in image_tool("qemu-io", "-U", "-r", "-f", "qcow2", "-c",
+                                                           f"read -P {0x10 + i} {i}M 1M", top)
+        image_tool("qemu-io", "-r", "-U", "-f", "qcow2", "-c", f"read -P {0x20} 9M 1M", top)
+        for path in self.paths:
+            if path.exists():
+                assert b"fdset" not in path.read_bytes()[:65536], path
+                image_tool("qemu-img", "check", "-q", "-U", path)
+
+
+def open_file(client, path, fdset, read_only=False):
+    return client.ask("kho-open", path=str(path), read_only=read_only, fdset=fdset)["fd"]
+
+
+def fdset(client, number):
+    return [fd["fd"] for row in client.ask("query-fdsets") if row["fdset-id"] == number for fd in row["fds"]]
+
+
+def image_fds(pid, folder):
+    """{descriptor: file name} of QEMU's images."""
+    links = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    return {int(fd): os.path.basename(path) for fd, path in links.items() if path.startswith(str(folder))}
+
+
+class Drive:
+    """kho-drive: what a driver of kho's does to a running machine. drive("look j") is ["ok", "working"], an error
+    ["error", CODE, MESSAGE]; progress that came before is in .progress."""
+
+    def __init__(self, machine):
+        self.process = subprocess.Popen([machine.kho.build / "kho-drive", machine.run_path], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True, env=machine.kho.env())
+        self.progress = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        assert self.process.wait(60) in (0, -signal.SIGKILL)
+
+    def send(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def answer(self):
+        while True:
+            words = self.process.stdout.readline().rstrip("\n").split(" ", 2)
+            if words[0] != "progress":
+                return words
+            self.progress.append((int(words[1]), int(words[2])))
+
+    def wait_progress(self):
+        """Until something was copied."""
+        while not self.progress or self.progress[-1][0] == 0:
+            words = self.process.stdout.readline().split()
+            assert words[0] == "progress", words
+            self.progress.append((int(words[1]), int(words[2])))
+
+    def __call__(self, line):
+        self.send(line)
+        return self.answer()
+
+    def begin(self, command, job, **arguments):
+        text = json.dumps({key.replace("_", "-"): value for key, value in arguments.items()})
+        assert self(f"begin {command} {job} '{text}'") == ["ok"]
+
+    def cancel(self):
+        self.process.send_signal(signal.SIGUSR1)

@@ -1,0 +1,164 @@
+"""Disks plugged in and taken out: in the machine that runs, in its definition, in both at once, or nowhere."""
+
+import os
+import signal
+import subprocess
+
+import booted
+import harness
+import machine
+
+
+def make(kho, name, size="16M", format="qcow2", *more):
+    path = kho.tmp / name
+    kho("img", "create", "-f", format, path, size, *more)
+    return path
+
+
+ACPI = "<features><acpi/></features>"
+
+
+def targets(kho, name, inactive=False):
+    return [row["target"] for row in kho.json("domblklist", name, *(["--inactive"] if inactive else []))]
+
+
+def test_a_guest_uses_a_plugged_disk(kho):
+    make(kho, "base.qcow2")
+    kho("img", "create", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", kho.tmp / "data.qcow2")
+    booted.define(kho, "guest")
+    kho("start", "guest")
+    with booted.line(kho, "guest") as line:
+        line.wait_ready()
+        assert kho("attach-disk", "guest", kho.tmp / "data.qcow2", "vdb", "--live", "--config", "--serial",
+                   "S1").out == "Disk attached successfully\n"
+        assert targets(kho, "guest") == targets(kho, "guest", inactive=True) == ["vdb"]
+        line.run("until [ -b /dev/vda ]; do usleep 10000; done", timeout=30)
+        assert line.run("cat /sys/block/vda/serial").strip() == "S1"
+        line.run("mkfs.ext4 -q -F /dev/vda && mkdir -p /mnt/a && mount /dev/vda /mnt/a && echo hello >/mnt/a/file && sync")
+        held = kho.refuses("attach-disk", "guest", kho.tmp / "data.qcow2", "vdc", "--live")
+        assert "guest" in held.err
+        said = line.run("umount /mnt/a; sha256sum </dev/vda").split()[0]
+        assert kho("detach-disk", "guest", "vdb", "--live", "--config").out == "Disk detached successfully\n"
+        line.run("until [ ! -b /dev/vda ]; do usleep 10000; done", timeout=30)
+    assert targets(kho, "guest") == targets(kho, "guest", inactive=True) == []
+    # nothing holds the image any more, and it holds what the guest wrote
+    kho("img", "convert", "-O", "raw", kho.tmp / "data.qcow2", kho.tmp / "data.raw")
+    assert subprocess.check_output(["sha256sum", kho.tmp / "data.raw"], text=True).split()[0] == said
+    kho("destroy", "guest")
+
+
+def test_either_place_alone(kho):
+    one, two = make(kho, "one.qcow2"), make(kho, "two.img", "1M", "raw")
+    machine.define(kho, "web1", more=ACPI)
+    kho("attach-disk", "web1", one, "vda", "--config")
+    assert targets(kho, "web1", inactive=True) == ["vda"]
+    kho("start", "web1")
+    kho("attach-disk", "web1", two, "vdb", "--live")
+    assert targets(kho, "web1") == ["vda", "vdb"] and targets(kho, "web1", inactive=True) == ["vda"]
+    row = kho.json("domblklist", "web1", "--details")[1]
+    assert row["source"] == str(two) and row["format"] == "raw"
+    kho("detach-disk", "web1", "vda", "--config")
+    assert targets(kho, "web1") == ["vda", "vdb"] and targets(kho, "web1", inactive=True) == []
+    kho("destroy", "web1")
+    assert targets(kho, "web1") == []
+    kho("attach-disk", "web1", one, "vda", "--persistent")
+    assert targets(kho, "web1") == ["vda"]
+
+
+def test_refusals_change_nothing(kho):
+    one, two = make(kho, "one.qcow2"), make(kho, "two.qcow2")
+    (kho.tmp / "text.qcow2").write_text("no image")
+    os.mkfifo(kho.tmp / "pipe")
+    machine.define(kho, "web1", machine.disk(one), more=ACPI)
+    kho("start", "web1")
+    live, definition = kho("dumpxml", "web1").out, kho("dumpxml", "web1", "--inactive").out
+    both = ("--live", "--config")
+    kho.refuses("attach-disk", "web1", two, "vda", *both, says=["has a disk vda already", "one.qcow2"])
+    kho.refuses("attach-disk", "web1", one, "vdb", *both, says="web1")
+    kho.refuses("attach-disk", "web1", kho.tmp / "none.qcow2", "vdb", *both, says="none.qcow2", status=3)
+    kho.refuses("attach-disk", "web1", kho.tmp / "text.qcow2", "vdb", *both, "--subdriver", "qcow2", says="text.qcow2")
+    kho.refuses("attach-disk", "web1", kho.tmp / "pipe", "vdb", *both, "--subdriver", "raw", says="pipe")
+    kho.refuses("attach-disk", "web1", kho.tmp, "vdb", *both, "--subdriver", "raw")
+    kho.refuses("attach-disk", "web1", two, "nonsense", *both, says="nonsense")
+    kho.refuses("attach-disk", "web1", two, "sdb", *both, says="scsi")
+    kho.refuses("attach-disk", "web1", two, "hdb", "--live")
+    kho.refuses("attach-disk", "web1", two, "vdb", "--current", "--live", says="--current")
+    kho.refuses("attach-disk", "web2", two, "vdb", says="web2", status=3)
+    kho.refuses("detach-disk", "web1", "vdz", *both, says=["no disk 'vdz'", "domblklist"], status=3)
+    os.rename(two, kho.tmp / "unclear.img")
+    kho.refuses("attach-disk", "web1", kho.tmp / "unclear.img", "vdb", says="--subdriver")
+    assert (kho("dumpxml", "web1").out, kho("dumpxml", "web1", "--inactive").out) == (live, definition)
+    kho("destroy", "web1")
+    kho.refuses("attach-disk", "web1", kho.tmp / "unclear.img", "vdb", "--subdriver", "qcow2", "--live",
+                says=["not running", "--config"])
+
+
+def test_a_machine_without_acpi(kho):
+    machine.define(kho, "web1")
+    kho("start", "web1")
+    kho.refuses("attach-disk", "web1", make(kho, "one.qcow2"), "vdb", "--live", "--config", says=["<acpi/>", "--config"])
+    assert targets(kho, "web1", inactive=True) == []
+    kho("destroy", "web1")
+
+
+def test_a_guest_that_keeps_its_disk(kho):
+    """The firmware never lets go: all stays as it was, and the definition with it."""
+    one = make(kho, "one.qcow2")
+    machine.define(kho, "web1", machine.disk(one), more=ACPI)
+    kho("start", "web1")
+    definition = kho("dumpxml", "web1", "--inactive").out
+    refused = kho.refuses("detach-disk", "web1", "vda", "--live", "--config", says=["did not let go", "unmounted"])
+    assert refused.seconds < 20
+    assert kho("dumpxml", "web1", "--inactive").out == definition
+    assert targets(kho, "web1") == ["vda"]
+    kho("destroy", "web1")
+
+
+def steps(kho, change):
+    lines = harness.run([kho.program, "--steps"]).out.splitlines()
+    return [line.split()[1] for line in lines if line.split()[0] == change]
+
+
+def moments(kho, change):
+    return [(step, moment) for step in steps(kho, change) for moment in ("before", "after", "marked")]
+
+
+def killed(kho, change, step, moment, victim, *words):
+    """Runs a verb until it stops at that moment, and kills the victim there; whoever still lives goes on to its end."""
+    child = kho.spawn(*words, env={"KHO_STOP_AT": f"{change}:{step}:{moment}"})
+    harness.wait_for(f"{words[0]} to stop {moment} {step}", lambda: machine.is_stopped(child.pid))
+    machine.kill({"kho": lambda: child.pid, "kho-vm": lambda: machine.supervisor_pid(kho, "web1"),
+                  "qemu": lambda: machine.qemu_pid(kho, "web1")}[victim]())
+    if victim != "kho":
+        child.send_signal(signal.SIGCONT)
+    child.communicate(timeout=60)
+
+
+def test_killed_at_every_step(kho):
+    one, two = make(kho, "one.qcow2"), make(kho, "two.qcow2")
+    machine.define(kho, "web1", machine.disk(one), more=ACPI)
+    old = kho("dumpxml", "web1", "--inactive").out
+    victims = ("kho", "kho-vm", "qemu")
+    matrix = [(step, moment, victim) for i, (step, moment) in enumerate(moments(kho, "attach-disk"))
+              for victim in (victims if harness.SOAK else [victims[i % 3]])]
+    seen = set()
+    for step, moment, victim in matrix:
+        at = f"{victim} killed {moment} {step}"
+        kho("start", "web1")
+        killed(kho, "attach-disk", step, moment, victim, "attach-disk", "web1", two, "vdb", "--live", "--config")
+        state = kho("domstate", "web1").out.strip()
+        assert state == ("shut off" if victim == "qemu" else "running"), at
+        assert kho("recover").out == "Nothing to recover\n", at
+        inactive = targets(kho, "web1", inactive=True)
+        assert inactive in (["vda"], ["vda", "vdb"]), at
+        if state == "running":
+            assert targets(kho, "web1") == inactive, at
+            kho("destroy", "web1")
+        seen.add(len(inactive))
+        if inactive == ["vda"]:
+            assert kho("dumpxml", "web1", "--inactive").out == old, at
+        else:
+            kho("detach-disk", "web1", "vdb", "--config")
+        kho("img", "check", two)
+        harness.wait_for("nothing to be left", lambda: not kho.leftovers())
+    assert seen == {1, 2}
