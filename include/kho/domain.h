@@ -66,7 +66,7 @@ typedef struct KhoDomainEntry {
     char *name;
     char *uuid; /* NULL unless KHO_DOMAIN_LIST_DETAILS */
     KhoDomainStatus status;
-    gboolean persistent, autostart;
+    gboolean persistent, autostart, managed_save;
     char *title; /* NULL unless KHO_DOMAIN_LIST_DETAILS, and where there is none */
 } KhoDomainEntry;
 
@@ -87,7 +87,7 @@ typedef struct KhoDomainInfo {
     char *os_type;
     guint64 max_memory_kib, memory_kib, cpu_time_ns /* 0 when it does not run */;
     guint vcpus;
-    gboolean persistent, autostart;
+    gboolean persistent, autostart, managed_save;
 } KhoDomainInfo;
 
 KHO_PUBLIC gboolean kho_domain_info(KhoDomain *domain, KhoDomainInfo *info, GError **error);
@@ -120,6 +120,7 @@ kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefi
 
 typedef enum {
     KHO_UNDEFINE_SNAPSHOTS_METADATA = 1 << 0, /* and what is known of its snapshots; their images stay */
+    KHO_UNDEFINE_MANAGED_SAVE = 1 << 1,       /* and its managed save (kho/save.h) */
 } KhoUndefineFlags;
 
 /* Removes the definition and the autostart mark, never an image. A running machine goes on, and is gone when
@@ -128,9 +129,16 @@ KHO_PUBLIC gboolean kho_domain_undefine(KhoDomain *domain, KhoUndefineFlags flag
 
 KHO_PUBLIC gboolean kho_domain_set_autostart(KhoDomain *domain, gboolean on, GError **error);
 
-/* Starts a machine that is shut off and returns once its guest runs (or is ready to, with @paused).
- * KHO_ERROR_BUSY names who holds an image; KHO_ERROR_NOT_FOUND an image, kernel or initrd that is missing. */
-KHO_PUBLIC gboolean kho_domain_start(KhoDomain *domain, gboolean paused, const KhoJob *job, GError **error);
+typedef enum {
+    KHO_START_PAUSED = 1 << 0,     /* the guest is not let go */
+    KHO_START_FORCE_BOOT = 1 << 1, /* a managed save (kho/save.h) is thrown away */
+} KhoStartFlags;
+
+/* Starts a machine that is shut off, or lets it go on from its managed save, and returns once its guest runs
+ * (or is ready to). KHO_ERROR_BUSY names who holds an image; KHO_ERROR_NOT_FOUND an image, kernel or initrd
+ * that is missing; with a managed save also what kho_host_restore says of a file. */
+KHO_PUBLIC gboolean kho_domain_start(KhoDomain *domain, KhoStartFlags flags, const KhoJob *job,
+                                     GError **error);
 
 /* Each of these is KHO_ERROR_INVALID in a state where it makes no sense, and KHO_ERROR_TIMEOUT where QEMU
  * does not answer. shutdown and reboot ask the guest by ACPI and do not wait for it. */

@@ -54,13 +54,15 @@ const CliVerb verb_define = {
 
 typedef struct {
     const char *domain;
-    gboolean snapshots_metadata;
+    gboolean snapshots_metadata, managed_save;
 } UndefineArgs;
 
 static const CliArg undefine_args[] = {
     CLI_DOMAIN_ARG(UndefineArgs),
     { CLI_FLAG, "--snapshots-metadata", offsetof(UndefineArgs, snapshots_metadata), "no",
       "forget its snapshots, too; their images stay" },
+    { CLI_FLAG, "--managed-save", offsetof(UndefineArgs, managed_save), "no",
+      "remove its managed save, too" },
     { 0 },
 };
 
@@ -68,7 +70,8 @@ static gboolean
 run_undefine(CliRun *cli, const void *p, GError **error)
 {
     const UndefineArgs *a = p;
-    KhoUndefineFlags flags = a->snapshots_metadata ? KHO_UNDEFINE_SNAPSHOTS_METADATA : 0;
+    KhoUndefineFlags flags = (a->snapshots_metadata ? KHO_UNDEFINE_SNAPSHOTS_METADATA : 0)
+                             | (a->managed_save ? KHO_UNDEFINE_MANAGED_SAVE : 0);
     g_auto(CliDomain) opened = { 0 };
 
     if (!cli_domain_open(cli, a->domain, &opened, error) || !kho_domain_undefine(opened.domain, flags, error))
@@ -81,8 +84,10 @@ const CliVerb verb_undefine = {
     .name = "undefine",
     .noun = "domain",
     .summary = "remove a machine's definition, never its disks",
-    .description = "A machine that runs goes on running, and is gone when it ends. One that has snapshots is "
-                   "refused, unless --snapshots-metadata says that they are to be forgotten.",
+    .description =
+        "A machine that runs goes on running, and is gone when it ends. One that has snapshots is "
+        "refused, unless --snapshots-metadata says that they are to be forgotten; so is one that has a "
+        "managed save, unless --managed-save says that it goes as well.",
     .args = undefine_args,
     .args_bytes = sizeof(UndefineArgs),
     .run = run_undefine,

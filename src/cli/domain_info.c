@@ -25,7 +25,7 @@ print_info(const CliDomain *opened, const KhoDomainInfo *info)
     out_field("Used memory", "%" G_GUINT64_FORMAT " KiB", info->memory_kib);
     out_field("Persistent", "%s", info->persistent ? "yes" : "no");
     out_field("Autostart", "%s", info->autostart ? "enable" : "disable");
-    out_field("Managed save", "no");
+    out_field("Managed save", "%s", info->managed_save ? "yes" : "no");
     out_field("Security model", "none");
     out_field("Security DOI", "0");
     out_print("\n");
@@ -47,6 +47,7 @@ print_info_json(const CliDomain *opened, const KhoDomainInfo *info)
     json_object_set_new(object, "memory-kib", json_integer((json_int_t) info->memory_kib));
     json_object_set_new(object, "persistent", json_boolean(info->persistent));
     json_object_set_new(object, "autostart", json_boolean(info->autostart));
+    json_object_set_new(object, "managed-save", json_boolean(info->managed_save));
     out_json(object);
 }
 

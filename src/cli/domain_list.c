@@ -10,6 +10,7 @@ typedef struct {
     gboolean all, inactive, names, uuids, ids, title, table;
     gboolean running, paused, shutoff, other;
     gboolean persistent, transient, autostart, no_autostart;
+    gboolean with_save, without_save, managed_save;
 } ListArgs;
 
 static const CliArg list_args[] = {
@@ -28,6 +29,11 @@ static const CliArg list_args[] = {
     { CLI_FLAG, "--transient", offsetof(ListArgs, transient), "no", "those without a definition" },
     { CLI_FLAG, "--autostart", offsetof(ListArgs, autostart), "no", "those marked for autostart" },
     { CLI_FLAG, "--no-autostart", offsetof(ListArgs, no_autostart), "no", "those not marked for autostart" },
+    { CLI_FLAG, "--with-managed-save", offsetof(ListArgs, with_save), "no",
+      "those that have a managed save" },
+    { CLI_FLAG, "--without-managed-save", offsetof(ListArgs, without_save), "no", "those that have none" },
+    { CLI_FLAG, "--managed-save", offsetof(ListArgs, managed_save), "no",
+      "the state of those that have a managed save is shown as saved" },
     { 0 },
 };
 
@@ -43,7 +49,8 @@ wanted(const ListArgs *a, const KhoDomainEntry *entry)
                                                       : a->other;
 
     return (any_state || of_state) && (a->persistent == a->transient || a->persistent == entry->persistent)
-           && (a->autostart == a->no_autostart || a->autostart == entry->autostart);
+           && (a->autostart == a->no_autostart || a->autostart == entry->autostart)
+           && (a->with_save == a->without_save || a->with_save == entry->managed_save);
 }
 
 static void
@@ -79,7 +86,8 @@ print_table(const ListArgs *a, const GPtrArray *entries)
     for (guint i = 0; i < entries->len; i++) {
         const KhoDomainEntry *entry = entries->pdata[i];
         g_autofree char *id = entry->status.id >= 0 ? g_strdup_printf("%d", entry->status.id) : NULL;
-        g_autofree char *state = cli_domain_state_text(&entry->status);
+        gboolean saved = a->managed_save && entry->managed_save && entry->status.id < 0;
+        g_autofree char *state = saved ? g_strdup("saved") : cli_domain_state_text(&entry->status);
         const char *cells[] = { id, entry->name, state, entry->title };
         out_table_row(table, cells);
     }
@@ -102,6 +110,7 @@ print_json(const GPtrArray *entries)
         json_decref(status);
         json_object_set_new(object, "persistent", json_boolean(entry->persistent));
         json_object_set_new(object, "autostart", json_boolean(entry->autostart));
+        json_object_set_new(object, "managed-save", json_boolean(entry->managed_save));
         json_array_append_new(list, object);
     }
     out_json(list);

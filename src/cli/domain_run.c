@@ -6,13 +6,15 @@
 
 typedef struct {
     const char *domain;
-    gboolean paused, console;
+    gboolean paused, console, force_boot;
 } StartArgs;
 
 static const CliArg start_args[] = {
     CLI_DOMAIN_ARG(StartArgs),
     { CLI_FLAG, "--paused", offsetof(StartArgs, paused), "no", "leave the guest paused; resume lets it run" },
     { CLI_FLAG, "--console", offsetof(StartArgs, console), "no", "connect to its console at once" },
+    { CLI_FLAG, "--force-boot", offsetof(StartArgs, force_boot), "no",
+      "throw its managed save away and boot" },
     { 0 },
 };
 
@@ -21,10 +23,11 @@ run_start(CliRun *cli, const void *p, GError **error)
 {
     const StartArgs *a = p;
     const ConsoleOptions options = { .escape = CONSOLE_ESCAPE };
+    KhoStartFlags flags = (a->paused ? KHO_START_PAUSED : 0) | (a->force_boot ? KHO_START_FORCE_BOOT : 0);
     g_auto(CliDomain) opened = { 0 };
 
     if (!cli_domain_open(cli, a->domain, &opened, error)
-        || !kho_domain_start(opened.domain, a->paused, cli->job, error))
+        || !kho_domain_start(opened.domain, flags, cli->job, error))
         return FALSE;
     out_done(cli, "Domain '%s' started", opened.name);
     return !a->console || console_run(cli, opened.domain, &options, error);
@@ -34,8 +37,10 @@ const CliVerb verb_start = {
     .name = "start",
     .noun = "domain",
     .summary = "start a machine that is defined and shut off",
-    .description = "It returns once the guest runs. An image that is missing, damaged or in use is refused, "
-                   "naming who holds it.",
+    .description =
+        "It returns once the guest runs. An image that is missing, damaged or in use is refused, "
+        "naming who holds it.\n\n"
+        "A machine that has a managed save goes on from it, once: the save goes when the guest runs.",
     .examples = "kho start web1\nkho start web1 --console",
     .args = start_args,
     .args_bytes = sizeof(StartArgs),

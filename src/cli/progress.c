@@ -38,6 +38,19 @@ show_progress(guint64 done_bytes, guint64 total_bytes, gpointer data)
     shown = TRUE;
 }
 
+static void
+show_percent(guint64 done_bytes, guint64 total_bytes, gpointer word)
+{
+    static int last = -1;
+    int percent = total_bytes > 0 ? (int) ((double) done_bytes * 100 / (double) total_bytes) : 0;
+
+    if (percent == last)
+        return;
+    last = percent;
+    fprintf(stderr, "\r%s: [%3d %%]%s", (const char *) word, percent, percent == 100 ? "\n" : "");
+    fflush(stderr);
+}
+
 void
 progress_clear(void)
 {
@@ -68,5 +81,14 @@ progress_start(gboolean show)
     started_us = g_get_monotonic_time();
     job.cancelled = &cancelled;
     job.progress = show && isatty(STDERR_FILENO) ? show_progress : NULL;
+    return &job;
+}
+
+const KhoJob *
+progress_percent(const char *word)
+{
+    static KhoJob job;
+
+    job = (KhoJob){ .progress = show_percent, .data = (gpointer) word, .cancelled = &cancelled };
     return &job;
 }

@@ -9,6 +9,9 @@
  * a second. The job lives as long as the process. */
 const KhoJob *progress_start(gboolean show);
 
+/* The same job, but shown as "WORD: [ 50 %]" from the first report on, wherever stderr goes. */
+const KhoJob *progress_percent(const char *word);
+
 /* Takes the line away, where one is shown; anything printed comes after it. */
 void progress_clear(void);
 

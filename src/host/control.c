@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "host/machine.h"
 #include "host/running.h"
+#include "store/journal.h"
 #include "vm/runtime.h"
 
 #define CONNECT_TIMEOUT_MS 1000
@@ -94,10 +95,29 @@ kho_domain_suspend(KhoDomain *domain, GError **error)
     return call(domain, MACHINE_SUSPEND, "stop", error);
 }
 
+/* A pause that belongs to a change under way ends with it: a guest that went on before would write what is
+ * not in the file that its memory goes into, or run before all of its memory is there. */
+static gboolean
+is_held(KhoDomain *domain, GError **error)
+{
+    static const char *const reasons[] = { "saving", "starting up", "creating snapshot", NULL };
+    g_autoptr(StoreJournalInfo) info =
+        store_journal_look(domain->host->tree, STORE_LOCK_DOMAIN, domain->uuid);
+    g_auto(KhoDomainStatus) status = { 0 };
+
+    if (!info || !info->driven || !kho_domain_status(domain, &status, NULL)
+        || status.state != KHO_DOMAIN_PAUSED || !g_strv_contains(reasons, status.reason))
+        return FALSE;
+    fail(error, KHO_ERROR_BUSY,
+         "machine '%s' is paused for a %s by pid %" G_GINT64_FORMAT " (%s): wait for it or end it",
+         domain->name, info->what, info->pid, info->command);
+    return TRUE;
+}
+
 gboolean
 kho_domain_resume(KhoDomain *domain, GError **error)
 {
-    return call(domain, MACHINE_RESUME, "cont", error);
+    return !is_held(domain, error) && call(domain, MACHINE_RESUME, "cont", error);
 }
 
 gboolean

@@ -1,7 +1,8 @@
 /* Definitions: made, replaced, removed, shown, marked for autostart. */
 #include "base/error.h"
-#include "host/recover.h"
+#include "host/claim.h"
 #include "host/running.h"
+#include "host/saved.h"
 #include "snapshot/folder.h"
 #include "store/list.h"
 #include "store/publish.h"
@@ -9,55 +10,6 @@
 #include "vm/start.h"
 
 #include <string.h>
-
-/* Both locks of a definition: that of the name keeps two uuids off one name, that of the uuid two names off
- * one uuid. */
-typedef struct {
-    StoreLock *name, *change;
-} DefineLocks;
-
-static void
-define_locks_clear(DefineLocks *locks)
-{
-    store_lock_release(locks->change);
-    store_lock_release(locks->name);
-}
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(DefineLocks, define_locks_clear)
-
-static gboolean
-define_locks_take(KhoHost *host, const ModelDomain *model, DefineLocks *locks, GError **error)
-{
-    g_autofree char *object = g_strdup_printf("machine '%s'", model->name);
-
-    locks->name = store_lock_name(host->tree, STORE_LOCK_DOMAIN, model->name, &host->wait, error);
-    if (!locks->name)
-        return FALSE;
-    locks->change = store_lock_take(host->tree, STORE_LOCK_DOMAIN, model->uuid, object, &host->wait, error);
-    return locks->change && machine_recover_locked(host, model->uuid, error);
-}
-
-/* One name, one uuid: held against what is defined and what runs. Called under both locks. */
-static gboolean
-check_claims(KhoHost *host, const ModelDomain *model, GError **error)
-{
-    g_autoptr(GError) why = NULL;
-    g_autoptr(ModelDomain) old = vm_definition(host->tree, model->name, &why);
-    g_autofree char *live_uuid = running_uuid(host->tree, model->name);
-    const char *uuid = old ? old->uuid : live_uuid;
-
-    if (!old && !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
-        g_propagate_error(error, g_steal_pointer(&why));
-        return FALSE;
-    }
-    if (uuid && strcmp(uuid, model->uuid) != 0)
-        return fail(error, KHO_ERROR_EXISTS,
-                    "machine '%s' exists already with uuid %s: give that uuid to replace its definition",
-                    model->name, uuid);
-    g_autofree char *other = machine_name_of_uuid(host->tree, model->uuid, model->name);
-    if (other)
-        return fail(error, KHO_ERROR_EXISTS, "uuid %s belongs to machine '%s' already", model->uuid, other);
-    return TRUE;
-}
 
 /* The struct that is to be stored, checked by itself. */
 static ModelDomain *
@@ -103,9 +55,9 @@ kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefi
 {
     const KhoDomainDefineOptions none = { 0 }, *wanted = options ? options : &none;
     g_autoptr(ModelDomain) model = read_definition(xml, len, wanted, error);
-    g_auto(DefineLocks) locks = { NULL, NULL };
+    g_auto(MachineClaim) claim = { NULL, NULL };
 
-    if (!model || !define_locks_take(host, model, &locks, error) || !check_claims(host, model, error)
+    if (!model || !machine_claim(host, model, &claim, error)
         || !check_unchanged(host, model->name, wanted->expect_xml, error))
         return NULL;
     g_autofree char *path = store_path_domain(host->tree, model->name);
@@ -166,7 +118,13 @@ kho_domain_undefine(KhoDomain *domain, KhoUndefineFlags flags, GError **error)
     if (!name)
         return FALSE;
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
-    if (!lock || !still_defined(domain, error) || !give_up_snapshots(domain, flags, error))
+    if (!lock || !still_defined(domain, error))
+        return FALSE;
+    if (saved_exists(tree, domain->name) && !(flags & KHO_UNDEFINE_MANAGED_SAVE))
+        return fail(error, KHO_ERROR_INVALID,
+                    "machine '%s' has a managed save: `kho undefine --managed-save` removes it as well",
+                    domain->name);
+    if (!give_up_snapshots(domain, flags, error) || !saved_remove(tree, domain->name, error))
         return FALSE;
     /* the definition first: a mark without one means nothing, and the next define takes it away */
     return store_unlink(path, error) && store_autostart_set(mark, FALSE, error);

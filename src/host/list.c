@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "host/machine.h"
 #include "host/running.h"
+#include "host/saved.h"
 #include "store/publish.h"
 #include "vm/definition.h"
 
@@ -80,6 +81,7 @@ add_entry(KhoHost *host, GPtrArray *entries, const ListName *at, KhoDomainListFl
     entry->name = g_strdup(at->name);
     entry->persistent = at->defined;
     entry->autostart = at->defined && store_autostart_get(mark);
+    entry->managed_save = saved_exists(host->tree, at->name);
     fill_status(host, at, (flags & KHO_DOMAIN_LIST_DETAILS) != 0, &entry->status);
     gboolean active = machine_state_is_active(entry->status.state);
     if (!(flags & (active ? KHO_DOMAIN_LIST_ACTIVE : KHO_DOMAIN_LIST_INACTIVE)) || (!active && !at->defined))
@@ -149,6 +151,7 @@ kho_domain_info(KhoDomain *domain, KhoDomainInfo *info, GError **error)
     got.vcpus = (guint) (model->current_vcpus != MODEL_UNSET ? model->current_vcpus : MAX(model->vcpus, 1));
     got.persistent = kho_domain_is_persistent(domain);
     got.autostart = got.persistent && store_autostart_get(mark);
+    got.managed_save = saved_exists(domain->host->tree, domain->name);
     got.cpu_time_ns = got.status.pid ? running_cpu_time_ns(got.status.pid) : 0;
     *info = got;
     return TRUE;

@@ -24,6 +24,7 @@ typedef enum {
     MACHINE_RESUME,
     MACHINE_CONSOLE,
     MACHINE_SNAPSHOT,
+    MACHINE_SAVE,
     MACHINE_N_VERBS
 } MachineVerb;
 

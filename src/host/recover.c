@@ -5,6 +5,8 @@
 #include "backup/restore.h"
 #include "base/error.h"
 #include "hotplug/disk.h"
+#include "save/resume.h"
+#include "save/save.h"
 #include "snapshot/create.h"
 #include "snapshot/delete.h"
 #include "snapshot/revert.h"
@@ -18,6 +20,8 @@ const ChangeKind *const machine_changes[] = {
     &snapshot_delete_kind,
     &backup_change,
     &restore_change,
+    &save_change,
+    &resume_change,
     NULL,
 };
 /* clang-format on */

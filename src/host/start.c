@@ -1,14 +1,15 @@
 /* Starting a machine that is shut off: its state, its lock; the rest is vm/start.h's. */
 #include "vm/start.h"
 
-#include "host/machine.h"
 #include "host/running.h"
+#include "host/saved.h"
 #include "vm/definition.h"
 
 gboolean
-kho_domain_start(KhoDomain *domain, gboolean paused, const KhoJob *job, GError **error)
+kho_domain_start(KhoDomain *domain, KhoStartFlags flags, const KhoJob *job, GError **error)
 {
     const StoreTree *tree = domain->host->tree;
+    gboolean paused = (flags & KHO_START_PAUSED) != 0;
     const VmStartOptions options = { .paused = paused, .wait = &domain->host->wait };
     g_auto(KhoDomainStatus) status = { 0 };
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
@@ -19,6 +20,11 @@ kho_domain_start(KhoDomain *domain, gboolean paused, const KhoJob *job, GError *
     g_autofree char *run_path = store_path_domain_run(tree, domain->name);
     if (status.unsupervised && !running_end_stuck(run_path, error))
         return FALSE;
+    /* its memory is gone before the guest writes to the disks that it fits */
+    if (flags & KHO_START_FORCE_BOOT && !saved_remove(tree, domain->name, error))
+        return FALSE;
+    if (saved_exists(tree, domain->name))
+        return saved_start(domain, g_steal_pointer(&lock), paused, job, error);
     g_autoptr(ModelDomain) model = vm_definition(tree, domain->name, error);
     return model && model_domain_complete(model, &vm_host_defaults, error)
            && vm_start(tree, model, &options, job, error);

@@ -83,6 +83,8 @@ static const struct {
                            "reset or destroy it first" },
     [MACHINE_CONSOLE] = { IN(RUNNING) | IN(PAUSED) | IN(SHUTDOWN) | IN(CRASHED) | IN(PMSUSPENDED),
                           "start it first", NULL, NULL },
+    [MACHINE_SAVE] = { IN(RUNNING) | IN(PAUSED) | IN(SHUTDOWN), "it has no memory to save", NULL,
+                       "its memory is not worth saving" },
 };
 
 gboolean

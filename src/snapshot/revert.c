@@ -10,7 +10,6 @@
 #include <string.h>
 
 /* QEMU flushes its images when it is asked to quit, which may take long on a slow disk. */
-#define END_TIMEOUT_MS (15 * 1000)
 
 typedef struct {
     const StoreTree *tree;
@@ -69,7 +68,8 @@ run_end_machine(gpointer context, const KhoJob *job, GError **error)
 {
     const Revert *revert = context;
 
-    return !revert->plan->active || vm_end(revert->tree, revert->plan->machine, END_TIMEOUT_MS, error);
+    return !revert->plan->active
+           || vm_end(revert->tree, revert->plan->machine, revert->plan->uuid, "from snapshot", error);
 }
 
 /* As long as its QEMU is there, nothing has happened to the machine. */

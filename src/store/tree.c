@@ -28,6 +28,7 @@ static const struct {
     { G_STRUCT_OFFSET(StoreTree, lib), "/journal" },
     { G_STRUCT_OFFSET(StoreTree, lib), "/qemu" },
     { G_STRUCT_OFFSET(StoreTree, lib), "/qemu/snapshot" },
+    { G_STRUCT_OFFSET(StoreTree, lib), "/qemu/save" },
     { G_STRUCT_OFFSET(StoreTree, lib), "/storage" },
     { G_STRUCT_OFFSET(StoreTree, log), "" },
     { G_STRUCT_OFFSET(StoreTree, log), "/qemu" },
@@ -218,6 +219,12 @@ char *
 store_path_snapshots(const StoreTree *tree, const char *domain)
 {
     return path_of(tree->lib, "/qemu/snapshot/", domain, "");
+}
+
+char *
+store_path_managed_save(const StoreTree *tree, const char *domain)
+{
+    return path_of(tree->lib, "/qemu/save/", domain, ".save");
 }
 
 char *

@@ -36,6 +36,7 @@ gboolean store_name_check(const char *name, const char *what, GError **error);
 char *store_path_domain(const StoreTree *tree, const char *name); /* etc/qemu/NAME.xml */
 char *store_path_domain_autostart(const StoreTree *tree,
                                   const char *name); /* etc/qemu/autostart/NAME.xml -> ../NAME.xml */
+char *store_path_managed_save(const StoreTree *tree, const char *domain); /* lib/qemu/save/NAME.save */
 char *store_path_pool(const StoreTree *tree, const char *name);           /* etc/storage/NAME.xml */
 char *store_path_pool_autostart(const StoreTree *tree, const char *name); /* etc/storage/autostart/NAME.xml */
 char *store_path_pool_formats(const StoreTree *tree, const char *uuid);   /* lib/storage/UUID.json */

@@ -75,6 +75,18 @@ do_status(Client *c, json_t *arguments, json_t *id)
     client_send(c, qmp_return(status, id));
 }
 
+/* libvirt's word for why QEMU is ended, as a constant; NULL for any other. */
+static const char *
+end_reason(const char *word)
+{
+    static const char *const words[] = { "destroyed", "saved", "failed", "from snapshot" };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(words); i++)
+        if (strcmp(word, words[i]) == 0)
+            return words[i];
+    return NULL;
+}
+
 static void
 do_destroy(Client *c, json_t *arguments, json_t *id)
 {
@@ -85,13 +97,18 @@ do_destroy(Client *c, json_t *arguments, json_t *id)
         client_refuse(c, id, KHO_ERROR_INVALID, "timeout-ms is not from 0 to 3600000");
         return;
     }
+    const char *reason = end_reason(json_string_or(arguments, "reason", "destroyed"));
+    if (!reason) {
+        client_refuse(c, id, KHO_ERROR_INVALID, "reason is none of those that a machine is ended for");
+        return;
+    }
     g_autoptr(GError) silent = NULL;
     if (graceful && c->s->phase == PHASE_RUNNING && !silence_admits(c->s, &silent)) {
         client_send(c, qmp_error(silent, id));
         return;
     }
     broker_await_end(c->broker, wait_new(c, id));
-    death_begin(c->s, "destroyed", graceful, (guint) timeout_ms);
+    death_begin(c->s, reason, graceful, (guint) timeout_ms);
 }
 
 static void

@@ -1,7 +1,9 @@
 /* What is asked of QEMU before its guest may run, and again after an adoption: one question after the other,
  * from the table at the end. */
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/pipe.h"
+#include "supervisor/grant.h"
 #include "supervisor/monitor.h"
 #include "supervisor/step.h"
 #include "supervisor/supervisor.h"
@@ -10,11 +12,16 @@
 
 #include <string.h>
 
+#define MEMORY_NAME "kho-memory"
+/* How often QEMU is asked whether it has read all of its memory. */
+#define LOAD_LOOK_MS 10
+
 typedef struct Hello {
     Supervisor *s;
     guint next;  /* of the questions */
     guint links; /* of the plan's links_down that are down by now */
     json_t *chardevs, *vnc;
+    gboolean loading; /* the same question again, a little later */
 } Hello;
 
 typedef struct {
@@ -22,9 +29,11 @@ typedef struct {
     gboolean (*wanted)(const Hello *h);                              /* NULL: always */
     json_t *(*arguments)(const Hello *h);                            /* NULL: none */
     gboolean (*take)(Hello *h, const json_t *reply, GError **error); /* NULL: whatever it says */
+    gboolean (*send)(Hello *h, GError **error);                      /* NULL: the command and its arguments */
 } Question;
 
 static void ask_next(Hello *h);
+static void on_reply(const json_t *reply, gpointer data);
 
 static void
 hello_free(Hello *h)
@@ -100,9 +109,45 @@ may_run(const Hello *h)
 }
 
 static gboolean
+wants_memory(const Hello *h)
+{
+    return is_start(h) && h->s->plan->incoming_path;
+}
+
+static json_t *
+late_activation(const Hello *h)
+{
+    return json_pack("{s:[{s:s,s:b}]}", "capabilities", "capability", "late-block-activate", "state",
+                     h->s->plan->late_disks);
+}
+
+static json_t *
+memory_uri(const Hello *h)
+{
+    return json_pack("{s:s}", "uri", "fd:" MEMORY_NAME);
+}
+
+static gboolean
+take_load(Hello *h, const json_t *reply, GError **error)
+{
+    const json_t *answer = json_object_get(reply, "return");
+    const char *status = json_string_or(answer, "status", "");
+
+    if (strcmp(status, "completed") == 0)
+        return TRUE;
+    if (strcmp(status, "failed") == 0)
+        return fail(error, KHO_ERROR_INVALID, "QEMU cannot take the memory of machine '%s': %s",
+                    h->s->status->name, json_string_or(answer, "error-desc", "it gives no reason"));
+    h->loading = TRUE;
+    h->next--;
+    return must_work(h, reply, error);
+}
+
+/* With memory comes what the balloon had. */
+static gboolean
 wants_balloon(const Hello *h)
 {
-    return is_start(h) && h->s->plan->balloon_bytes > 0;
+    return is_start(h) && h->s->plan->balloon_bytes > 0 && !h->s->plan->incoming_path;
 }
 
 static json_t *
@@ -134,6 +179,23 @@ take_link_down(Hello *h, const json_t *reply, GError **error)
     return must_work(h, reply, error);
 }
 
+/* QEMU is given the file as kho-open would. */
+static gboolean
+send_memory(Hello *h, GError **error)
+{
+    const VmPlan *plan = h->s->plan;
+    json_auto json_t *wanted = json_pack("{s:s,s:b,s:s,s:I}", "path", plan->incoming_path, "read-only", TRUE,
+                                         "fdname", MEMORY_NAME, "offset", (json_int_t) plan->incoming_off);
+    Grant grant = { .fd = -1 };
+
+    if (!grant_open(wanted, &grant, error))
+        return FALSE;
+    gboolean sent = monitor_send_file(h->s->monitor, grant.command, json_incref(grant.arguments),
+                                      fd_steal(&grant.fd), on_reply, h);
+    grant_clear(&grant);
+    return sent || fail(error, KHO_ERROR_BUSY, "QEMU does not read its commands");
+}
+
 static const Question questions[] = {
     { "set-action", is_start, actions, must_work },
     { "query-chardev", is_start, NULL, take_chardevs },
@@ -141,6 +203,10 @@ static const Question questions[] = {
     { "query-status", is_adoption, NULL, take_state },
     { "set_link", wants_link_down, link_down, take_link_down },
     { "balloon", wants_balloon, balloon, must_work },
+    { "migrate-set-capabilities", wants_memory, late_activation, must_work },
+    { "getfd", wants_memory, NULL, must_work, send_memory },
+    { "migrate-incoming", wants_memory, memory_uri, must_work },
+    { "query-migrate", wants_memory, NULL, take_load },
     { "cont", may_run, NULL, must_work },
 };
 
@@ -174,6 +240,19 @@ finish(Hello *h)
     hello_free(h);
 }
 
+static gboolean
+on_look_again(gpointer data)
+{
+    Hello *h = data;
+
+    h->loading = FALSE;
+    if (h->s->phase > PHASE_RUNNING)
+        hello_free(h);
+    else
+        ask_next(h);
+    return G_SOURCE_REMOVE;
+}
+
 static void
 on_reply(const json_t *reply, gpointer data)
 {
@@ -190,7 +269,10 @@ on_reply(const json_t *reply, gpointer data)
         hello_free(h);
         return;
     }
-    ask_next(h);
+    if (h->loading)
+        g_timeout_add(LOAD_LOOK_MS, on_look_again, h);
+    else
+        ask_next(h);
 }
 
 static void
@@ -203,9 +285,14 @@ ask_next(Hello *h)
         return;
     }
     const Question *question = &questions[h->next];
-    if (!monitor_send(h->s->monitor, question->command, question->arguments ? question->arguments(h) : NULL,
-                      on_reply, h))
-        hello_free(h);
+    json_t *arguments = question->arguments ? question->arguments(h) : NULL;
+    g_autoptr(GError) why = NULL;
+    if (question->send ? question->send(h, &why)
+                       : monitor_send(h->s->monitor, question->command, arguments, on_reply, h))
+        return;
+    if (why)
+        start_fail(h->s, why);
+    hello_free(h);
 }
 
 void

@@ -177,6 +177,8 @@ add_tail(Argv *a)
     argv_add(a, "-chardev",
              g_strdup_printf("socket,id=charmonitor,fd=%d,server=on,wait=off", a->r->monitor_fd));
     argv_add(a, "-mon", g_strdup("chardev=charmonitor,id=monitor,mode=control"));
+    if (a->r->incoming)
+        argv_add(a, "-incoming", g_strdup("defer"));
     argv_add(a, "-sandbox",
              g_strdup("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
     g_ptr_array_add(a->out, NULL);

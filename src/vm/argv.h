@@ -22,8 +22,9 @@ typedef struct {
 } VmDisk;
 
 typedef struct {
-    gint monitor_fd; /* listening socket for QMP, as QEMU inherits it */
-    gboolean kvm;    /* /dev/kvm works: without it type 'kvm' is refused */
+    gint monitor_fd;   /* listening socket for QMP, as QEMU inherits it */
+    gboolean incoming; /* its memory will come over QMP: it does not boot */
+    gboolean kvm;      /* /dev/kvm works: without it type 'kvm' is refused */
     gint vnc_port; /* what autoport chose; used when the first graphics has port -1; MODEL_UNSET: none chosen
                     */
     const VmDisk *disks; /* one for each of the machine's disks, in its order */

@@ -222,16 +222,29 @@ vm_client_status(VmClient *c, guint timeout_ms, GError **error)
     return answer ? vm_status_from_json(answer, "kho-vm's status", error) : NULL;
 }
 
-gboolean
-vm_client_destroy(VmClient *c, gboolean graceful, guint timeout_ms, GError **error)
+static gboolean
+destroy(VmClient *c, gboolean graceful, const char *reason, guint timeout_ms, GError **error)
 {
     json_t *arguments = json_object();
 
     json_object_set_new(arguments, "graceful", json_boolean(graceful));
     json_object_set_new(arguments, "timeout-ms", json_integer(timeout_ms));
+    json_set_string(arguments, "reason", reason);
     /* kho-vm keeps the deadline itself; a second more is for its answer. */
     json_auto json_t *answer = vm_client_call(c, "kho-destroy", arguments, timeout_ms + 1000, error);
     return answer != NULL;
+}
+
+gboolean
+vm_client_destroy(VmClient *c, gboolean graceful, guint timeout_ms, GError **error)
+{
+    return destroy(c, graceful, NULL, timeout_ms, error);
+}
+
+gboolean
+vm_client_end(VmClient *c, const char *reason, guint timeout_ms, GError **error)
+{
+    return destroy(c, FALSE, reason, timeout_ms, error);
 }
 
 gboolean

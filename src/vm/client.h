@@ -49,6 +49,9 @@ VmStatus *vm_client_status(VmClient *client, guint timeout_ms, GError **error);
  */
 gboolean vm_client_destroy(VmClient *client, gboolean graceful, guint timeout_ms, GError **error);
 
+/* The same, not graceful; @reason is what the log says: "saved", "failed", "from snapshot". */
+gboolean vm_client_end(VmClient *client, const char *reason, guint timeout_ms, GError **error);
+
 /* kho-shutdown, or kho-reboot with @reboot: asks the guest by ACPI and does not wait for it. */
 gboolean vm_client_powerdown(VmClient *client, gboolean reboot, guint timeout_ms, GError **error);
 

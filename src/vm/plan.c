@@ -53,6 +53,7 @@ vm_plan_free(VmPlan *plan)
     g_free(plan->uuid);
     g_free(plan->run_path);
     g_free(plan->log_path);
+    g_free(plan->incoming_path);
     g_free(plan->live_xml);
     g_strfreev(plan->argv);
     g_strfreev(plan->links_down);
@@ -103,6 +104,9 @@ vm_plan_to_json(const VmPlan *plan)
     json_object_set_new(json, "links-down", links);
     json_object_set_new(json, "balloon-bytes", json_integer((json_int_t) plan->balloon_bytes));
     json_object_set_new(json, "paused", json_boolean(plan->paused));
+    json_set_string(json, "incoming-path", plan->incoming_path);
+    json_object_set_new(json, "incoming-offset", json_integer((json_int_t) plan->incoming_off));
+    json_object_set_new(json, "late-disks", json_boolean(plan->late_disks));
     json_set_string(json, "live-xml", plan->live_xml);
     json_object_set_new(json, "start-timeout-ms", json_integer(plan->start_timeout_ms));
     return json_line(json);
@@ -197,7 +201,7 @@ get_members(const json_t *json, VmPlan *plan, GError **error)
 {
     const char *label = "the plan";
     gint timeout_ms = 0;
-    gint64 balloon_bytes = 0;
+    gint64 balloon_bytes = 0, incoming_off = 0;
 
     if (!json_get_string(json, "name", label, &plan->name, error)
         || !json_get_string(json, "uuid", label, &plan->uuid, error)
@@ -206,6 +210,9 @@ get_members(const json_t *json, VmPlan *plan, GError **error)
         || !json_get_string(json, "log-path", label, &plan->log_path, error)
         || !json_opt_string(json, "live-xml", label, &plan->live_xml, error)
         || !json_opt_int(json, "balloon-bytes", label, &balloon_bytes, error)
+        || !json_opt_string(json, "incoming-path", label, &plan->incoming_path, error)
+        || !json_opt_int(json, "incoming-offset", label, &incoming_off, error)
+        || !json_opt_bool(json, "late-disks", label, &plan->late_disks, error)
         || !json_get_bool(json, "paused", label, &plan->paused, error)
         || !get_number(json, "monitor-fd", 3, 4095, &plan->monitor_fd, error)
         || !get_number(json, "start-timeout-ms", 0, 3600 * 1000, &timeout_ms, error)
@@ -217,6 +224,10 @@ get_members(const json_t *json, VmPlan *plan, GError **error)
     if (balloon_bytes < 0)
         return fail(error, KHO_ERROR_INVALID, "the plan: 'balloon-bytes' is negative");
     plan->balloon_bytes = (guint64) balloon_bytes;
+    if (incoming_off < 0 || (plan->incoming_path && !g_path_is_absolute(plan->incoming_path)))
+        return fail(error, KHO_ERROR_INVALID,
+                    "the plan: 'incoming-path' is not absolute, or its offset negative");
+    plan->incoming_off = (guint64) incoming_off;
     if (!g_path_is_absolute(plan->run_path) || !g_path_is_absolute(plan->log_path))
         return fail(error, KHO_ERROR_INVALID, "the plan: run-path and log-path must be absolute");
     return get_argv(json, plan, error) && get_links(json, plan, error) && get_files(json, plan, error);

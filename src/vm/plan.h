@@ -40,6 +40,9 @@ typedef struct VmPlan {
     char **links_down;      /* ids of interfaces whose link is down from the start; NULL: none */
     guint64 balloon_bytes;  /* what the guest is to have of its memory; 0: all of it */
     gboolean paused;        /* do not let the guest run */
+    char *incoming_path;    /* where its memory comes from; NULL: it boots */
+    guint64 incoming_off;   /* where in it QEMU's stream begins, in bytes */
+    gboolean late_disks;    /* with it: QEMU opens them for writing when the guest goes */
     char *live_xml;         /* the live definition; kho-vm fills in ptys and ports */
     guint start_timeout_ms; /* for QEMU's first answer; 0: 60 s */
 } VmPlan;

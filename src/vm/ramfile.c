@@ -167,11 +167,11 @@ gboolean
 vm_ramfile_set_used(const char *path, gboolean used, GError **error)
 {
     guint64 bytes;
-    fd_auto int fd = open_file(path, O_RDWR, &bytes, error);
-    g_autoptr(VmSaveHead) head = fd < 0 ? NULL : read_head(fd, bytes, path, error);
+    g_autoptr(VmSaveHead) head = vm_ramfile_read(path, error);
 
     if (!head || head->used == used)
         return head != NULL;
+    fd_auto int fd = open_file(path, O_RDWR, &bytes, error);
     head->used = used;
-    return rewrite_sector(fd, path, head, error);
+    return fd >= 0 && rewrite_sector(fd, path, head, error);
 }

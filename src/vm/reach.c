@@ -9,6 +9,8 @@
 #define CONNECT_TIMEOUT_MS 2000
 /* One kho-vm may die, be replaced, and QEMU end meanwhile: whoever sees more changes than this is told so. */
 #define ATTEMPTS 5
+/* QEMU flushes its images when it is asked to quit, which may take long on a slow disk. */
+#define END_TIMEOUT_MS 15000
 
 static gboolean
 attempt(const char *run_path, VmClient **client, gboolean *settled, GError **error)
@@ -52,21 +54,50 @@ vm_reach(const StoreTree *tree, const char *name, VmClient **client, GError **er
 }
 
 gboolean
-vm_end(const StoreTree *tree, const char *name, guint timeout_ms, GError **error)
+vm_reach_own(const StoreTree *tree, const char *name, const char *uuid, VmClient **client, GError **error)
+{
+    g_autoptr(VmClient) found = NULL;
+
+    if (!vm_reach(tree, name, &found, error))
+        return FALSE;
+    *client = NULL;
+    if (!found)
+        return TRUE;
+    g_autoptr(VmStatus) status = vm_client_status(found, CONNECT_TIMEOUT_MS, error);
+    if (!status)
+        return FALSE;
+    if (g_strcmp0(status->uuid, uuid) == 0)
+        *client = g_steal_pointer(&found);
+    return TRUE;
+}
+
+/* By what was written down last, since nobody answers. */
+static gboolean
+is_own(const char *run_path, const char *uuid)
+{
+    g_autoptr(VmStatus) status = vm_runtime_status(run_path, NULL);
+
+    return !status || g_strcmp0(status->uuid, uuid) == 0;
+}
+
+gboolean
+vm_end(const StoreTree *tree, const char *name, const char *uuid, const char *reason, GError **error)
 {
     g_autofree char *run_path = store_path_domain_run(tree, name);
-    g_autoptr(GError) why = NULL;
-    g_autoptr(VmClient) client = NULL;
-    VmPresence presence;
 
-    if (vm_reach(tree, name, &client, &why)
-        && (!client || vm_client_destroy(client, FALSE, timeout_ms, &why)))
-        return TRUE;
-    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED)) {
-        g_propagate_error(error, g_steal_pointer(&why));
-        return FALSE;
+    for (guint i = 0; i < ATTEMPTS; i++) {
+        g_autoptr(VmClient) client = NULL;
+        g_autoptr(GError) why = NULL;
+        if (vm_reach_own(tree, name, uuid, &client, &why)) {
+            if (!client || vm_client_end(client, reason, END_TIMEOUT_MS, &why))
+                return TRUE;
+        }
+        if (g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED)) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return FALSE;
+        }
+        if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT)) /* kho-vm is stuck */
+            return !is_own(run_path, uuid) || vm_runtime_kill(run_path, reason, END_TIMEOUT_MS, error);
     }
-    if (vm_runtime_probe(run_path, &presence, NULL) && presence == VM_ABSENT)
-        return TRUE; /* it ended while it was asked to */
-    return vm_runtime_kill(run_path, "destroyed", timeout_ms, error);
+    return fail(error, KHO_ERROR_BUSY, "machine '%s' cannot be ended: its kho-vm dies again and again", name);
 }

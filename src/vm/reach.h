@@ -17,7 +17,14 @@
  */
 gboolean vm_reach(const StoreTree *tree, const char *name, VmClient **client, GError **error);
 
-/* Ends the machine's QEMU, whatever it does, and returns when it has ended; TRUE as well where none runs. */
-gboolean vm_end(const StoreTree *tree, const char *name, guint timeout_ms, GError **error);
+/* The same, but a machine of that name with another uuid counts as none: the one that is meant has ended. */
+gboolean
+vm_reach_own(const StoreTree *tree, const char *name, const char *uuid, VmClient **client, GError **error);
+
+/* Ends QEMU, if a machine of that name and @uuid runs, whatever its kho-vm does, and returns when it has
+ * ended. @reason is what the log says: "saved", "failed", "from snapshot". KHO_ERROR_BUSY, _DENIED, _TIMEOUT.
+ */
+gboolean
+vm_end(const StoreTree *tree, const char *name, const char *uuid, const char *reason, GError **error);
 
 #endif

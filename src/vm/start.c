@@ -13,7 +13,12 @@
 
 #define MONITOR_FD     100
 #define VNC_FIRST_PORT 5900
-#define VNC_LAST_PORT  65535
+/* Of a start with memory: for QEMU itself, for each MiB at the speed of a slow disk, and what a plan may say.
+ */
+#define START_MS         60000
+#define LOAD_MS_MIB      64
+#define LONGEST_START_MS (3600 * 1000)
+#define VNC_LAST_PORT    65535
 
 const ModelDefaults vm_host_defaults = {
     .emulator = "/usr/bin/qemu-system-x86_64",
@@ -109,12 +114,26 @@ links_down(const ModelDomain *model)
     return g_strv_builder_end(ids);
 }
 
+/* Reading the memory takes its time. */
+static void
+set_incoming(VmPlan *plan, const ModelDomain *model, const VmStartOptions *options)
+{
+    guint64 timeout_ms = START_MS + model->memory_kib / KIB * LOAD_MS_MIB;
+
+    plan->incoming_path = g_strdup(options->incoming_path);
+    plan->incoming_off = options->incoming_off;
+    plan->late_disks = options->late_disks;
+    plan->start_timeout_ms = (guint) MIN(timeout_ms, LONGEST_START_MS);
+}
+
 static VmPlan *
 make_plan(const StoreTree *tree, ModelDomain *model, const VmStartOptions *options, GError **error)
 {
     g_autoptr(VmPlan) plan = vm_plan_new();
     g_auto(VmStartDisks) disks = { 0 };
-    VmResources resources = { .monitor_fd = MONITOR_FD, .kvm = kvm_works() };
+    VmResources resources = { .monitor_fd = MONITOR_FD,
+                              .kvm = kvm_works(),
+                              .incoming = options->incoming_path != NULL };
 
     if (!make_live(tree, model, options->wait, error) || !vm_start_disks_find(model, plan, &disks, error)
         || !find_vnc_port(model, &resources.vnc_port, error))
@@ -137,6 +156,8 @@ make_plan(const StoreTree *tree, ModelDomain *model, const VmStartOptions *optio
         plan->balloon_bytes = model->current_memory_kib * KIB;
     plan->links_down = links_down(model);
     plan->paused = options->paused;
+    if (options->incoming_path)
+        set_incoming(plan, model, options);
     plan->live_xml = model_domain_format(model, MODEL_FORMAT_LIVE);
     return g_steal_pointer(&plan);
 }

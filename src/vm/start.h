@@ -12,7 +12,13 @@
 extern const ModelDefaults vm_host_defaults;
 
 typedef struct VmStartOptions {
-    gboolean paused;       /* the guest is not let go */
+    gboolean paused; /* the guest is not let go */
+    /* Where its memory comes from: a file, and where in it QEMU's stream begins, in bytes; NULL: it boots. */
+    const char *incoming_path;
+    guint64 incoming_off;
+    /* With it: the disks are opened for writing when the guest is let go, and not touched until then. Nor can
+     * its memory be written out again until then: not for a machine that is to stay paused. */
+    gboolean late_disks;
     const StoreWait *wait; /* for the counter of ids; NULL: 30 s */
 } VmStartOptions;
 

@@ -1,0 +1,173 @@
+#include "vm/migrate.h"
+
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/num.h"
+#include "base/pipe.h"
+
+#include <string.h>
+
+/* A command is answered between two pieces of work of QEMU's main loop; flushing the disks is one. */
+#define CALL_TIMEOUT_MS 60000
+/* A QEMU that writes to a slow disk may say nothing for a while. */
+#define SILENCE_MS 60000
+#define CANCEL_MS  10000
+/* QEMU's own limit is 128 MiB/s. */
+#define UNLIMITED_BYTES_S (G_GINT64_CONSTANT(1) << 40)
+/* Between two questions: short at first, since the guest may be waiting, and never longer than a cancel may
+ * take. */
+#define FIRST_PAUSE_MS 1
+#define LAST_PAUSE_MS  50
+/* A disk with less than this is taken for full. */
+#define FULL_BYTES (1 * MIB)
+#define FILE_NAME  "kho-memory"
+
+typedef enum { NONE, UNDER_WAY, CANCELLING, COMPLETED, FAILED, CANCELLED } Progress;
+
+static Progress
+progress_of(const json_t *answer)
+{
+    static const struct {
+        const char *word;
+        Progress progress;
+    } words[] = {
+        { "", NONE },         { "none", NONE },           { "completed", COMPLETED },
+        { "failed", FAILED }, { "cancelled", CANCELLED }, { "cancelling", CANCELLING },
+    };
+    const char *status =
+        json_string_or(answer, "status", answer ? "" : "active"); /* silent: still under way */
+
+    for (gsize i = 0; i < G_N_ELEMENTS(words); i++)
+        if (strcmp(status, words[i].word) == 0)
+            return words[i].progress;
+    return UNDER_WAY; /* setup, active, device, ... */
+}
+
+static gboolean
+do_call(VmClient *client, const char *command, json_t *arguments, GError **error)
+{
+    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
+
+    return answer != NULL;
+}
+
+/* QEMU 7.2 aborts when it is to let go of images that it has let go of. */
+static gboolean
+check_images(VmClient *client, GError **error)
+{
+    json_auto json_t *answer = vm_client_call(client, "query-status", NULL, CALL_TIMEOUT_MS, error);
+    const char *status = json_string_or(answer, "status", "");
+
+    if (strcmp(status, "postmigrate") == 0)
+        return fail(
+            error, KHO_ERROR_INVALID,
+            "its memory was written just now and not used, and QEMU has let go of its disks: `kho resume` "
+            "it first");
+    return answer != NULL;
+}
+
+static gboolean
+begin(VmClient *client, const char *path, guint64 off, GError **error)
+{
+    return check_images(client, error)
+           && do_call(client, "migrate-set-parameters",
+                      json_pack("{s:I}", "max-bandwidth", (json_int_t) UNLIMITED_BYTES_S), error)
+           && do_call(client, "kho-open",
+                      json_pack("{s:s,s:b,s:s,s:I}", "path", path, "read-only", FALSE, "fdname", FILE_NAME,
+                                "offset", (json_int_t) off),
+                      error)
+           && do_call(client, "migrate", json_pack("{s:s}", "uri", "fd:" FILE_NAME), error);
+}
+
+static void
+tell(const json_t *answer, const KhoJob *job)
+{
+    const json_t *ram = json_object_get(answer, "ram");
+    gint64 total = json_int_or(ram, "total", 0), remaining = json_int_or(ram, "remaining", total);
+
+    if (job && job->progress && total > 0 && remaining >= 0 && remaining <= total)
+        job->progress((guint64) (total - remaining), (guint64) total, job->data);
+}
+
+/* QEMU seldom says why it could not write. */
+static gboolean
+fail_out(const json_t *answer, const char *path, GError **error)
+{
+    const char *said = json_string_or(answer, "error-desc", "no reason given");
+    FdUsage usage;
+
+    if (fd_usage(path, &usage, NULL) && usage.available_bytes < FULL_BYTES)
+        return fail(error, KHO_ERROR_NO_SPACE, "no space left for the memory in %s", path);
+    return fail(error, KHO_ERROR_IO, "QEMU cannot write the memory into %s: %s", path, said);
+}
+
+/* How far QEMU is. NULL without @error where it is silent, and that not for too long yet: @heard_ms is when
+ * it was heard last. */
+static json_t *
+look(VmClient *client, guint patience_ms, gint64 *heard_ms, GError **error)
+{
+    GError *why = NULL;
+    json_t *answer = vm_client_call(client, "query-migrate", NULL, CALL_TIMEOUT_MS, &why);
+    gint64 now_ms = clock_now_ms();
+
+    if (answer)
+        *heard_ms = now_ms;
+    else if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT) && now_ms - *heard_ms < patience_ms)
+        g_clear_error(&why);
+    else
+        g_propagate_error(error, why);
+    return answer;
+}
+
+gboolean
+vm_migrate_out(VmClient *client, const char *path, guint64 off, const KhoJob *job, GError **error)
+{
+    gint64 heard_ms = clock_now_ms();
+
+    if (!begin(client, path, off, error))
+        return FALSE;
+    for (guint pause_ms = FIRST_PAUSE_MS;; pause_ms = MIN(pause_ms * 2, LAST_PAUSE_MS)) {
+        g_autoptr(GError) why = NULL;
+        if (kho_job_is_cancelled(job))
+            return fail(error, KHO_ERROR_CANCELLED, "cancelled");
+        json_auto json_t *answer = look(client, SILENCE_MS, &heard_ms, &why);
+        if (!answer && why) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return FALSE;
+        }
+        tell(answer, job);
+        switch (progress_of(answer)) {
+        case UNDER_WAY: break;
+        case COMPLETED: return TRUE;
+        case CANCELLING:
+        case CANCELLED: return fail(error, KHO_ERROR_CANCELLED, "cancelled");
+        case NONE:
+        case FAILED: return fail_out(answer, path, error);
+        }
+        clock_pause(pause_ms);
+    }
+}
+
+gboolean
+vm_migrate_cancel(VmClient *client, GError **error)
+{
+    gint64 heard_ms = clock_now_ms(), deadline_ms = deadline_in(CANCEL_MS);
+
+    for (gboolean told = FALSE;;) {
+        g_autoptr(GError) why = NULL;
+        json_auto json_t *answer = look(client, CANCEL_MS, &heard_ms, &why);
+        if (!answer && why) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return FALSE;
+        }
+        Progress progress = progress_of(answer);
+        if (answer && progress != UNDER_WAY && progress != CANCELLING)
+            return TRUE;
+        if (answer && !told && !do_call(client, "migrate_cancel", NULL, error))
+            return FALSE;
+        told = told || answer;
+        if (deadline_left(deadline_ms) == 0)
+            return fail(error, KHO_ERROR_TIMEOUT, "QEMU does not end the writing of its memory");
+        clock_pause(FIRST_PAUSE_MS);
+    }
+}
