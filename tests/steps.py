@@ -34,6 +34,15 @@ def wait_stopped(child, where):
     harness.wait_for(where, is_there)
 
 
+def go_to(child, where):
+    """Lets one that is stopped go on to its next stop, @where."""
+    child.send_signal(signal.SIGCONT)
+    pid, status = os.waitpid(child.pid, os.WUNTRACED)
+    if not os.WIFSTOPPED(status):
+        child.returncode = os.waitstatus_to_exitcode(status)
+        raise AssertionError(f"ended before {where}: {child.communicate()}")
+
+
 def go_on(child, status=0):
     """Lets it go on to its end; returns what it said on stderr."""
     os.kill(child.pid, signal.SIGCONT)
