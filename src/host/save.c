@@ -156,8 +156,14 @@ saved_start(KhoDomain *domain, StoreLock *lock, gboolean paused, const KhoJob *j
         .managed = TRUE,
         .paused = stays_paused(image, paused ? KHO_SAVED_PAUSED : KHO_SAVED_AS_IT_WAS),
     };
-    return drive(domain, &resume_change, "start from its managed save", g_steal_pointer(&held),
-                 resume_plan_make(&request), job, error);
+    if (drive(domain, &resume_change, "start from its managed save", g_steal_pointer(&held),
+              resume_plan_make(&request), job, &why))
+        return TRUE;
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_CORRUPT)
+        || g_error_matches(why, KHO_ERROR, KHO_ERROR_INVALID))
+        return fail(error, (KhoErrorCode) why->code, "%s: %s", why->message, cure);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
 }
 
 /* Under the claim on its name and uuid: off, and fitting. */

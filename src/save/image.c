@@ -95,6 +95,8 @@ check_fits(const SaveImage *image, const ModelDomain *definition, const char *cu
         return TRUE;
     if (why->code == KHO_ERROR_INVALID)
         return fail(error, KHO_ERROR_INVALID, "%s: %s: %s", image->path, why->message, cure);
+    if (why->code == KHO_ERROR_CORRUPT) /* which names the file */
+        return fail(error, KHO_ERROR_CORRUPT, "%s: %s", why->message, cure);
     g_propagate_prefixed_error(error, g_steal_pointer(&why), "%s: ", image->path);
     return FALSE;
 }

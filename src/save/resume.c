@@ -110,8 +110,11 @@ static gboolean
 run_set_aside(gpointer context, const KhoJob *job, GError **error)
 {
     const Resume *resume = context;
+    g_autoptr(VmSaveHead) head = vm_ramfile_read(resume->file, error);
 
-    return !resume->aside || move(resume->file, resume->aside, error);
+    /* all of it is read before QEMU does, which does not notice all damage */
+    return head && vm_ramfile_check_stream(resume->file, head, job, error)
+           && (!resume->aside || move(resume->file, resume->aside, error));
 }
 
 static gboolean
@@ -130,11 +133,6 @@ run_start_paused(gpointer context, const KhoJob *job, GError **error)
                                      .incoming_path = place_of(resume),
                                      .incoming_off = (guint64) resume->stream_off,
                                      .late_disks = !resume->paused };
-    g_autoptr(VmSaveHead) head = vm_ramfile_read(place_of(resume), error);
-
-    /* before QEMU, which does not notice all damage */
-    if (!head || !vm_ramfile_check_stream(place_of(resume), head, job, error))
-        return FALSE;
     g_autoptr(ModelDomain) model = model_domain_parse(resume->live_xml, strlen(resume->live_xml), error);
     resume->started = model && model_domain_complete(model, &vm_host_defaults, error)
                       && vm_start(resume->tree, model, &options, job, error);
