@@ -39,6 +39,19 @@ fd_open(const char *path, int flags, mode_t mode, GError **error)
     return fd_open_at(AT_FDCWD, path, flags, mode, error);
 }
 
+gboolean
+fd_hold_standard(GError **error)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0)
+            continue;
+        /* the lowest number that is free is this one */
+        if (fd_open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY, 0, error) < 0)
+            return FALSE;
+    }
+    return TRUE;
+}
+
 int
 fd_dup(int fd, const char *label, GError **error)
 {

@@ -31,6 +31,11 @@ int fd_dup(int fd, const char *label, GError **error);
 /* Closes and reports a late write error. *fd is -1 afterwards in any case. */
 gboolean fd_close(int *fd, const char *label, GError **error);
 
+/* Sees that 0, 1 and 2 are taken, for a program's beginning: where the caller closed one, a file opened later
+ * would get its number, and what is printed would go into it. What is put there can be neither read (0) nor
+ * written (1, 2): whoever tries is told, as before. */
+gboolean fd_hold_standard(GError **error);
+
 /* Exactly @len bytes at @off, going on after short transfers and EINTR. fd_pread_full fails with KHO_ERROR_IO
  * ("ends at byte N") when the file ends first. */
 gboolean fd_pread_full(int fd, void *buf, gsize len, guint64 off, const char *label, GError **error);

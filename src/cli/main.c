@@ -1,5 +1,6 @@
 /* kho: finds the verb, runs it, prints its error, exits. */
 #include "base/error.h"
+#include "base/fd.h"
 #include "cli/exit.h"
 #include "cli/help.h"
 #include "cli/output.h"
@@ -107,5 +108,5 @@ main(int argc, char **argv)
         return finish(0);
     }
 #endif
-    return finish(run_words(argv + 1));
+    return fd_hold_standard(NULL) ? finish(run_words(argv + 1)) : exit_status_of(NULL);
 }

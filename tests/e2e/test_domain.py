@@ -350,6 +350,20 @@ def test_output_that_cannot_be_written_fails(kho):
         assert child.returncode == 10 and child.stderr == "error: cannot write to standard output: No space left on device\n"
 
 
+def test_no_file_gets_the_number_of_a_closed_stream(kho):
+    """What is printed would go into it."""
+    os.mkfifo(kho.tmp / "fifo")
+    script = f"exec {kho.program} define {kho.tmp}/fifo <&- >&- 2>&-"
+    child = subprocess.Popen(["/bin/sh", "-c", script], env=kho.env())
+    kho.children.append(child)
+    harness.wait_for("kho to wait for the pipe", lambda: os.path.basename(os.readlink(f"/proc/{child.pid}/exe")) == "kho"
+                     and machine.is_waiting(child))
+    assert {os.readlink(f"/proc/{child.pid}/fd/{fd}") for fd in (0, 1, 2)} == {"/dev/null"}
+    (kho.tmp / "fifo").write_text(machine.xml("web1"))
+    assert child.wait(timeout=harness.HANG_GUARD_S) == 11  # it could not say that it is done
+    assert kho("list", "--all", "--name").out == "web1\n"
+
+
 def test_what_is_done_is_not_denied_where_it_cannot_be_told(kho):
     """The status says that the output was lost, the message that the work was not."""
     (kho.tmp / "web1.xml").write_text(machine.xml("web1"))
