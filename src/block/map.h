@@ -97,6 +97,7 @@ typedef struct {
 typedef enum { FORMAT_REPAIR_NONE, FORMAT_REPAIR_LEAKS, FORMAT_REPAIR_ALL } FormatRepair;
 
 typedef struct FormatImage FormatImage;
+typedef struct FormatPacker FormatPacker; /* compresses clusters; one thread's */
 
 typedef struct {
     const char *name; /* "raw", "qcow2" */
@@ -131,6 +132,14 @@ typedef struct {
      * bytes from @at it covered; 0 where @at lies inside a cluster that must be written instead. */
     gboolean (*zero)(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError **error);
 
+    /* Compressed clusters, for unpublished images; all four or none. pack compresses one whole cluster into
+     * @packed, which has a cluster's room, and returns how many bytes that took: 0 where it is not worth it.
+     * No locks, no I/O. put_packed stores such bytes as the cluster at @at. */
+    FormatPacker *(*packer_new)(FormatImage *image);
+    gsize (*pack)(FormatPacker *packer, const guint8 *cluster, guint8 *packed);
+    void (*packer_free)(FormatPacker *packer);
+    gboolean (*put_packed)(FormatImage *image, GuestOff at, const guint8 *packed, gsize len, GError **error);
+
     /* Everything committed before is durable and consistent when it returns TRUE. */
     gboolean (*flush)(FormatImage *image, GError **error);
 
@@ -152,6 +161,11 @@ typedef struct {
     /* Flushes when writable; then frees in every case. FALSE when the flush failed. */
     gboolean (*close)(FormatImage *image, GError **error);
 } FormatOps;
+
+/* What every format's packer begins with. */
+struct FormatPacker {
+    const FormatOps *ops;
+};
 
 /* What every format's image begins with. */
 struct FormatImage {

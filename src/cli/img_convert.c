@@ -8,7 +8,7 @@ typedef struct {
     const char *source, *target, *source_format, *format, *backing_file, *backing_format;
     char **options;
     guint64 workers, sparse_bytes;
-    gboolean progress, out_of_order, share, force;
+    gboolean compress, progress, out_of_order, share, force;
 } ConvertArgs;
 
 static const CliArg convert_args[] = {
@@ -24,6 +24,8 @@ static const CliArg convert_args[] = {
       "backing file of the target: only what differs from it is copied", 'B', .object = CLI_FILE },
     { CLI_CHOICE, "--backing-format", offsetof(ConvertArgs, backing_format), CLI_OPTIONAL, "its format", 'F',
       .choices = "qcow2|raw" },
+    { CLI_FLAG, "--compress", offsetof(ConvertArgs, compress), "no",
+      "qcow2: compress it, by zlib or as -o compression_type=zstd says", 'c' },
     { CLI_UINT, "--workers", offsetof(ConvertArgs, workers), CLI_OPTIONAL,
       "how many copy at the same time; as many as processors, at most 8", 'm', .max = 16 },
     { CLI_SIZE, "--sparse", offsetof(ConvertArgs, sparse_bytes), "4k", "0: do not look for zeros in data",
@@ -58,6 +60,7 @@ run_convert(CliRun *cli, const void *p, GError **error)
             .target = options.create,
             .workers = (guint) a->workers,
             .keep_zeros = a->sparse_bytes == 0,
+            .compress = a->compress,
         };
         done = kho_image_convert(a->source, a->target, &convert, &kho_image_gate_open, cli->job, error);
     }
@@ -76,6 +79,7 @@ const CliVerb verb_img_convert = {
         "there before. Zeros are not written; where the file system shares blocks, data is shared.",
     .examples = "kho img convert -O qcow2 disk.raw disk.qcow2\n"
                 "kho img convert -f qcow2 -O raw disk.qcow2 disk.raw\n"
+                "kho img convert -c -O qcow2 -o compression_type=zstd disk.raw small.qcow2\n"
                 "kho img convert -O qcow2 -B base.qcow2 -F qcow2 whole.qcow2 overlay.qcow2",
     .args = convert_args,
     .args_bytes = sizeof(ConvertArgs),

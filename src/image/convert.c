@@ -34,6 +34,20 @@ pick_size(const KhoImage *source, const KhoImageCreate *target, guint64 *size_by
     return TRUE;
 }
 
+static gboolean
+check_compress(const KhoImageCreate *target, GError **error)
+{
+    const FormatOps *ops = format_by_name(target->format, error);
+
+    if (!ops)
+        return FALSE;
+    if (!format_can_pack(ops))
+        return fail(error, KHO_ERROR_INVALID, "a %s image cannot be compressed: use qcow2", ops->name);
+    if (target->prealloc != KHO_PREALLOC_OFF)
+        return fail(error, KHO_ERROR_INVALID, "an image is compressed or preallocated, not both");
+    return TRUE;
+}
+
 gboolean
 kho_image_convert(const char *source_path, const char *target_path, const KhoImageConvert *options,
                   const KhoImageGate *gate, const KhoJob *job, GError **error)
@@ -42,7 +56,7 @@ kho_image_convert(const char *source_path, const char *target_path, const KhoIma
     KhoImageFlags read_flags = options->source_flags & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_NO_BACKING);
     guint64 size_bytes = 0;
 
-    if (!target_check(create, error))
+    if (!target_check(create, error) || (options->compress && !check_compress(create, error)))
         return FALSE;
     g_autoptr(KhoImage) source = kho_image_open(source_path, options->source_format, read_flags, gate, error);
     if (!source || !pick_size(source, create, &size_bytes, error) || !check_apart(source, target_path, error))
@@ -63,6 +77,7 @@ kho_image_convert(const char *source_path, const char *target_path, const KhoIma
         .target_is_zero = !create->backing_file,
         .only_changes = create->backing_file != NULL,
         .keep_zeros = options->keep_zeros,
+        .compress = options->compress,
         .job = job,
     };
     return image_copy(&plan, error) && (!options->confirm || options->confirm(options->confirm_data, error))

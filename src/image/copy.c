@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/num.h"
 #include "image/stretch.h"
+#include "image/units.h"
 
 #include <string.h>
 
@@ -12,8 +13,6 @@
 #define SHARE_UNIT_BYTES 4096
 /* What one worker shares at a time: seconds of work at most even where extents are tiny. */
 #define SHARE_MAX_BYTES ((guint64) 256 << 20)
-/* Zeros in a raw target are left out in units of a page: a file system's block. */
-#define RAW_UNIT_BYTES 4096
 /* Dirty pages of the target start on their way each time so much was written, so that the flush at the end is
  * short and a cancel never waits for gigabytes. */
 #define WRITEBACK_BYTES ((guint64) 32 << 20)
@@ -53,24 +52,6 @@ typedef struct {
     gboolean share;       /* one run of plain data whose blocks may be shared */
     gboolean zero;        /* all of it becomes zeros, without a look at the source */
 } Chunk;
-
-/* A worker's buffers, made once. */
-typedef struct {
-    guint8 *data, *old;
-} Buffers;
-
-gboolean
-copy_is_zero(const void *bytes, gsize len)
-{
-    const guint8 *b = bytes;
-    gsize head = MIN(len, 16);
-
-    for (gsize i = 0; i < head; i++)
-        if (b[i])
-            return FALSE;
-    /* Every byte equals the one 16 before it, and the first 16 are zero. */
-    return len <= 16 || memcmp(b, b + 16, len - 16) == 0;
-}
 
 static void
 finish_with(Copy *copy, GError *error)
@@ -121,7 +102,7 @@ is_shareable(Copy *copy, const KhoMapEntry *entry)
     return entry->kind == KHO_MAP_DATA && !entry->reads_zero
            && entry->host_offset_bytes % SHARE_UNIT_BYTES == 0 && entry->length_bytes >= copy->unit_bytes
            && entry->length_bytes >= SHARE_UNIT_BYTES && copy->plan->source && !copy->plan->only_changes
-           && g_atomic_int_get(&copy->sharing) != SHARING_CANNOT;
+           && !copy->plan->compress && g_atomic_int_get(&copy->sharing) != SHARING_CANNOT;
 }
 
 /* What one worker takes at once. Until it is known that blocks can be shared it may have to copy what it
@@ -257,89 +238,6 @@ take_chunk_locked(Copy *copy, Chunk *chunk, GError **error)
     return TRUE;
 }
 
-static gboolean
-read_source(Copy *copy, const Chunk *chunk, guint8 *to, GError **error)
-{
-    const CopyPlan *plan = copy->plan;
-    guint64 off = plan->source_off + chunk->start;
-    guint64 size = plan->source ? kho_image_size_bytes(plan->source) : 0;
-    guint64 known = off >= size ? 0 : MIN(chunk->bytes, size - off);
-
-    memset(to + known, 0, chunk->bytes - known);
-    return known == 0 || kho_image_read(plan->source, off, to, known, error);
-}
-
-typedef enum { UNIT_SKIP, UNIT_ZERO, UNIT_DATA } UnitKind;
-
-/* What is to be done with @len bytes read from the source; @old is what the target reads as, where that
- * counts. */
-static UnitKind
-unit_kind(Copy *copy, guint64 target_off, const guint8 *data, const guint8 *old, gsize len)
-{
-    const CopyPlan *plan = copy->plan;
-
-    if (plan->only_changes && memcmp(data, old, len) == 0)
-        return UNIT_SKIP;
-    if (!plan->source || plan->keep_zeros || !copy_is_zero(data, len))
-        return UNIT_DATA;
-    gboolean is_zero =
-        plan->what == COPY_LACKING ? target_off >= stretch_below_bytes(plan->through) : plan->target_is_zero;
-    return is_zero ? UNIT_SKIP : UNIT_ZERO;
-}
-
-static gboolean
-make_zeros(Copy *copy, guint64 off, guint64 len, GError **error)
-{
-    return copy->plan->what == COPY_LACKING ? image_own_zeros(copy->plan->target, off, len, error)
-                                            : kho_image_zero(copy->plan->target, off, len, error);
-}
-
-/* The unit of the target that @off lies in ends there. */
-static guint64
-to_unit_end(const Copy *copy, guint64 off, guint64 most)
-{
-    return MIN(copy->unit_bytes - off % copy->unit_bytes, most);
-}
-
-static gboolean
-write_units(Copy *copy, UnitKind kind, guint64 off, const guint8 *data, guint64 len, GError **error)
-{
-    switch (kind) {
-    case UNIT_SKIP: return TRUE;
-    case UNIT_ZERO: return make_zeros(copy, off, len, error);
-    case UNIT_DATA: return kho_image_write(copy->plan->target, off, data, len, error);
-    }
-    return TRUE;
-}
-
-/* Adjoining units of one kind are written at once. */
-static gboolean
-write_chunk(Copy *copy, const Chunk *chunk, const Buffers *buffers, GError **error)
-{
-    guint64 target_off = copy->plan->target_off + chunk->start;
-    guint64 at = 0;
-
-    if (copy->plan->only_changes
-        && !kho_image_read(copy->plan->target, target_off, buffers->old, chunk->bytes, error))
-        return FALSE;
-    while (at < chunk->bytes) {
-        guint64 len = to_unit_end(copy, target_off + at, chunk->bytes - at);
-        UnitKind kind = unit_kind(copy, target_off + at, buffers->data + at, buffers->old + at, len);
-
-        while (at + len < chunk->bytes) {
-            guint64 end = at + len, more = to_unit_end(copy, target_off + end, chunk->bytes - end);
-
-            if (unit_kind(copy, target_off + end, buffers->data + end, buffers->old + end, more) != kind)
-                break;
-            len += more;
-        }
-        if (!write_units(copy, kind, target_off + at, buffers->data + at, len, error))
-            return FALSE;
-        at += len;
-    }
-    return TRUE;
-}
-
 /* Shares blocks for as much of @from as one place of the target takes; *done is 0 where it must be copied. */
 static gboolean
 share_place(Copy *copy, const KhoMapEntry *from, int source_fd, guint64 *done, GError **error)
@@ -427,7 +325,7 @@ pass_turn(Copy *copy, const Chunk *chunk)
 }
 
 static gboolean
-copy_chunk(Copy *copy, const Chunk *taken, const Buffers *buffers, GError **error)
+copy_chunk(Copy *copy, const Chunk *taken, Units *units, GError **error)
 {
     guint64 longest = MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
     Chunk rest = *taken;
@@ -435,20 +333,20 @@ copy_chunk(Copy *copy, const Chunk *taken, const Buffers *buffers, GError **erro
     if ((rest.zero || rest.share) && is_ordered(copy))
         await_turn(copy, taken);
     if (rest.zero)
-        return make_zeros(copy, copy->plan->target_off + rest.start, rest.bytes, error);
+        return units_make_zeros(copy->plan, rest.start, rest.bytes, error);
     if (rest.share && !share_chunk(copy, &rest, error))
         return FALSE;
     while (rest.bytes > 0 && !is_stopped(copy)) {
-        Chunk piece = { .start = rest.start, .bytes = MIN(rest.bytes, longest) };
+        guint64 bytes = MIN(rest.bytes, longest);
 
-        if (!read_source(copy, &piece, buffers->data, error))
+        if (!units_read(units, copy->plan, rest.start, bytes, error))
             return FALSE;
         if (is_ordered(copy))
             await_turn(copy, taken);
-        if (!write_chunk(copy, &piece, buffers, error))
+        if (!units_write(units, copy->plan, rest.start, bytes, error))
             return FALSE;
-        rest.start += piece.bytes;
-        rest.bytes -= piece.bytes;
+        rest.start += bytes;
+        rest.bytes -= bytes;
     }
     return TRUE;
 }
@@ -472,11 +370,9 @@ static gpointer
 work(gpointer data)
 {
     Copy *copy = data;
-    guint64 longest = MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
-    g_autofree guint8 *bytes = g_malloc(longest);
-    g_autofree guint8 *old = copy->plan->only_changes ? g_malloc(longest) : NULL;
-    Buffers buffers = { .data = bytes, .old = old ? old : bytes };
+    g_auto(Units) units;
 
+    units_init(&units, copy->plan, MAX(COPY_CHUNK_BYTES, copy->unit_bytes));
     for (;;) {
         GError *error = NULL;
         Chunk chunk;
@@ -488,7 +384,7 @@ work(gpointer data)
         g_mutex_unlock(&copy->mutex);
         if (taken && chunk.bytes == 0)
             break;
-        gboolean copied = taken && copy_chunk(copy, &chunk, &buffers, &error);
+        gboolean copied = taken && copy_chunk(copy, &chunk, &units, &error);
         if (!copied)
             finish_with(copy, error);
         if (taken && is_ordered(copy))
@@ -528,7 +424,9 @@ follow(Copy *copy)
 static guint
 count_workers(const CopyPlan *plan)
 {
-    guint wanted = plan->workers > 0 ? plan->workers : g_get_num_processors();
+    guint processors = g_get_num_processors();
+    /* While one waits for its turn to write, another compresses. */
+    guint wanted = plan->workers > 0 ? plan->workers : plan->compress ? 2 * processors : processors;
     guint64 chunks = MAX(num_div_up(plan->bytes, COPY_CHUNK_BYTES), 1);
 
     return (guint) MIN(MIN(wanted, COPY_WORKERS_MAX), chunks);
@@ -557,12 +455,12 @@ run_workers(Copy *copy)
 gboolean
 image_copy(const CopyPlan *plan, GError **error)
 {
-    gboolean has_clusters = plan->target->cluster_bytes > 1;
     Copy copy = {
         .plan = plan,
-        .unit_bytes = has_clusters ? plan->target->cluster_bytes : RAW_UNIT_BYTES,
+        .unit_bytes = units_bytes_of(plan->target),
     };
 
+    g_assert(!plan->compress || (plan->what == COPY_ALL && plan->target_off % copy.unit_bytes == 0));
     g_assert(plan->target->writable && plan->target_off <= kho_image_size_bytes(plan->target)
              && plan->bytes <= kho_image_size_bytes(plan->target) - plan->target_off);
     g_mutex_init(&copy.mutex);

@@ -25,6 +25,8 @@ typedef struct {
     gboolean target_is_zero; /* what is not written reads as zeros already */
     gboolean only_changes;   /* write only the clusters that differ from what the target reads as now */
     gboolean keep_zeros;     /* do not look for zeros in data */
+    gboolean compress; /* write compressed clusters where they are smaller: into an unpublished image whose
+                          format can, and COPY_ALL only */
     const KhoJob *job;
 } CopyPlan;
 

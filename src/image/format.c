@@ -229,6 +229,40 @@ format_zero(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError 
 }
 
 gboolean
+format_can_pack(const FormatOps *ops)
+{
+    return ops->packer_new != NULL;
+}
+
+FormatPacker *
+format_packer_new(FormatImage *image)
+{
+    FormatPacker *packer = image->ops->packer_new(image);
+
+    g_assert(packer->ops == image->ops);
+    return packer;
+}
+
+void
+format_packer_free(FormatPacker *packer)
+{
+    packer->ops->packer_free(packer);
+}
+
+gsize
+format_pack(FormatPacker *packer, const guint8 *cluster, guint8 *packed)
+{
+    return packer->ops->pack(packer, cluster, packed);
+}
+
+gboolean
+format_put_packed(FormatImage *image, GuestOff at, const guint8 *packed, gsize len, GError **error)
+{
+    g_assert((image->flags & FORMAT_UNPUBLISHED) && len > 0 && range_fits(image, at.bytes, 1));
+    return is_writable(image, error) && image->ops->put_packed(image, at, packed, len, error);
+}
+
+gboolean
 format_flush(FormatImage *image, GError **error)
 {
     return !(image->flags & FORMAT_WRITABLE) || image->ops->flush(image, error);

@@ -25,6 +25,13 @@ gboolean format_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Plac
 gboolean format_commit(FormatImage *image, const Place *place, GError **error);
 void format_abandon(FormatImage *image, const Place *place);
 gboolean format_zero(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError **error);
+gboolean format_can_pack(const FormatOps *ops);
+/* The image's format can pack. */
+FormatPacker *format_packer_new(FormatImage *image);
+void format_packer_free(FormatPacker *packer);
+gsize format_pack(FormatPacker *packer, const guint8 *cluster, guint8 *packed);
+/* The image is unpublished. */
+gboolean format_put_packed(FormatImage *image, GuestOff at, const guint8 *packed, gsize len, GError **error);
 gboolean format_flush(FormatImage *image, GError **error);
 gboolean format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
 gboolean format_set_backing(FormatImage *image, const char *file, const char *file_format,

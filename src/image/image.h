@@ -54,6 +54,9 @@ typedef struct {
  * that read as zeros already. Whole clusters (the last one of the disk counts as whole). */
 gboolean image_own_zeros(KhoImage *image, guint64 off, guint64 len, GError **error);
 
+/* Stores packed bytes (format_pack) as the cluster at @off of an unpublished image. */
+gboolean image_write_packed(KhoImage *image, guint64 off, const guint8 *packed, gsize len, GError **error);
+
 gboolean image_locate(KhoImage *image, guint64 off, guint64 max_bytes, Located *found, GError **error);
 
 #endif

@@ -247,6 +247,17 @@ image_own_zeros(KhoImage *image, guint64 off, guint64 len, GError **error)
 }
 
 gboolean
+image_write_packed(KhoImage *image, guint64 off, const guint8 *packed, gsize len, GError **error)
+{
+    RangeHold hold;
+
+    hold_clusters(image, &hold, off, 1, FALSE);
+    gboolean done = format_put_packed(image->format, guest_off(off), packed, len, error);
+    range_lock_drop(&image->ranges, &hold);
+    return done;
+}
+
+gboolean
 kho_image_flush(KhoImage *image, GError **error)
 {
     return format_flush(image->format, error);

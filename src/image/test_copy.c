@@ -112,6 +112,34 @@ test_reads_alike(void)
             }
 }
 
+/* Compressed clusters, whoever packed them, in the guest's order. */
+static void
+test_compressed(void)
+{
+    static const guint32 clusters[] = { 4096, 65536, 2097152 };
+    g_autofree guint8 *model = g_malloc(DISK_BYTES);
+    KhoMapEntry entry;
+
+    for (gsize c = 0; c < G_N_ELEMENTS(clusters); c++)
+        for (guint workers = 1; workers <= 4; workers += 3) {
+            g_autoptr(KhoImage) source = new_raw(DISK_BYTES);
+            g_autoptr(KhoImage) target = new_qcow2(DISK_BYTES, clusters[c]);
+            CopyPlan plan = { .source = source,
+                              .target = target,
+                              .bytes = DISK_BYTES,
+                              .workers = workers,
+                              .target_is_zero = TRUE,
+                              .compress = TRUE };
+            g_autoptr(GError) error = NULL;
+
+            scribble(source, model);
+            g_assert_true(image_copy(&plan, &error));
+            assert_reads(target, model);
+            g_assert_true(kho_image_map(target, 0, DISK_BYTES, &entry, &error));
+            g_assert_cmpint(entry.kind, ==, KHO_MAP_COMPRESSED);
+        }
+}
+
 /* The zeros in the middle of the data, and what was never written, are holes of the target. */
 static void
 test_zeros_take_no_space(void)
@@ -290,6 +318,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/image/copy/reads-alike", test_reads_alike);
+    g_test_add_func("/image/copy/compressed", test_compressed);
     g_test_add_func("/image/copy/zeros-take-no-space", test_zeros_take_no_space);
     g_test_add_func("/image/copy/keeps-order", test_keeps_order);
     g_test_add_func("/image/copy/over-old-data", test_over_old_data);

@@ -30,6 +30,14 @@ typedef struct {
     gboolean copied;
 } Qcow2Cluster;
 
+/* Of a compressed cluster's entry: how many bits say where its bytes start. The rest, up to bit 61, says how
+ * many sectors they reach on. */
+static inline guint
+qcow2_packed_offset_bits(const Qcow2Header *header)
+{
+    return 62 - (header->cluster_bits - 8);
+}
+
 /* Takes @entry apart. Returns NULL, or what is wrong with it (static text); @cluster is then what can be read
  * of it. */
 static inline const char *
@@ -39,7 +47,7 @@ qcow2_l2_decode(guint64 entry, const Qcow2Header *header, Qcow2Cluster *cluster)
 
     *cluster = (Qcow2Cluster){ .copied = (entry & QCOW2_ENTRY_COPIED) != 0 };
     if (entry & QCOW2_ENTRY_COMPRESSED) {
-        guint offset_bits = 62 - (header->cluster_bits - 8);
+        guint offset_bits = qcow2_packed_offset_bits(header);
         guint64 sectors = (entry & (QCOW2_ENTRY_COMPRESSED - 1)) >> offset_bits;
 
         cluster->kind = QCOW2_CLUSTER_COMPRESSED;

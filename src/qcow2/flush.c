@@ -1,6 +1,7 @@
 #include "qcow2/flush.h"
 
 #include "base/error.h"
+#include "qcow2/packed.h"
 #include "qcow2/refcount.h"
 
 /* Dirty metadata that start a cycle: 4 MiB, and at least 8 tables for the largest clusters. */
@@ -211,7 +212,8 @@ qcow2_flush_locked(Qcow2Image *image, gboolean durable, GError **error)
         return fail(error, KHO_ERROR_IO, "%s takes no more writes: an earlier flush failed",
                     image->base.file->label);
     gboolean lowered = image->lowers->len > 0;
-    if (!run_phases(image, qcow2_lazy(image) && !image->no_header && !too_dirty(image), error))
+    if (!run_phases(image, qcow2_lazy(image) && !image->no_header && !too_dirty(image), error)
+        || !qcow2_packed_finish_locked(image, error))
         return FALSE;
     qcow2_cache_trim(&image->cache);
     if (!pay_barrier(image, error))

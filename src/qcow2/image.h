@@ -42,6 +42,7 @@ typedef struct {
 
     GArray *lowers;         /* of Qcow2Lower, waiting for the barrier after phase 3 */
     GQueue places;          /* of Place *: prepared, not yet committed or abandoned */
+    guint64 packed_to;      /* where the packed bytes last stored end; on a cluster's boundary: none */
     guint64 free_hint;      /* no cluster below this index is free */
     Qcow2Guard guard;       /* which clusters hold metadata; built by the first write */
     guint references_serve; /* rules that the next barrier before references keeps beside its own */

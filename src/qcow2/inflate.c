@@ -1,56 +1,10 @@
-/* Compressed clusters: the only place that knows ISA-L and zstd. */
+/* Compressed clusters: where they are, and the last few of them inflated. */
 #include "base/error.h"
+#include "qcow2/codec.h"
 #include "qcow2/l2.h"
 #include "qcow2/map.h"
 
-#include <isa-l/igzip_lib.h>
 #include <string.h>
-#include <zstd.h>
-
-/* A frame's window may ask for gigabytes; no cluster needs more than its own 2 MiB, 8 MiB are generous. */
-#define ZSTD_WINDOW_LOG 23
-
-typedef struct {
-    const guint8 *bytes;
-    gsize len;
-} Slice;
-
-/* Raw deflate. What follows the stream (the rest of its last sector) is not ours. */
-static gboolean
-inflate_deflate(Slice packed, guint8 *out, gsize out_len)
-{
-    g_autofree struct inflate_state *state = g_new(struct inflate_state, 1);
-
-    isal_inflate_init(state);
-    state->crc_flag = ISAL_DEFLATE;
-    state->next_in = (guint8 *) packed.bytes;
-    state->avail_in = (guint32) packed.len;
-    state->next_out = out;
-    state->avail_out = (guint32) out_len;
-    gint result = isal_inflate_stateless(state);
-    return (result == ISAL_DECOMP_OK || result == ISAL_OUT_OVERFLOW) && state->avail_out == 0;
-}
-
-static gboolean
-inflate_zstd(Slice packed, guint8 *out, gsize out_len)
-{
-    ZSTD_DCtx *context = ZSTD_createDCtx();
-    ZSTD_inBuffer in = { packed.bytes, packed.len, 0 };
-    ZSTD_outBuffer to = { out, out_len, 0 };
-    gsize left = 1;
-
-    if (!context)
-        return FALSE;
-    ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG);
-    while (left != 0) {
-        gsize in_before = in.pos, out_before = to.pos;
-        left = ZSTD_decompressStream(context, &to, &in);
-        if (ZSTD_isError(left) || (in.pos == in_before && to.pos == out_before))
-            break;
-    }
-    ZSTD_freeDCtx(context);
-    return left == 0 && to.pos == out_len;
-}
 
 /* Copies from an inflated cluster that is kept; FALSE where it is not. */
 static gboolean
@@ -110,13 +64,11 @@ unpack(const Qcow2Image *image, const Qcow2Cluster *cluster, guint8 *bytes, gboo
 {
     /* At most 2^(cluster_bits - 8) sectors: twice the cluster's size. */
     g_autofree guint8 *packed = g_malloc(cluster->packed_bytes);
-    Slice slice = { packed, cluster->packed_bytes };
 
     if (!blk_pread_padded(image->base.file, cluster->host_bytes, packed, cluster->packed_bytes, error))
         return FALSE;
-    *good = image->header.compression == QCOW2_COMPRESSION_ZSTD
-                ? inflate_zstd(slice, bytes, image->geo.cluster_bytes)
-                : inflate_deflate(slice, bytes, image->geo.cluster_bytes);
+    *good = qcow2_codec_inflate((Qcow2Compression) image->header.compression, packed, cluster->packed_bytes,
+                                bytes, image->geo.cluster_bytes);
     return TRUE;
 }
 

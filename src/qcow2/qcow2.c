@@ -5,6 +5,7 @@
 #include "qcow2/flush.h"
 #include "qcow2/image.h"
 #include "qcow2/map.h"
+#include "qcow2/packed.h"
 #include "qcow2/place.h"
 #include "qcow2/repair.h"
 #include "qcow2/resize.h"
@@ -28,6 +29,10 @@ const FormatOps qcow2_format = {
     .commit = qcow2_commit,
     .abandon = qcow2_abandon,
     .zero = qcow2_zero,
+    .packer_new = qcow2_packer_new,
+    .pack = qcow2_pack,
+    .packer_free = qcow2_packer_free,
+    .put_packed = qcow2_put_packed,
     .flush = qcow2_flush,
     .resize = qcow2_resize,
     .set_backing = qcow2_set_backing,

@@ -184,3 +184,65 @@ def test_replacing(kho, source, target):
     assert (kho.tmp / "b").read_bytes() == b"precious"
     kho("img", "convert", "--force", "-f", source, "-O", target, "a", "b")
     assert_same(kho.tmp / "b", target, kho.tmp / "a", source)
+
+
+def compressible(path, rng, size):
+    """Text, noise, noise repeated from far back, zeros and holes, in pieces of many sizes."""
+    with open(path, "wb") as file:
+        file.truncate(size)
+        at = 0
+        while at < size:
+            length = min(size - at, rng.choice((100, 5000, 70_000, 700_000)))
+            noise = rng.randbytes(length // 3 + 1)
+            file.seek(at)
+            file.write(rng.choice((b"the same words " * length, noise * 3, rng.randbytes(length), bytes(length)))[:length])
+            at += length + rng.choice((0, 0, 3000, 300_000))
+        file.truncate(size)
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstd"])
+@pytest.mark.parametrize("cluster", ["4k", "64k", "2M"])
+def test_convert_compressed(kho, rng, cluster, compression):
+    """Rule: QEMU finds compressed images clean and reads them as they were put in, and goes on writing to them."""
+    raw, target = kho.tmp / "put-in.raw", kho.tmp / "small.qcow2"
+    size = (12 << 20) + 1536
+    compressible(raw, rng, size)
+    for bits in (2, 16):
+        kho("img", "convert", "--force", "-c", "-f", "raw", "-O", "qcow2", "-o",
+            f"cluster_size={cluster},compression_type={compression},refcount_bits={bits}", raw, target)
+        assert_clean(target)
+        assert_same(target, "qcow2", raw, "raw")
+        assert qemu_json("check", target)["compressed-clusters"] > 0
+        assert qemu_json("info", target)["format-specific"]["data"]["compression-type"] == compression
+    qemu_img("convert", "-c", "-O", "qcow2", "-o", f"cluster_size={cluster},compression_type={compression}", raw,
+             kho.tmp / "theirs.qcow2")
+    assert target.stat().st_size < (kho.tmp / "theirs.qcow2").stat().st_size * 1.25
+
+    # A part of the disk is written anew, by both engines; what lies beside it stays.
+    content = bytearray(raw.read_bytes())
+    qemu_io(target, ["write -P 7 1000000 300000"])
+    content[1000000:1300000] = b"\x07" * 300000
+    raw.write_bytes(content)
+    assert_same(target, "qcow2", raw, "raw")
+    assert_clean(target)
+
+
+def test_convert_compressed_over_a_backing_file(kho, rng):
+    base, whole, target = (kho.tmp / name for name in ("base.raw", "whole.raw", "over.qcow2"))
+    compressible(base, rng, 4 << 20)
+    content = bytearray(base.read_bytes())
+    content[700_000:900_000] = b"changed " * 25_000
+    content[2_000_000:2_100_000] = bytes(100_000)
+    whole.write_bytes(content)
+    kho("img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-B", "base.raw", "-F", "raw", whole, target)
+    assert_clean(target)
+    assert_same(target, "qcow2", whole, "raw")
+    assert target.stat().st_size < 1 << 20
+
+
+def test_compressed_refusals(kho):
+    (kho.tmp / "a.raw").write_bytes(b"x" * 65536)
+    kho.refuses("img", "convert", "-c", "-f", "raw", "-O", "raw", "a.raw", "b.raw", status=5, says="compressed")
+    kho.refuses("img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "preallocation=full", "a.raw", "b.qcow2",
+                status=5, says="preallocated")
+    assert not list(kho.tmp.glob("b.*"))
