@@ -133,7 +133,7 @@ typedef struct KhoImageConvert {
     const char *source_format;  /* NULL: probe */
     KhoImageFlags source_flags; /* KHO_IMAGE_NO_LOCK where wanted */
     KhoImageCreate target; /* size_bytes 0: the source's; with backing_file only what differs is copied */
-    guint workers;         /* 0: as many as processors, at most 8 */
+    guint workers;         /* 0: as many as processors, twice as many to compress; at most 8 */
     gboolean keep_zeros;   /* do not look for zeros in data */
     gboolean compress;     /* qcow2: compress clusters, as target.compression says */
     /* Asked when the copy is whole and has no name yet: FALSE drops it, and is the call's error. May be NULL.
