@@ -184,6 +184,26 @@ broker_event(Broker *b, const json_t *message)
 }
 
 void
+broker_silent(Broker *b, const GError *why)
+{
+    g_autoptr(GPtrArray) queries = g_ptr_array_new();
+
+    for (guint i = 0; i < b->clients->len; i++) {
+        const Client *c = b->clients->pdata[i];
+        for (const GList *l = c->waits; l; l = l->next)
+            if (((const Wait *) l->data)->is_query)
+                g_ptr_array_add(queries, l->data);
+    }
+    /* Only then they are answered, which lets their clients go on, and go. */
+    for (guint i = 0; i < queries->len; i++)
+        monitor_ignore(b->s->monitor, queries->pdata[i]);
+    for (guint i = 0; i < queries->len; i++) {
+        Wait *w = queries->pdata[i];
+        wait_answer(w, qmp_error(why, w->id));
+    }
+}
+
+void
 broker_ended(Broker *b, const GError *why)
 {
     /* Answering lets a client go on, which may ask again: that belongs to the next end. */

@@ -29,6 +29,10 @@ void broker_forget(Broker *broker, struct Client *client);
 /* @wait is answered by broker_ended. */
 void broker_await_end(Broker *broker, struct Wait *wait);
 
+/* QEMU is silent, as @why says: whoever waits for what it knows is told so; who waits for what it does, waits
+ * on. */
+void broker_silent(Broker *broker, const GError *why);
+
 /* Answers those who asked for kho-destroy: QEMU has ended (NULL), or it has not and @why. */
 void broker_ended(Broker *broker, const GError *why);
 

@@ -33,6 +33,7 @@ typedef struct Wait {
     Client *client;                     /* NULL when it has left */
     json_t *id;                         /* as the client gave it */
     void (*done)(struct Supervisor *s); /* called when QEMU took the command; may be NULL */
+    gboolean is_query;                  /* whether QEMU carries it out or not, nothing changes */
 } Wait;
 
 /* Takes @fd, a connected socket that does not block; nothing is read before client_go_on. */

@@ -46,6 +46,7 @@ forward_grant(Client *c, Grant *grant, json_t *id, void (*done)(Supervisor *s))
     }
     Wait *w = wait_new(c, id);
     w->done = done;
+    w->is_query = g_str_has_prefix(grant->command, "query-");
     if (!monitor_send_file(c->s->monitor, grant->command, json_incref(grant->arguments), fd_steal(&grant->fd),
                            on_reply, w)) {
         g_autoptr(GError) why = g_error_new(KHO_ERROR, KHO_ERROR_BUSY, "QEMU does not read its commands");

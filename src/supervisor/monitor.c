@@ -219,6 +219,20 @@ monitor_forget(Monitor *m, gconstpointer data)
     return FALSE;
 }
 
+void
+monitor_ignore(Monitor *m, gconstpointer data)
+{
+    if (monitor_forget(m, data))
+        return;
+    for (GList *l = m->questions.head; l; l = l->next) {
+        Question *q = l->data;
+        if (q->data != data)
+            continue;
+        q->reply = NULL;
+        q->data = NULL;
+    }
+}
+
 /* The answer to qmp_capabilities. */
 static void
 on_capabilities(const json_t *reply, gpointer data)

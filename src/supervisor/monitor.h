@@ -37,6 +37,9 @@ gboolean monitor_send_file(Monitor *monitor, const char *command, json_t *argume
  * called. */
 gboolean monitor_forget(Monitor *monitor, gconstpointer data);
 
+/* The answer to what was sent with @data goes to nobody, written or not: its reply is never called. */
+void monitor_ignore(Monitor *monitor, gconstpointer data);
+
 /* For how long QEMU has answered nothing though it was asked, or has not greeted; 0 where nothing is open. */
 guint64 monitor_waited_ms(const Monitor *monitor);
 /* The same for people: 0 for what a healthy QEMU under load may take; and until it greets, the silence before

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/pipe.h"
 #include "base/proc.h"
+#include "supervisor/broker.h"
 #include "supervisor/monitor.h"
 #include "supervisor/supervisor.h"
 
@@ -42,7 +43,10 @@ void
 silence_note(Supervisor *s)
 {
     guint64 silent_ms = silence_ms(s);
+    g_autoptr(GError) why = NULL;
 
+    if (s->broker && !silence_admits(s, &why))
+        broker_silent(s->broker, why);
     if (s->phase != PHASE_RUNNING || (silent_ms > 0) == (s->status->silent_since_ms > 0))
         return;
     s->status->silent_since_ms = silent_ms > 0 ? clock_wall_ms() - (gint64) silent_ms : 0;

@@ -15,8 +15,8 @@ guint64 silence_ms(const struct Supervisor *s);
  */
 gboolean silence_admits(const struct Supervisor *s, GError **error);
 
-/* Once a second: a silence that began or ended goes to the log and to status.json, so that since when is
- * known also to the kho-vm after this one. */
+/* Once a second: who waits for an answer that does not come is told; a silence that began or ended goes to
+ * the log and to status.json, so that since when is known also to the kho-vm after this one. */
 void silence_note(struct Supervisor *s);
 
 #endif

@@ -129,6 +129,20 @@ def test_a_hanging_qemu_is_asked_nothing_more(slow):
     slow.destroy()
 
 
+def test_a_query_under_way_is_answered_for_a_qemu_that_is_not(slow):
+    """Its late answer goes to nobody, and the connection can be used as before."""
+    with slow.client() as client, slow.client() as asking:
+        client.send({"execute": "wait"})
+        asking.send({"execute": "query-status", "id": 1})
+        asking.send({"execute": "echo", "id": 2})
+        error = asking.reply()
+        assert error["id"] == 1 and error["error"]["kho-code"] == "timeout", error
+        slow.release(client)
+        assert asking.reply()["id"] == 2
+        assert asking.ask("query-status")["running"]
+    slow.destroy()
+
+
 def test_a_graceful_end_that_is_given_up_does_not_come_later(slow):
     pid = slow.status()["pid"]
     with slow.client() as client:
