@@ -14,16 +14,33 @@ typedef struct {
 } Stamp;
 
 static gboolean
-take(const char *path, Stamp *stamp, GError **error)
+look(int fd, const char *path, Stamp *stamp, GError **error)
 {
     struct stat st;
-    fd_auto int fd = fd_open(path, O_PATH, 0, error);
 
-    if (fd < 0 || !fd_stat(fd, &st, path, error))
+    if (!fd_stat(fd, &st, path, error))
         return FALSE;
     *stamp = (Stamp){ st.st_size,
                       (gint64) st.st_mtim.tv_sec * G_GINT64_CONSTANT(1000000000) + st.st_mtim.tv_nsec };
     return TRUE;
+}
+
+/* The time is made durable as well, which QEMU's flush leaves out: it must be the same after a power failure.
+ */
+static json_t *
+take(const ModelDisk *disk, GError **error)
+{
+    Stamp stamp;
+    fd_auto int fd = fd_open(disk->source_file, O_RDONLY, 0, error);
+
+    if (fd < 0 || !fd_sync(fd, disk->source_file, error) || !look(fd, disk->source_file, &stamp, error))
+        return NULL;
+    json_t *row = json_object();
+    json_set_string(row, "target", disk->target);
+    json_set_string(row, "path", disk->source_file);
+    json_object_set_new(row, "bytes", json_integer(stamp.bytes));
+    json_object_set_new(row, "mtime-ns", json_integer(stamp.mtime_ns));
+    return row;
 }
 
 char *
@@ -35,16 +52,11 @@ vm_stamps_take(const ModelDomain *model, GError **error)
     json_object_set_new(json, "disks", list);
     for (guint i = 0; i < model->disks->len; i++) {
         const ModelDisk *disk = model->disks->pdata[i];
-        Stamp stamp;
         if (!disk->source_file || disk->readonly || disk->device == MODEL_DISK_CDROM)
             continue;
-        if (!take(disk->source_file, &stamp, error))
+        json_t *row = take(disk, error);
+        if (!row)
             return NULL;
-        json_t *row = json_object();
-        json_set_string(row, "target", disk->target);
-        json_set_string(row, "path", disk->source_file);
-        json_object_set_new(row, "bytes", json_integer(stamp.bytes));
-        json_object_set_new(row, "mtime-ns", json_integer(stamp.mtime_ns));
         json_array_append_new(list, row);
     }
     return json_line(json);
@@ -63,7 +75,8 @@ check_one(const json_t *row, GError **error)
         || !json_get_int(row, "bytes", LABEL, &then.bytes, &why)
         || !json_get_int(row, "mtime-ns", LABEL, &then.mtime_ns, &why))
         return fail(error, KHO_ERROR_CORRUPT, "%s", why->message);
-    if (!take(path, &now, error)) {
+    fd_auto int fd = fd_open(path, O_PATH, 0, error);
+    if (fd < 0 || !look(fd, path, &now, error)) {
         g_prefix_error(error, "disk '%s': ", target);
         return FALSE;
     }

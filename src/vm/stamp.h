@@ -6,7 +6,7 @@
 #include "model/domain.h"
 
 /* JSON of every disk that the guest can write, for vm_ramfile_finish; the guest stands still and QEMU has
- * flushed. Freed with g_free. KHO_ERROR_NOT_FOUND, _DENIED. */
+ * flushed. Fsyncs the files. Freed with g_free. KHO_ERROR_NOT_FOUND, _DENIED. */
 char *vm_stamps_take(const ModelDomain *model, GError **error);
 
 /* KHO_ERROR_NOT_FOUND where a file is gone, _INVALID where one has been written since; both name the disk.
