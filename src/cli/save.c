@@ -48,7 +48,7 @@ run_save(CliRun *cli, const void *p, GError **error)
     g_autofree char *file = absolute(a->file);
     const KhoJob *job = a->verbose ? progress_percent("Save") : cli->job;
     g_auto(CliDomain) opened = { 0 };
-    KhoSavedState state;
+    KhoSavedState state = KHO_SAVED_AS_IT_WAS;
 
     if (!wished_state(a->running, a->paused, &state, error)
         || !cli_domain_open(cli, a->domain, &opened, error)
@@ -137,7 +137,7 @@ run_managedsave(CliRun *cli, const void *p, GError **error)
     const ManagedSaveArgs *a = p;
     const KhoJob *job = a->verbose ? progress_percent("Managedsave") : cli->job;
     g_auto(CliDomain) opened = { 0 };
-    KhoSavedState state;
+    KhoSavedState state = KHO_SAVED_AS_IT_WAS;
 
     if (!wished_state(a->running, a->paused, &state, error)
         || !cli_domain_open(cli, a->domain, &opened, error)
