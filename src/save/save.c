@@ -37,6 +37,7 @@ typedef struct {
     char *name, *uuid, *file, *part, *live_xml;
     char *definition;   /* NULL: none */
     char *pause_reason; /* NULL: it ran */
+    gboolean replaces;  /* FILE stood and may go */
     gboolean stays_paused;
     gint64 saved_ms; /* with the uuid, what tells this save's file from any other */
 } Save;
@@ -105,6 +106,7 @@ save_plan_make(const SaveRequest *request, GError **error)
     json_set_string(plan, "live-xml", request->live_xml);
     json_set_string(plan, "definition", request->definition);
     json_set_string(plan, "pause-reason", request->pause_reason);
+    json_object_set_new(plan, "replaces", json_boolean(entry_exists(AT_FDCWD, request->file)));
     json_object_set_new(plan, "stays-paused", json_boolean(request->stays_paused));
     json_object_set_new(plan, "saved-ms", json_integer(clock_wall_ms()));
     return plan;
@@ -143,6 +145,7 @@ save_open(const json_t *plan, gpointer tree, GError **error)
         && json_get_string(plan, "live-xml", LABEL, &save->live_xml, error)
         && json_opt_string(plan, "definition", LABEL, &save->definition, error)
         && json_opt_string(plan, "pause-reason", LABEL, &save->pause_reason, error)
+        && json_get_bool(plan, "replaces", LABEL, &save->replaces, error)
         && json_get_bool(plan, "stays-paused", LABEL, &save->stays_paused, error)
         && json_get_int(plan, "saved-ms", LABEL, &save->saved_ms, error);
     if (good)
@@ -161,14 +164,13 @@ do_call(VmClient *client, const char *command, json_t *arguments, GError **error
     return answer != NULL;
 }
 
-/* *runs: whether the guest's processors do. */
-static gboolean
-ask_runs(VmClient *client, gboolean *runs, GError **error)
+/* QEMU's word for what the guest does: "running", "paused", "postmigrate", ...; NULL with @error. */
+static char *
+ask_state(VmClient *client, GError **error)
 {
     json_auto json_t *answer = vm_client_call(client, "query-status", NULL, CALL_TIMEOUT_MS, error);
 
-    *runs = json_is_true(json_object_get(answer, "running"));
-    return answer != NULL;
+    return answer ? g_strdup(json_string_or(answer, "status", "unknown")) : NULL;
 }
 
 static gboolean
@@ -255,12 +257,10 @@ go_on(const Save *save, VmClient *client, GError **error)
 {
     const char *state = save->pause_reason ? "paused" : "running";
     const char *reason = save->pause_reason ? save->pause_reason : "save canceled";
-    gboolean runs;
+    g_autofree char *now = vm_migrate_cancel(client, error) ? ask_state(client, error) : NULL;
 
-    if (!vm_migrate_cancel(client, error) || !ask_runs(client, &runs, error))
-        return FALSE;
-    if (runs)
-        return TRUE;
+    if (!now || strcmp(now, "running") == 0)
+        return now != NULL;
     return do_call(client, "kho-state", json_pack("{s:s,s:s}", "state", state, "reason", reason), error)
            && (save->pause_reason || do_call(client, "cont", NULL, error));
 }
@@ -288,21 +288,35 @@ is_published(const Save *save)
     return model && head->saved_ms == save->saved_ms && g_strcmp0(model->uuid, save->uuid) == 0;
 }
 
+/* What came to stand there meanwhile is not replaced. */
+static gboolean
+name_file(const Save *save, GError **error)
+{
+    g_autofree char *folder_path = g_path_get_dirname(save->file);
+    g_autofree char *part = g_path_get_basename(save->part);
+    g_autofree char *name = g_path_get_basename(save->file);
+    fd_auto int folder = fd_open(folder_path, O_RDONLY | O_DIRECTORY, 0, error);
+
+    return folder >= 0 && entry_rename(folder, part, name, save->replaces, save->file, error)
+           && fd_sync(folder, folder_path, error);
+}
+
 static gboolean
 run_publish(gpointer context, const KhoJob *job, GError **error)
 {
     const Save *save = context;
     g_autoptr(VmClient) client = NULL;
-    gboolean runs = FALSE;
 
     if (is_published(save))
         return fd_sync_parent(save->file, error);
-    if (!vm_reach_own(save->tree, save->name, save->uuid, &client, error)
-        || (client && !ask_runs(client, &runs, error)))
+    if (!vm_reach_own(save->tree, save->name, save->uuid, &client, error))
         return FALSE;
-    if (runs)
+    g_autofree char *state = client ? ask_state(client, error) : NULL;
+    if (client && !state)
+        return FALSE;
+    if (state && strcmp(state, "postmigrate") != 0)
         return fail(error, KHO_ERROR_BUSY, "machine '%s' was let go on while it was saved", save->name);
-    return fd_rename(save->part, save->file, error) && fd_sync_parent(save->file, error);
+    return name_file(save, error);
 }
 
 /* What is in FILE is not given up. Otherwise the guest goes on; where its QEMU has ended meanwhile, its

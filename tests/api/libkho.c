@@ -2,6 +2,7 @@
  * that what the headers declare is exported; running, that it works without anything of ours around it. */
 #include <kho/host.h>
 #include <kho/image.h>
+#include <kho/save.h>
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -60,11 +61,21 @@ test_error_names(void)
         g_assert_true(g_hash_table_add(names, (gpointer) kho_error_code_name(code)));
 }
 
+static void
+test_save_no_file(void)
+{
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(kho_save_file_xml("/nowhere/web1.save", &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_NOT_FOUND);
+}
+
 int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/libkho/image/round-trip", test_image_round_trip);
+    g_test_add_func("/libkho/save/no-file", test_save_no_file);
     g_test_add_func("/libkho/error/names", test_error_names);
     return g_test_run();
 }

@@ -142,8 +142,9 @@ def test_disks_have_moved_on(kho, file, disk):
     refused(kho, "restore", file, says=["disk 'vdb'", "--force"])
     kho("define", "-", input=definition)
 
+    count = counter.on_disk(disk)
     kho("start", "web1")
-    counter.wait_counting(kho, "web1", counter.look(kho, "web1")[0] + 1)
+    counter.wait_counting(kho, "web1", count + 1)
     kho("destroy", "web1")
     refused(kho, "restore", file, says=["disk 'vda'", "has been written since", "--force"])
     kho("restore", file, "--force", "--paused")
@@ -360,11 +361,42 @@ def test_meanwhile(kho, disk):
 
 def test_let_go_behind_our_back(kho, disk):
     """A guest that somebody else's QMP let go when all was written is not ended: what it writes now is in no file."""
-    child = steps.stopped(kho, "save:publish:before", "save", "web1", kho.tmp / "web1.save")
-    with counter.qmp(kho, "web1") as client:
-        client.ask("cont")
-    err = steps.go_on(child, status=8)
-    assert "let go on while it was saved" in err
-    assert sorted(kho.tmp.iterdir()) == [disk]
+    for more in [[], ["stop"]]:
+        child = steps.stopped(kho, "save:publish:before", "save", "web1", kho.tmp / "web1.save")
+        with counter.qmp(kho, "web1") as client:
+            for command in ["cont", *more]:
+                client.ask(command)
+        assert "let go on while it was saved" in steps.go_on(child, status=8)
+        assert sorted(kho.tmp.iterdir()) == [disk]
+        go_on_counting(kho)
+    kho("destroy", "web1")
+
+
+def test_a_file_that_comes_meanwhile(kho, disk):
+    """Nobody's file is replaced that was not there when the save was asked for."""
+    file = kho.tmp / "web1.save"
+    child = steps.stopped(kho, "save:save-memory:before", "save", "web1", file)
+    file.write_text("of value")
+    assert str(file) in steps.go_on(child, status=4)
+    assert file.read_text() == "of value" and sorted(kho.tmp.iterdir()) == [disk, file]
+    assert kho("domstate", "web1", "--reason").out == "running (save canceled)\n"
+    go_on_counting(kho)
+    kho("destroy", "web1")
+
+
+def test_a_paused_guest_whose_save_failed_at_the_end(kho, disk):
+    """QEMU has let go of its disks then, and would abort if it were to write its memory once more."""
+    kho("suspend", "web1")
+    file = kho.tmp / "web1.save"
+    child = steps.stopped(kho, "save:publish:before", "save", "web1", file)
+    file.mkdir()
+    steps.go_on(child, status=4)
+    file.rmdir()
+    assert kho("domstate", "web1", "--reason").out == "paused (user)\n"
+    refused(kho, "save", "web1", file, says=["web1", "kho resume"])
+    kho("resume", "web1")
+    go_on_counting(kho)
+    kho("save", "web1", file)
+    kho("restore", file)
     go_on_counting(kho)
     kho("destroy", "web1")

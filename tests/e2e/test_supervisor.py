@@ -247,6 +247,16 @@ def test_destroy_answers_when_nothing_is_left(machine):
     assert not machine.run_path.exists() and not os.path.exists(f"/proc/{pid}")
 
 
+@pytest.mark.parametrize("reason", ["destroyed", "saved", "failed", "from snapshot"])
+def test_why_it_was_ended_is_told(machine, reason):
+    machine.start()
+    with machine.client() as client:
+        for other in ["", "shutdown", "saved\n2026"]:
+            assert client.call("kho-destroy", reason=other)["error"]["kho-code"] == "invalid"
+    machine.destroy(reason=reason)
+    assert f"ended ({reason}): " in machine.ended()
+
+
 def test_graceful_destroy_does_not_kill(machine):
     machine.plan["argv"] = ["/usr/bin/python3", str(harness.REPO / "tests/fake_qemu.py"), "hold"]
     machine.start()
