@@ -5,9 +5,12 @@ import json
 import os
 import pathlib
 import re
+import types
 
+import booted
 import harness
 import machine
+import supervised
 
 MIB = 1 << 20
 
@@ -106,3 +109,75 @@ def parts(store):
 
 def points(store):
     return sorted(path.name for path in store.glob("*/[!.]*"))
+
+
+# --- guests that write while they are backed up ---------------------------------------------------------------------------
+# Sector n of vda, then sector n of vdb, hold n: what is on both agrees up to one record. /run/n says how far it has come.
+LOG = ("(n=0; while :; do n=$((n+1)); for d in vda vdb; do printf '%-511d\\n' $n | "
+       "dd of=/dev/$d bs=512 seek=$n conv=fsync,notrunc 2>/dev/null; done; echo $n >/run/n.new; mv /run/n.new /run/n; done) "
+       "</dev/null >/dev/null 2>&1 &")
+LOG_BYTES = 4 * MIB
+
+
+def make_guest(kho, name="web1", bulk_mib=24, more=""):
+    """A machine with a guest that obeys, and two disks: room for the log, then data that does not compress."""
+    folder = kho.base / "disks"
+    folder.mkdir(exist_ok=True)
+    disks = {"vda": folder / f"{name}.qcow2", "vdb": folder / f"{name}.raw"}
+    with open(disks["vdb"], "wb") as file:
+        file.seek(LOG_BYTES)
+        file.write(os.urandom(bulk_mib * MIB))
+    harness.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", disks["vdb"], disks["vda"]])
+    booted.define(kho, name, machine.disk(disks["vda"], "vda"), machine.disk(disks["vdb"], "vdb", "raw"), more)
+    return disks
+
+
+def log_end(path, format):
+    """How far the log goes on a disk; what is before must be whole, and nothing may be behind."""
+    target = pathlib.Path(f"{path}.contents")
+    harness.run(["qemu-img", "convert", "-U", "-f", format, "-O", "raw", path, target])
+    with open(target, "rb") as file:
+        data = file.read(LOG_BYTES)
+    target.unlink()
+    n = 1
+    while data[n * 512:(n + 1) * 512] == b"%-511d\n" % n:
+        n += 1
+    assert not data[n * 512:].strip(b"\0"), f"{path} holds something after record {n - 1}"
+    return n - 1
+
+
+def agreed(disks):
+    """The log's end on {target: path}."""
+    vda, vdb = (log_end(disks[target], formats(disks[target])) for target in ("vda", "vdb"))
+    assert vdb <= vda <= vdb + 1, f"vda has {vda} records, vdb {vdb}"
+    return vda
+
+
+def files_of(point):
+    return {disk["target"]: point / disk["file"] for disk in manifest(point)["disks"]}
+
+
+def bulk(path):
+    """The hash of what lies behind the log."""
+    target = pathlib.Path(f"{path}.contents")
+    harness.run(["qemu-img", "convert", "-U", "-f", formats(path), "-O", "raw", path, target])
+    with open(target, "rb") as file:
+        file.seek(LOG_BYTES)
+        digest = hashlib.sha256(file.read()).hexdigest()
+    target.unlink()
+    return digest
+
+
+def in_qemu(kho, name):
+    """What a backup could have left in a running QEMU: jobs, nodes, descriptors."""
+    with supervised.Client(types.SimpleNamespace(run_path=kho.root / "run/qemu" / name)) as qmp:
+        jobs = [job["id"] for job in qmp.ask("query-jobs")]
+        nodes = [node["node-name"] for node in qmp.ask("query-named-block-nodes", flat=True)]
+        sets = [row["fdset-id"] for row in qmp.ask("query-fdsets")]
+    return jobs + [node for node in nodes if node.startswith("backup-")] + [number for number in sets if number > 1000]
+
+
+def in_qemu_jobs(kho, name):
+    """Block jobs that run."""
+    with supervised.Client(types.SimpleNamespace(run_path=kho.root / "run/qemu" / name)) as qmp:
+        return [job for job in qmp.ask("query-jobs") if job["status"] == "running"]

@@ -4,6 +4,7 @@
 
 #include "backup/copy.h"
 #include "backup/hash.h"
+#include "backup/live.h"
 #include "base/digest.h"
 #include "base/entry.h"
 #include "base/error.h"
@@ -16,6 +17,7 @@
 #include <string.h>
 
 typedef struct {
+    const StoreTree *tree;
     BackupPlan *plan;
     char *part, *mark; /* paths */
     int mark_fd;       /* locked while this process makes the point; -1 */
@@ -29,6 +31,7 @@ open_plan(const json_t *json, gpointer data, GError **error)
     if (!plan)
         return NULL;
     Making *making = g_new0(Making, 1);
+    making->tree = data;
     making->plan = plan;
     making->part = backup_plan_part(plan);
     making->mark = g_build_filename(making->part, BACKUP_MARK_FILE, NULL);
@@ -148,7 +151,17 @@ copy(gpointer context, const KhoJob *job, GError **error)
 {
     Making *making = context;
 
+    if (making->plan->run_path)
+        return backup_copy_live(making->tree, making->plan, job, error);
     return backup_copy_stopped(making->plan, job, error);
+}
+
+static gboolean
+end_copy(gpointer context, GError **error)
+{
+    const Making *making = context;
+
+    return !making->plan->run_path || backup_live_take_back(making->tree, making->plan, error);
 }
 
 /* --- describe --------------------------------------------------------------------------------------------
@@ -244,7 +257,7 @@ decide(gpointer context, ChangeDirection *direction, GError **error)
 
 static const ChangeStep steps[] = {
     { .name = "make-folder", .run = make_folder, .undo = remove_folder },
-    { .name = "copy", .run = copy },
+    { .name = "copy", .run = copy, .undo = end_copy },
     { .name = "describe", .run = describe },
     { .name = "publish", .run = publish },
 };

@@ -12,6 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Far from those that a start and the plugging of disks use. */
+#define FDSET_FIRST (1 << 20)
+#define FDSET_LAST  (1 << 30)
+
 static void
 source_free(gpointer data)
 {
@@ -98,6 +102,9 @@ sort_disk(BackupPlan *plan, const ModelDisk *disk, const BackupRequest *request,
         return fail(error, KHO_ERROR_UNSUPPORTED,
                     "disk %s of machine '%s' is no file: it cannot be backed up", disk->target,
                     request->model->name);
+    if (request->run_path && !disk->alias)
+        return fail(error, KHO_ERROR_CORRUPT, "disk %s of machine '%s', which runs, has no alias",
+                    disk->target, request->model->name);
     if (!store_name_check(disk->target, "disk", error))
         return FALSE;
     add_source(plan, disk, request);
@@ -202,6 +209,7 @@ backup_plan_make(const BackupRequest *request, GError **error)
         return NULL;
     plan->run_path = g_strdup(request->run_path);
     plan->compress = options->compression != KHO_BACKUP_PLAIN;
+    plan->first_fdset = g_random_int_range(FDSET_FIRST, FDSET_LAST);
     plan->emulator = g_strdup(model->emulator);
     plan->xml = model_domain_format(model, MODEL_FORMAT_INACTIVE);
     plan->point = backup_point_new(model->name, name, path);
@@ -311,6 +319,7 @@ backup_plan_to_json(const BackupPlan *plan)
     json_set_string(root, "emulator", plan->emulator);
     json_set_string(root, "xml", plan->xml);
     json_object_set_new(root, "compress", json_boolean(plan->compress));
+    json_object_set_new(root, "first-fdset", json_integer(plan->first_fdset));
     json_object_set_new(root, "disks", disks);
     json_object_set_new(root, "left-out", left_out);
     return root;
@@ -357,6 +366,7 @@ backup_plan_from_json(const json_t *json, GError **error)
         || !json_get_string(json, "name", "the plan", &name, error)
         || !json_get_string(json, "xml", "the plan", &plan->xml, error)
         || !json_get_bool(json, "compress", "the plan", &plan->compress, error)
+        || !json_get_int(json, "first-fdset", "the plan", &plan->first_fdset, error)
         || !json_opt_string(json, "emulator", "the plan", &plan->emulator, error)
         || !json_opt_string(json, "run-path", "the plan", &plan->run_path, error))
         return NULL;

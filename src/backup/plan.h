@@ -19,6 +19,7 @@ typedef struct BackupPlan {
     char *emulator; /* the machine's QEMU */
     char *xml;      /* the definition that goes into the point */
     gboolean compress;
+    gint64 first_fdset;    /* of a running machine's QEMU: one a disk from here on, never used before */
     KhoBackupPoint *point; /* what is known before the copy */
     GPtrArray *sources;    /* of BackupSource */
 } BackupPlan;

@@ -112,19 +112,40 @@ vm_job_begin(VmClient *client, const char *command, const char *id, json_t *argu
     return answer != NULL;
 }
 
+/* FALSE with the error of a job that failed: of several, not of one that was cancelled for another's sake. */
+static gboolean
+check_none_failed(const json_t *rows, const char *const *ids, GError **error)
+{
+    g_autoptr(GError) first = NULL;
+
+    for (; *ids; ids++) {
+        const json_t *row = find_row(rows, *ids);
+        g_autoptr(GError) why = NULL;
+        if (state_of(row) != VM_JOB_CONCLUDED || !json_object_get(row, "error") || fail_job(row, &why))
+            continue;
+        if (!first || g_error_matches(first, KHO_ERROR, KHO_ERROR_CANCELLED)) {
+            g_clear_error(&first);
+            first = g_steal_pointer(&why);
+        }
+    }
+    if (!first)
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&first));
+    return FALSE;
+}
+
 /* Whether all of @ids have come to @until, or past it; FALSE with @error set where one never will. */
 static gboolean
 all_came(const json_t *rows, const char *const *ids, VmJobState until, GError **error)
 {
     gboolean all = TRUE;
 
+    if (!check_none_failed(rows, ids, error))
+        return FALSE;
     for (; *ids; ids++) {
-        const json_t *row = find_row(rows, *ids);
-        VmJobState state = state_of(row);
+        VmJobState state = state_of(find_row(rows, *ids));
         if (state == VM_JOB_ABSENT)
             return fail(error, KHO_ERROR_NOT_FOUND, "QEMU has no job '%s' any more", *ids);
-        if (state == VM_JOB_CONCLUDED && json_object_get(row, "error"))
-            return fail_job(row, error);
         all = all && state >= until;
     }
     return all;
