@@ -29,8 +29,6 @@ hold_all(const BackupPlan *plan, GPtrArray *held, GError **error)
         if (!image)
             return prefix_disk(plan, i, why, error);
         disk->capacity_bytes = kho_image_size_bytes(image);
-        g_free(disk->compression);
-        disk->compression = g_strdup("none");
         g_ptr_array_add(held, image);
     }
     return TRUE;
@@ -58,7 +56,10 @@ copy_one(const BackupPlan *plan, guint index, const KhoJob *job, GError **error)
     g_autofree char *target = backup_plan_file(plan, disk->file);
     KhoImageConvert convert = {
         .source_format = source->format,
-        .target = { .format = disk->format, .mode = 0600 },
+        .target = { .format = disk->format,
+                    .compression = plan->compress ? disk->compression : NULL,
+                    .mode = 0600 },
+        .compress = plan->compress,
     };
     GError *why = NULL;
 

@@ -52,6 +52,10 @@ def test_by_hand(kho, compression):
     assert backups.sha256(elsewhere / "vda.raw") == backups.contents(disks["vda"], "qcow2")
     told = json.loads(harness.run(["qemu-img", "info", "--output=json", elsewhere / "vda.qcow2"]).out)
     assert "backing-filename" not in told and told["format"] == "qcow2"
+    packed = json.loads(harness.run(["qemu-img", "check", "--output=json", elsewhere / "vda.qcow2"]).out)
+    assert bool(packed.get("compressed-clusters")) == (compression != "none")
+    assert told["format-specific"]["data"]["compression-type"] == ("zstd" if compression == "zstd" else "zlib")
+    assert {d["compression"] for d in backups.manifest(elsewhere)["disks"]} == {compression}
 
 
 def test_points_are_named_by_their_time(kho):
