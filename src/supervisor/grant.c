@@ -10,6 +10,9 @@
 #include <fcntl.h>
 #include <string.h>
 
+/* More are not closed before QEMU's end. */
+#define KEPT_MAX 1000
+
 void
 grant_clear(Grant *grant)
 {
@@ -86,7 +89,7 @@ end_locks(Supervisor *s, int number, GError **error)
 gboolean
 grant_close(Supervisor *s, const json_t *wanted, Grant *grant, GError **error)
 {
-    gboolean runs = strcmp(s->status->state, "running") == 0;
+    gboolean runs = s->guest.runs;
     g_autoptr(GError) why = NULL;
     gint64 fdset = -1, fd = -1;
 
@@ -97,12 +100,12 @@ grant_close(Supervisor *s, const json_t *wanted, Grant *grant, GError **error)
     if (!runs && fd >= 0 && !end_locks(s, (int) fd, &why))
         vm_log(s->log, "the image locks of QEMU's descriptor %d stay until its guest runs: %s", (int) fd,
                why->message);
-    if (!runs && fd < 0)
-        g_array_append_val(s->kept_fdsets, fdset);
     json_t *arguments = json_object();
     json_object_set_new(arguments, "fdset-id", json_integer(fdset));
     if (fd >= 0)
         json_object_set_new(arguments, "fd", json_integer(fd));
+    if (!runs && s->kept_files->len < KEPT_MAX)
+        g_ptr_array_add(s->kept_files, json_incref(arguments));
     *grant = (Grant){ "remove-fd", arguments, -1 };
     return TRUE;
 }
@@ -110,9 +113,7 @@ grant_close(Supervisor *s, const json_t *wanted, Grant *grant, GError **error)
 void
 grant_resumed(Supervisor *s)
 {
-    for (guint i = 0; i < s->kept_fdsets->len; i++)
-        monitor_send(s->monitor, "remove-fd",
-                     json_pack("{s:I}", "fdset-id", (json_int_t) g_array_index(s->kept_fdsets, gint64, i)),
-                     NULL, NULL);
-    g_array_set_size(s->kept_fdsets, 0);
+    for (guint i = 0; i < s->kept_files->len; i++)
+        monitor_send(s->monitor, "remove-fd", json_incref(s->kept_files->pdata[i]), NULL, NULL);
+    g_ptr_array_set_size(s->kept_files, 0);
 }

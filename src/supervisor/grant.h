@@ -28,7 +28,8 @@ gboolean grant_open(const json_t *wanted, Grant *grant, GError **error);
  * are ended here, since they would be in the way of the next job. */
 gboolean grant_close(struct Supervisor *s, const json_t *wanted, Grant *grant, GError **error);
 
-/* The guest runs again: what QEMU kept meanwhile is closed. */
+/* The guest runs again: what QEMU kept meanwhile is closed. Called before any client learns of it, so that no
+ * number stands for another file yet. */
 void grant_resumed(struct Supervisor *s);
 
 #endif

@@ -209,6 +209,7 @@ on_stop(Supervisor *s, const json_t *data)
     const char *reason = s->guest.pause_reason ? s->guest.pause_reason : told ? told : "user";
 
     s->guest.pause_reason = NULL;
+    s->guest.runs = FALSE;
     if (!s->guest.powered_off)
         guest_set_state(s, "paused", reason);
 }
@@ -219,6 +220,7 @@ on_resume(Supervisor *s, const json_t *data)
     g_autofree char *told = g_steal_pointer(&s->guest.told_run);
 
     s->guest.pause_reason = NULL;
+    s->guest.runs = TRUE;
     guest_set_state(s, "running", told ? told : is_state(s, "paused") ? "unpaused" : "booted");
     grant_resumed(s);
 }
@@ -287,6 +289,7 @@ guest_reconcile(Supervisor *s, const char *qemu_state)
     };
 
     vm_log(s->log, "QEMU says: %s", qemu_state);
+    s->guest.runs = strcmp(qemu_state, "running") == 0;
     if (strcmp(qemu_state, "shutdown") == 0) {
         if (strcmp(s->status->reason, "shutting down") != 0)
             on_powered_off(s);

@@ -79,7 +79,7 @@ supervisor_new(const char *run_path, int answer)
                        .qemu = -1,
                        .answer = answer,
                        .status = vm_status_new(),
-                       .kept_fdsets = g_array_new(FALSE, FALSE, sizeof(gint64)),
+                       .kept_files = g_ptr_array_new_with_free_func((GDestroyNotify) json_decref),
                        .loop = g_main_loop_new(NULL, FALSE) };
     return s;
 }
@@ -101,7 +101,7 @@ supervisor_free(Supervisor *s)
     vm_plan_free(s->plan);
     vm_status_free(s->status);
     g_clear_error(&s->start_error);
-    g_array_unref(s->kept_fdsets);
+    g_ptr_array_unref(s->kept_files);
     g_free(s->guest.told_pause);
     g_free(s->guest.told_run);
     g_free(s->death.how);

@@ -55,6 +55,7 @@ typedef struct Supervisor {
 
     GError *start_error; /* why a start fails; answered when QEMU is gone */
     struct GuestState {
+        gboolean runs;            /* by QEMU's word, whatever the state is called */
         const char *pause_reason; /* why the next STOP will be, by QEMU's event before it */
         char *told_pause,
             *told_run;          /* what a client calls the next STOP and RESUME (kho-state); NULL: none */
@@ -71,7 +72,7 @@ typedef struct Supervisor {
         guint patience_ms; /* per stage */
         char *how;         /* the process that was taken for QEMU ended, for people */
     } death;
-    GArray *kept_fdsets; /* gint64: given back while the guest did not run (grant.h) */
+    GPtrArray *kept_files; /* json_t: arguments of remove-fd, given while the guest did not run (grant.h) */
 } Supervisor;
 
 /* main.c: answers the starter, once; NULL is {"ok":true}. Stops the loop with answer_and_quit. */

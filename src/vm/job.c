@@ -15,6 +15,27 @@
 #define LOOK_SELDOM_MS 5000
 #define CANCEL_MS      10000
 
+/* What is known of jobs while one is waited for. */
+typedef struct {
+    json_t *rows;    /* of query-jobs; NULL: QEMU was silent */
+    json_t *ended;   /* by id, what QEMU said of those that it does not know any more */
+    gint64 heard_ms; /* when it was heard last */
+} Jobs;
+
+static Jobs
+jobs_init(void)
+{
+    return (Jobs){ NULL, json_object(), clock_now_ms() };
+}
+
+static void
+jobs_clear(Jobs *jobs)
+{
+    json_decref(jobs->rows);
+    json_decref(jobs->ended);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Jobs, jobs_clear)
+
 /* QEMU's words; all others are VM_JOB_WORKING. */
 static VmJobState
 state_of(const json_t *row)
@@ -107,26 +128,38 @@ vm_job_arguments(const char *id, json_t *arguments)
 gboolean
 vm_job_begin(VmClient *client, const char *command, const char *id, json_t *arguments, GError **error)
 {
-    json_auto json_t *answer =
-        vm_client_call(client, command, vm_job_arguments(id, arguments), CALL_TIMEOUT_MS, error);
+    vm_job_arguments(id, arguments);
+    /* QEMU 7.2 keeps half of a filter node while a stream is over and not dismissed, and falls over it in
+     * query-named-block-nodes. */
+    json_object_set_new(arguments, "auto-dismiss", json_boolean(strcmp(command, "block-stream") == 0));
+    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
     return answer != NULL;
+}
+
+/* Keeps @why in *first, unless that is the better reason: one that was cancelled was so for another's sake.
+ */
+static void
+keep_reason(GError **first, GError **why)
+{
+    if (*first && !g_error_matches(*first, KHO_ERROR, KHO_ERROR_CANCELLED))
+        return;
+    g_clear_error(first);
+    *first = g_steal_pointer(why);
 }
 
 /* FALSE with the error of a job that failed: of several, not of one that was cancelled for another's sake. */
 static gboolean
-check_none_failed(const json_t *rows, const char *const *ids, GError **error)
+check_none_failed(const Jobs *jobs, const char *const *ids, GError **error)
 {
     g_autoptr(GError) first = NULL;
 
     for (; *ids; ids++) {
-        const json_t *row = find_row(rows, *ids);
+        const json_t *row = find_row(jobs->rows, *ids);
+        const json_t *last = row ? row : json_object_get(jobs->ended, *ids);
         g_autoptr(GError) why = NULL;
-        if (state_of(row) != VM_JOB_CONCLUDED || !json_object_get(row, "error") || fail_job(row, &why))
+        if (!json_object_get(last, "error") || fail_job(last, &why))
             continue;
-        if (!first || g_error_matches(first, KHO_ERROR, KHO_ERROR_CANCELLED)) {
-            g_clear_error(&first);
-            first = g_steal_pointer(&why);
-        }
+        keep_reason(&first, &why);
     }
     if (!first)
         return TRUE;
@@ -136,14 +169,14 @@ check_none_failed(const json_t *rows, const char *const *ids, GError **error)
 
 /* Whether all of @ids have come to @until, or past it; FALSE with @error set where one never will. */
 static gboolean
-all_came(const json_t *rows, const char *const *ids, VmJobState until, GError **error)
+all_came(const Jobs *jobs, const char *const *ids, VmJobState until, GError **error)
 {
     gboolean all = TRUE;
 
-    if (!check_none_failed(rows, ids, error))
+    if (!check_none_failed(jobs, ids, error))
         return FALSE;
     for (; *ids; ids++) {
-        VmJobState state = state_of(find_row(rows, *ids));
+        VmJobState state = state_of(find_row(jobs->rows, *ids));
         if (state == VM_JOB_ABSENT)
             return fail(error, KHO_ERROR_NOT_FOUND, "QEMU has no job '%s' any more", *ids);
         all = all && state >= until;
@@ -166,64 +199,79 @@ tell(const json_t *rows, const char *const *ids, const KhoJob *job)
         job->progress(done, total, job->data);
 }
 
-/* Waits until a job's state changes, or until it is time to look anyway. FALSE where the connection ended. */
+/* Takes the events that have come, and waits for one until @deadline_ms. *came: there was one. FALSE where
+ * the connection ended. */
 static gboolean
-wait_event(VmClient *client, guint timeout_ms, GError **error)
+take_event(VmClient *client, Jobs *jobs, gint64 deadline_ms, gboolean *came, GError **error)
 {
-    gint64 deadline_ms = deadline_in(timeout_ms);
     g_autoptr(GError) why = NULL;
+    json_auto json_t *event = vm_client_next_event(client, deadline_ms, &why);
+    json_t *data = json_object_get(event, "data");
 
-    for (;;) {
-        json_auto json_t *event = vm_client_next_event(client, deadline_ms, &why);
-        if (!event)
-            break;
-        if (strcmp(json_string_or(event, "event", ""), "JOB_STATUS_CHANGE") == 0)
-            return TRUE;
-    }
-    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
+    *came = event != NULL;
+    if (strcmp(json_string_or(event, "event", ""), "BLOCK_JOB_COMPLETED") == 0)
+        json_object_set(jobs->ended, json_string_or(data, "device", ""), data);
+    if (event || g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
         return TRUE;
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;
 }
 
-/* All jobs as QEMU tells them. NULL without @error where it is silent, and that not for too long yet: it
- * writes to a slow disk. @heard_ms is when it was heard last. */
-static json_t *
-look(VmClient *client, gint64 *heard_ms, GError **error)
+/* Waits until something happens, or until it is time to look anyway. */
+static gboolean
+wait_event(VmClient *client, Jobs *jobs, guint timeout_ms, GError **error)
 {
-    GError *why = NULL;
-    json_t *rows = query(client, &why);
+    gboolean came;
 
-    if (rows)
-        *heard_ms = clock_now_ms();
-    else if (vm_client_is_open(client) && g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT)
-             && clock_now_ms() - *heard_ms < SILENCE_MS)
-        g_clear_error(&why);
-    else
-        g_propagate_error(error, why);
-    return rows;
+    return take_event(client, jobs, deadline_in(timeout_ms), &came, error);
+}
+
+/* All jobs as QEMU tells them, and those that ended. @jobs->rows is NULL where it is silent, and that not for
+ * too long yet: it writes to a slow disk. */
+static gboolean
+look(VmClient *client, Jobs *jobs, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    gboolean came = TRUE;
+
+    json_decref(jobs->rows);
+    jobs->rows = query(client, &why);
+    if (jobs->rows)
+        jobs->heard_ms = clock_now_ms();
+    if (!jobs->rows
+        && !(vm_client_is_open(client) && g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT)
+             && clock_now_ms() - jobs->heard_ms < SILENCE_MS)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    while (came)
+        if (!take_event(client, jobs, deadline_in(0), &came, error))
+            return FALSE;
+    return TRUE;
 }
 
 gboolean
 vm_jobs_wait(VmClient *client, const char *const *ids, VmJobState until, const KhoJob *job, GError **error)
 {
     guint step_ms = job && (job->progress || job->cancelled) ? LOOK_MS : LOOK_SELDOM_MS;
-    gint64 heard_ms = clock_now_ms();
+    g_auto(Jobs) jobs = jobs_init();
 
     for (;;) {
         g_autoptr(GError) why = NULL;
         if (kho_job_is_cancelled(job))
             return fail(error, KHO_ERROR_CANCELLED, "cancelled");
-        json_auto json_t *rows = look(client, &heard_ms, &why);
-        gboolean came = rows && all_came(rows, ids, until, &why);
-        if (rows && !why)
-            tell(rows, ids, job);
-        if (came)
-            return TRUE;
-        if (why || !wait_event(client, rows ? step_ms : LOOK_MS, &why)) {
+        if (!look(client, &jobs, error))
+            return FALSE;
+        gboolean came = jobs.rows && all_came(&jobs, ids, until, &why);
+        if (why) {
             g_propagate_error(error, g_steal_pointer(&why));
             return FALSE;
         }
+        tell(jobs.rows, ids, job);
+        if (came)
+            return TRUE;
+        if (!wait_event(client, &jobs, jobs.rows ? step_ms : LOOK_MS, error))
+            return FALSE;
     }
 }
 
@@ -236,50 +284,40 @@ vm_job_complete(VmClient *client, const char *id, GError **error)
            && vm_jobs_wait(client, ids, VM_JOB_PENDING, NULL, error);
 }
 
-/* Waits until the job has concluded (or QEMU does not know it), and dismisses it; *row is what QEMU said of
- * it last, a new reference. */
+/* Waits until the job has concluded (or QEMU does not know it), and dismisses it. What QEMU said of it last
+ * is in @jobs. */
 static gboolean
-dismiss(VmClient *client, const char *id, gint64 deadline_ms, json_t **row, GError **error)
+dismiss(VmClient *client, Jobs *jobs, const char *id, gint64 deadline_ms, GError **error)
 {
-    gint64 heard_ms = clock_now_ms();
-
     for (;;) {
-        g_autoptr(GError) why = NULL;
-        json_auto json_t *rows = look(client, &heard_ms, &why);
-        *row = json_incref(find_row(rows, id));
-        VmJobState state = rows ? state_of(*row) : VM_JOB_WORKING;
+        if (!look(client, jobs, error))
+            return FALSE;
+        VmJobState state = jobs->rows ? state_of(find_row(jobs->rows, id)) : VM_JOB_WORKING;
         if (state == VM_JOB_ABSENT)
             return TRUE;
         if (state == VM_JOB_CONCLUDED)
             return ask_of_job(client, "job-dismiss", id, error);
-        json_decref(*row);
-        *row = NULL;
-        if (!why && deadline_left(deadline_ms) == 0)
+        if (deadline_left(deadline_ms) == 0)
             return fail(error, KHO_ERROR_TIMEOUT, "QEMU does not end its job '%s'", id);
-        if (why || !wait_event(client, LOOK_MS, &why)) {
-            g_propagate_error(error, g_steal_pointer(&why));
+        if (!wait_event(client, jobs, LOOK_MS, error))
             return FALSE;
-        }
     }
 }
 
-/* Dismisses all, and fails with the first error of one; the rest of a transaction is cancelled with it. */
+/* Dismisses all, whatever came of them; FALSE with the error of one that failed. */
 static gboolean
 dismiss_all(VmClient *client, const char *const *ids, GError **error)
 {
     g_autoptr(GError) first = NULL;
+    g_auto(Jobs) jobs = jobs_init();
 
-    for (; *ids; ids++) {
-        json_auto json_t *row = NULL;
+    for (gsize i = 0; ids[i]; i++) {
+        const char *one[] = { ids[i], NULL };
         g_autoptr(GError) why = NULL;
-        if (!dismiss(client, *ids, DEADLINE_NEVER, &row, error))
+        if (!dismiss(client, &jobs, ids[i], DEADLINE_NEVER, error))
             return FALSE;
-        if (!json_object_get(row, "error") || fail_job(row, &why))
-            continue;
-        if (!first || g_error_matches(first, KHO_ERROR, KHO_ERROR_CANCELLED)) {
-            g_clear_error(&first);
-            first = g_steal_pointer(&why);
-        }
+        if (!check_none_failed(&jobs, one, &why))
+            keep_reason(&first, &why);
     }
     if (!first)
         return TRUE;
@@ -306,6 +344,7 @@ gboolean
 vm_jobs_cancel(VmClient *client, const char *const *ids, GError **error)
 {
     gint64 deadline_ms = deadline_in(CANCEL_MS);
+    g_auto(Jobs) jobs = jobs_init();
 
     for (gsize i = 0; ids[i]; i++) {
         VmJobState state;
@@ -322,10 +361,8 @@ vm_jobs_cancel(VmClient *client, const char *const *ids, GError **error)
         g_propagate_error(error, g_steal_pointer(&why));
         return FALSE;
     }
-    for (gsize i = 0; ids[i]; i++) {
-        json_auto json_t *row = NULL;
-        if (!dismiss(client, ids[i], deadline_ms, &row, error))
+    for (gsize i = 0; ids[i]; i++)
+        if (!dismiss(client, &jobs, ids[i], deadline_ms, error))
             return FALSE;
-    }
     return TRUE;
 }

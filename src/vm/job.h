@@ -31,7 +31,8 @@ json_t *vm_job_arguments(const char *id, json_t *arguments);
  * @command: "block-commit", "block-stream", "blockdev-backup", ...
  * @arguments: (transfer full)
  *
- * Begins a job with the arguments of vm_job_arguments. (Jobs of a transaction are begun by the caller.)
+ * Begins a job with the arguments of vm_job_arguments. (Jobs of a transaction are begun by the caller.) A
+ * "block-stream" goes away when it is over: VM_JOB_ABSENT then, and what it did is seen at the disk.
  */
 gboolean
 vm_job_begin(VmClient *client, const char *command, const char *id, json_t *arguments, GError **error);

@@ -94,7 +94,8 @@ read_node(const json_t *graph, const json_t *named, const char *name)
     static const char fdset[] = "/dev/fdset/";
     VmNode *node = g_new0(VmNode, 1);
     const char *file_node = child_of(graph, name, "file");
-    const char *file = json_string_or(find_entry(named, "node-name", file_node), "file", "");
+    const char *file =
+        json_string_or(find_entry(named, "node-name", file_node ? file_node : name), "file", "");
     guint64 number;
 
     *node = (VmNode){
@@ -151,6 +152,15 @@ vm_nodes_of_device(VmClient *client, const char *device, GError **error)
         return NULL;
     json_auto json_t *named = query_named(client, error);
     return named ? vm_nodes_parse(blocks, graph, named, device, error) : NULL;
+}
+
+VmNode *
+vm_node_find(VmClient *client, const char *node, GError **error)
+{
+    json_auto json_t *graph = query_graph(client, error);
+    json_auto json_t *named = graph ? query_named(client, error) : NULL;
+
+    return find_entry(named, "node-name", node) ? read_node(graph, named, node) : NULL;
 }
 
 /* The options that a node has. */

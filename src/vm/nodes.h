@@ -9,7 +9,7 @@
 /* One layer of a disk. */
 typedef struct VmNode {
     char *node;      /* of the format: "virtio-disk0-0" */
-    char *file_node; /* of the file under it */
+    char *file_node; /* of the file under it; NULL: this is one */
     gint64 fdset;    /* that the file is open through; -1: none */
     gboolean read_only;
 } VmNode;
@@ -29,7 +29,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmNode, vm_node_free)
  */
 GPtrArray *vm_nodes_of_device(VmClient *client, const char *device, GError **error);
 
-/* The same from QEMU's three answers. */
+/* A node by its name, whether a disk stands on it or not; of a layer or a file. NULL without @error where
+ * QEMU has none of that name. */
+VmNode *vm_node_find(VmClient *client, const char *node, GError **error);
+
+/* vm_nodes_of_device from QEMU's three answers. */
 GPtrArray *vm_nodes_parse(const json_t *blocks, const json_t *graph, const json_t *named, const char *device,
                           GError **error);
 

@@ -3,10 +3,12 @@
  *
  *   begin COMMAND ID JSON     wait ready|pending ID...      complete ID      finish ID...    cancel ID...
  *   look ID                   flush NODE [DISCARD]          nodes DEVICE
+ *   merge copy|finish|cancel|look JSON    with the members of VmMerge
  *
  * Answers "ok", "ok VALUE" or "error CODE MESSAGE", before that "progress DONE TOTAL" any number of times.
  * Ends at the end of stdin. */
 #include "vm/job.h"
+#include "vm/merge.h"
 #include "vm/nodes.h"
 
 #include <kho/error.h>
@@ -57,6 +59,37 @@ do_nodes(VmClient *client, const char *device, GError **error)
     return nodes ? g_string_free(g_steal_pointer(&line), FALSE) : NULL;
 }
 
+static char *
+do_merge(VmClient *client, char **words, GError **error)
+{
+    const KhoJob job = { .progress = on_progress, .cancelled = &cancelled };
+    json_auto json_t *json = json_parse(words[2], strlen(words[2]), "the merge", error);
+    VmMergeState state;
+
+    if (!json)
+        return NULL;
+    const VmMerge merge = {
+        .job = json_string_or(json, "job", "m"),
+        .device = json_string_or(json, "device", NULL),
+        .discard = json_string_or(json, "discard", NULL),
+        .down = json_is_true(json_object_get(json, "down")),
+        .upper = json_string_or(json, "upper", NULL),
+        .lower = json_string_or(json, "lower", NULL),
+        .upper_path = json_string_or(json, "upper-path", NULL),
+        .lower_path = json_string_or(json, "lower-path", NULL),
+        .above_path = json_string_or(json, "above-path", NULL),
+        .backing_name = json_string_or(json, "backing-name", NULL),
+    };
+    if (strcmp(words[1], "look") == 0)
+        return !vm_merge_look(client, &merge, &state, error)
+                   ? NULL
+                   : g_strdup(state == VM_MERGE_APART ? "apart" : "merged");
+    gboolean done = strcmp(words[1], "copy") == 0     ? vm_merge_copy(client, &merge, &job, error)
+                    : strcmp(words[1], "finish") == 0 ? vm_merge_finish(client, &merge, error)
+                                                      : vm_merge_cancel(client, &merge, error);
+    return done ? g_strdup("done") : NULL;
+}
+
 static gboolean
 run(VmClient *client, char **words, char **answer, GError **error)
 {
@@ -82,6 +115,8 @@ run(VmClient *client, char **words, char **answer, GError **error)
         *answer = do_look(client, words[1], error);
     else if (strcmp(verb, "nodes") == 0 && n == 2)
         *answer = do_nodes(client, words[1], error);
+    else if (strcmp(verb, "merge") == 0 && n == 3)
+        *answer = do_merge(client, words, error);
     else
         g_set_error_literal(error, KHO_ERROR, KHO_ERROR_INVALID, "no such command");
     return *answer != NULL;

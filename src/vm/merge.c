@@ -1,0 +1,343 @@
+#include "vm/merge.h"
+
+#include "base/error.h"
+#include "vm/job.h"
+#include "vm/nodes.h"
+
+#include <string.h>
+
+/* QEMU may be flushing a slow disk. */
+#define CALL_TIMEOUT_MS 60000
+
+static json_t *
+ask(VmClient *client, const char *command, json_t *arguments, GError **error)
+{
+    return vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
+}
+
+static gboolean
+tell(VmClient *client, const char *command, json_t *arguments, GError **error)
+{
+    json_auto json_t *answer = ask(client, command, arguments, error);
+
+    return answer != NULL;
+}
+
+/* ---- layers ---- */
+
+/* The layers of the disk, and where the two are; -1: not there. */
+typedef struct {
+    GPtrArray *layers; /* of VmNode */
+    gint upper, lower;
+} Place;
+
+static void
+place_clear(Place *place)
+{
+    g_clear_pointer(&place->layers, g_ptr_array_unref);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Place, place_clear)
+
+static const VmNode *
+layer_at(const Place *place, gint index)
+{
+    return index >= 0 && index < (gint) place->layers->len ? place->layers->pdata[index] : NULL;
+}
+
+static gboolean
+place_find(VmClient *client, const VmMerge *merge, Place *place, GError **error)
+{
+    *place = (Place){ vm_nodes_of_device(client, merge->device, error), -1, -1 };
+    if (!place->layers)
+        return FALSE;
+    for (gint i = 0; i < (gint) place->layers->len; i++) {
+        const VmNode *node = place->layers->pdata[i];
+        if (strcmp(node->node, merge->upper) == 0)
+            place->upper = i;
+        if (strcmp(node->node, merge->lower) == 0)
+            place->lower = i;
+    }
+    return TRUE;
+}
+
+static gboolean
+judge(const VmMerge *merge, const Place *place, VmMergeState *state, GError **error)
+{
+    gint stays = merge->down ? place->lower : place->upper;
+    gint goes = merge->down ? place->upper : place->lower;
+
+    if (place->upper >= 0 && place->lower == place->upper + 1
+        && (place->upper == 0) == (merge->above_path == NULL))
+        *state = VM_MERGE_APART;
+    else if (stays >= 0 && goes < 0)
+        *state = VM_MERGE_MERGED;
+    else
+        return fail(error, KHO_ERROR_INVALID, "the layers %s and %s of disk %s are not where they were",
+                    merge->upper, merge->lower, merge->device);
+    return TRUE;
+}
+
+gboolean
+vm_merge_look(VmClient *client, const VmMerge *merge, VmMergeState *state, GError **error)
+{
+    g_auto(Place) place = { 0 };
+
+    return place_find(client, merge, &place, error) && judge(merge, &place, state, error);
+}
+
+/* ---- descriptors ---- */
+
+/* The row of query-fdsets for the set that @node is open through; borrowed from @sets. */
+static json_t *
+descriptors_of(const json_t *sets, const VmNode *node)
+{
+    gsize i;
+    json_t *set;
+
+    json_array_foreach ((json_t *) sets, i, set)
+        if (node && node->fdset >= 0 && json_int_or(set, "fdset-id", -1) == node->fdset)
+            return json_object_get(set, "fds");
+    return NULL;
+}
+
+static gboolean
+is_for_writing(const json_t *descriptor)
+{
+    return strcmp(json_string_or(descriptor, "opaque", ""), "read-write") == 0;
+}
+
+static gboolean
+close_one(VmClient *client, const VmNode *node, const json_t *descriptor, GError **error)
+{
+    return tell(client, "kho-close",
+                json_pack("{s:I,s:I}", "fdset", (json_int_t) node->fdset, "fd",
+                          (json_int_t) json_int_or(descriptor, "fd", -1)),
+                error);
+}
+
+/* Closes the node's descriptors that are (or are not) for writing, but for @spared (-1: all). */
+static gboolean
+close_some(VmClient *client, const VmNode *node, gboolean for_writing, gint64 spared, GError **error)
+{
+    json_auto json_t *sets = ask(client, "query-fdsets", NULL, error);
+    json_t *fds = descriptors_of(sets, node);
+    gsize i;
+    json_t *descriptor;
+
+    json_array_foreach (fds, i, descriptor)
+        if (is_for_writing(descriptor) == for_writing && json_int_or(descriptor, "fd", -1) != spared
+            && !close_one(client, node, descriptor, error))
+            return FALSE;
+    return sets != NULL;
+}
+
+/* *fd is QEMU's number of the descriptor. */
+static gboolean
+open_layer(VmClient *client, const VmNode *node, const char *path, gboolean read_only, gint64 *fd,
+           GError **error)
+{
+    json_auto json_t *answer = ask(
+        client, "kho-open",
+        json_pack("{s:s,s:b,s:I}", "path", path, "read-only", read_only, "fdset", (json_int_t) node->fdset),
+        error);
+    return answer && json_get_int(answer, "fd", "QEMU's answer", fd, error);
+}
+
+/* Lets a job write @node, whose file is @path. One that is open for writing already stays as it is. */
+static gboolean
+make_writable(VmClient *client, const VmNode *node, const char *path, GError **error)
+{
+    gint64 fd;
+
+    if (node->fdset < 0)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "layer %s was not opened by kho", node->node);
+    return !node->read_only || open_layer(client, node, path, FALSE, &fd, error);
+}
+
+/* A stream into a layer takes its locks twice, and finds those of the descriptor that the layer had before in
+ * its way: it gets another, and QEMU closes the old one, if the guest runs. */
+static gboolean
+make_streamable(VmClient *client, const VmMerge *merge, const VmNode *node, GError **error)
+{
+    gint64 fd;
+
+    if (!node->read_only)
+        return TRUE;
+    json_auto json_t *status = ask(client, "query-status", NULL, error);
+    if (!status)
+        return FALSE;
+    if (!json_is_true(json_object_get(status, "running")))
+        return fail(error, KHO_ERROR_BUSY,
+                    "%s cannot take in what lies under it while the machine is paused: resume it first",
+                    merge->upper_path);
+    return node->fdset >= 0 && open_layer(client, node, merge->upper_path, TRUE, &fd, error)
+           && close_some(client, node, FALSE, fd, error)
+           && make_writable(client, node, merge->upper_path, error);
+}
+
+/* Lets go of what jobs that are over needed: lower layers are read again, and what the guest writes is open
+ * for that alone. Their image locks go with them. */
+static gboolean
+tidy(VmClient *client, const char *device, GError **error)
+{
+    g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, device, error);
+
+    for (guint i = 0; layers && i < layers->len; i++) {
+        const VmNode *node = layers->pdata[i];
+        json_auto json_t *sets = ask(client, "query-fdsets", NULL, error);
+        if (!sets)
+            return FALSE;
+        gsize n = json_array_size(descriptors_of(sets, node));
+        if (n > 1 && !close_some(client, node, node->read_only, -1, error))
+            return FALSE;
+    }
+    return layers != NULL;
+}
+
+/* ---- copying ---- */
+
+static gboolean
+open_files(VmClient *client, const VmMerge *merge, const Place *place, GError **error)
+{
+    const VmNode *upper = layer_at(place, place->upper);
+    const VmNode *above = layer_at(place, place->upper - 1);
+
+    if (merge->down)
+        return make_writable(client, layer_at(place, place->lower), merge->lower_path, error)
+               && (!above || make_writable(client, above, merge->above_path, error));
+    return make_streamable(client, merge, upper, error);
+}
+
+static gboolean
+begin(VmClient *client, const VmMerge *merge, const Place *place, GError **error)
+{
+    const VmNode *below = layer_at(place, place->lower + 1);
+    json_t *arguments;
+
+    if (merge->down) {
+        arguments = json_pack("{s:s,s:s}", "device", layer_at(place, 0)->node, "base-node", merge->lower);
+        if (merge->above_path)
+            json_set_string(arguments, "top-node", merge->upper);
+    } else {
+        arguments = json_pack("{s:s}", "device", merge->upper);
+        json_set_string(arguments, "base-node", below ? below->node : NULL);
+    }
+    json_set_string(arguments, "backing-file", merge->backing_name);
+    return vm_job_begin(client, merge->down ? "block-commit" : "block-stream", merge->job, arguments, error);
+}
+
+static VmJobState
+copied_state(const VmMerge *merge)
+{
+    return merge->down && !merge->above_path ? VM_JOB_READY : VM_JOB_PENDING;
+}
+
+static gboolean
+copy(VmClient *client, const VmMerge *merge, const Place *place, const KhoJob *job, GError **error)
+{
+    const char *ids[] = { merge->job, NULL };
+    VmJobState state;
+
+    if (!vm_job_look(client, merge->job, &state, error))
+        return FALSE;
+    if (state == VM_JOB_ABSENT
+        && (!open_files(client, merge, place, error) || !begin(client, merge, place, error)))
+        return FALSE;
+    return vm_jobs_wait(client, ids, copied_state(merge), job, error);
+}
+
+gboolean
+vm_merge_copy(VmClient *client, const VmMerge *merge, const KhoJob *job, GError **error)
+{
+    g_auto(Place) place = { 0 };
+    g_autoptr(GError) more = NULL;
+    VmMergeState state;
+
+    if (!place_find(client, merge, &place, error) || !judge(merge, &place, &state, error))
+        return FALSE;
+    if (state == VM_MERGE_MERGED || copy(client, merge, &place, job, error))
+        return TRUE;
+    if (vm_client_is_open(client) && !vm_merge_cancel(client, merge, &more))
+        g_prefix_error(error, "(and the copying could not be ended: %s) ", more->message);
+    return FALSE;
+}
+
+gboolean
+vm_merge_cancel(VmClient *client, const VmMerge *merge, GError **error)
+{
+    const char *ids[] = { merge->job, NULL };
+
+    return vm_jobs_cancel(client, ids, error) && tidy(client, merge->device, error);
+}
+
+/* ---- the effect ---- */
+
+static gboolean
+is_paused(VmClient *client, const VmMerge *merge, GError **error)
+{
+    json_auto json_t *status = ask(client, "query-status", NULL, error);
+
+    if (!status)
+        return FALSE;
+    return !json_is_true(json_object_get(status, "running"))
+           || fail(error, KHO_ERROR_INVALID, "disk %s goes over to %s only while the guest is paused",
+                   merge->device, merge->lower_path);
+}
+
+static gboolean
+let_go(VmClient *client, const VmMerge *merge, GError **error)
+{
+    const char *ids[] = { merge->job, NULL };
+    VmJobState state;
+
+    if (!vm_job_look(client, merge->job, &state, error))
+        return FALSE;
+    if (state == VM_JOB_ABSENT)
+        return fail(error, KHO_ERROR_NOT_FOUND, "QEMU has no job '%s' that could be finished", merge->job);
+    if (copied_state(merge) == VM_JOB_READY && !is_paused(client, merge, error))
+        return FALSE;
+    return (state != VM_JOB_READY || vm_job_complete(client, merge->job, error))
+           && vm_node_flush(client, merge->down ? merge->lower : merge->upper, merge->discard, error)
+           && vm_jobs_finish(client, ids, error);
+}
+
+static gboolean
+delete_node(VmClient *client, const VmNode *node, GError **error)
+{
+    return !node || tell(client, "blockdev-del", json_pack("{s:s}", "node-name", node->node), error);
+}
+
+/* Takes the layer that is no longer part of the disk out of QEMU, as far as it is still there. Its
+ * descriptors first: who finds only its nodes still knows all of it. */
+static gboolean
+drop(VmClient *client, const char *name, GError **error)
+{
+    g_autofree char *file_name = g_strconcat(name, "-file", NULL);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(VmNode) node = vm_node_find(client, name, &why);
+    g_autoptr(VmNode) file = why ? NULL : vm_node_find(client, node ? node->file_node : file_name, &why);
+    json_auto json_t *sets = why ? NULL : ask(client, "query-fdsets", NULL, &why);
+
+    if (why) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    return (!descriptors_of(sets, file)
+            || tell(client, "kho-close", json_pack("{s:I}", "fdset", (json_int_t) file->fdset), error))
+           && delete_node(client, node, error) && delete_node(client, file, error);
+}
+
+gboolean
+vm_merge_finish(VmClient *client, const VmMerge *merge, GError **error)
+{
+    const char *ids[] = { merge->job, NULL };
+    VmMergeState state;
+
+    if (!vm_merge_look(client, merge, &state, error)
+        || (state == VM_MERGE_APART && !let_go(client, merge, error)))
+        return FALSE;
+    /* A job that had its effect may still be there, to be dismissed. */
+    return vm_jobs_cancel(client, ids, error)
+           && drop(client, merge->down ? merge->upper : merge->lower, error)
+           && tidy(client, merge->device, error);
+}
