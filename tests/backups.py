@@ -1,10 +1,12 @@
 """Machines with disks to be backed up, and what a backup of them must hold. For test_backup*.py."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import re
+import tempfile
 import types
 
 import booted
@@ -44,14 +46,19 @@ def sha256(path):
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
+@contextlib.contextmanager
+def as_guest(path, format=None):
+    """What a guest reads of an image, told by qemu-img: an open file."""
+    with tempfile.NamedTemporaryFile(prefix="kho-content-") as raw:
+        harness.run(["qemu-img", "convert", "-U", *(["-f", format] if format else []), "-O", "raw", path, raw.name])
+        with open(raw.name, "rb") as file:  # qemu-img made it anew
+            yield file
+
+
 def contents(path, format=None):
-    """The hash of what a guest reads: told by qemu-img."""
-    target = pathlib.Path(f"{path}.contents")
-    harness.run(["qemu-img", "convert", "-U", *(["-f", format] if format else []), "-O", "raw", path, target])
-    try:
-        return sha256(target)
-    finally:
-        target.unlink()
+    """The hash of what a guest reads."""
+    with as_guest(path, format) as file:
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def formats(path):
@@ -134,11 +141,8 @@ def make_guest(kho, name="web1", bulk_mib=24, more=""):
 
 def log_end(path, format):
     """How far the log goes on a disk; what is before must be whole, and nothing may be behind."""
-    target = pathlib.Path(f"{path}.contents")
-    harness.run(["qemu-img", "convert", "-U", "-f", format, "-O", "raw", path, target])
-    with open(target, "rb") as file:
+    with as_guest(path, format) as file:
         data = file.read(LOG_BYTES)
-    target.unlink()
     n = 1
     while data[n * 512:(n + 1) * 512] == b"%-511d\n" % n:
         n += 1
@@ -159,13 +163,9 @@ def files_of(point):
 
 def bulk(path):
     """The hash of what lies behind the log."""
-    target = pathlib.Path(f"{path}.contents")
-    harness.run(["qemu-img", "convert", "-U", "-f", formats(path), "-O", "raw", path, target])
-    with open(target, "rb") as file:
+    with as_guest(path, formats(path)) as file:
         file.seek(LOG_BYTES)
-        digest = hashlib.sha256(file.read()).hexdigest()
-    target.unlink()
-    return digest
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def in_qemu(kho, name):

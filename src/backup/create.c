@@ -21,6 +21,8 @@ typedef struct {
     BackupPlan *plan;
     char *part, *mark; /* paths */
     int mark_fd;       /* locked while this process makes the point; -1 */
+    const KhoJob *job; /* the caller's, while a step runs */
+    guint64 copied;    /* what the copy said of its bytes last */
 } Making;
 
 static gpointer
@@ -146,14 +148,45 @@ remove_folder(gpointer context, GError **error)
 /* --- copy ------------------------------------------------------------------------------------------------
  */
 
+/* The bytes are gone through twice: copied, and read again. */
+static void
+tell_copy(guint64 done_bytes, guint64 total_bytes, gpointer data)
+{
+    Making *making = data;
+
+    making->copied = total_bytes;
+    making->job->progress(done_bytes, 2 * total_bytes, making->job->data);
+}
+
+static void
+tell_hash(guint64 done_bytes, guint64 total_bytes, gpointer data)
+{
+    const Making *making = data;
+    double share = (double) done_bytes / (double) MAX(total_bytes, 1);
+
+    making->job->progress(making->copied + (guint64) (share * (double) making->copied), 2 * making->copied,
+                          making->job->data);
+}
+
+static KhoJob
+job_for(Making *making, const KhoJob *job,
+        void (*tell)(guint64 done_bytes, guint64 total_bytes, gpointer data))
+{
+    making->job = job;
+    return (KhoJob){ .progress = job && job->progress ? tell : NULL,
+                     .data = making,
+                     .cancelled = job ? job->cancelled : NULL };
+}
+
 static gboolean
 copy(gpointer context, const KhoJob *job, GError **error)
 {
     Making *making = context;
+    KhoJob told = job_for(making, job, tell_copy);
 
     if (making->plan->run_path)
-        return backup_copy_live(making->tree, making->plan, job, error);
-    return backup_copy_stopped(making->plan, job, error);
+        return backup_copy_live(making->tree, making->plan, &told, error);
+    return backup_copy_stopped(making->plan, &told, error);
 }
 
 static gboolean
@@ -197,12 +230,13 @@ static gboolean
 describe(gpointer context, const KhoJob *job, GError **error)
 {
     Making *making = context;
+    KhoJob told = job_for(making, job, tell_hash);
     KhoBackupPoint *point = making->plan->point;
     const char *xml = making->plan->xml;
     g_autofree char *xml_path = g_build_filename(making->part, BACKUP_XML_FILE, NULL);
     g_autofree char *path = g_build_filename(making->part, BACKUP_MANIFEST_FILE, NULL);
 
-    if (!hash_disks(point, making->part, job, error))
+    if (!hash_disks(point, making->part, &told, error))
         return FALSE;
     point->xml_bytes = strlen(xml);
     point->xml_sha256 = digest_of(xml, strlen(xml), error);

@@ -19,6 +19,11 @@
 /* How often a kho-vm that dies is replaced. */
 #define ATTEMPTS 5
 
+/* kho-vm's words. */
+#define STATE_RUNNING   "running"
+#define STATE_PAUSED    "paused"
+#define REASON_IO_ERROR "I/O error"
+
 /* A connection, and what it is for. */
 typedef struct {
     const StoreTree *tree;
@@ -208,6 +213,20 @@ let_go(Live *live, GError **error)
            && close_files(live, error);
 }
 
+/* A block that cannot be copied before the guest writes it is an error of the guest's write: on a full store
+ * the guest stands still since. Now that nothing is copied any more it writes as ever. (Where its own disk is
+ * full too, it stops again at once.) */
+static gboolean
+let_guest_go_on(Live *live, GError **error)
+{
+    g_autoptr(VmStatus) status = vm_client_status(live->client, CALL_TIMEOUT_MS, error);
+
+    if (!status)
+        return FALSE;
+    return strcmp(live->plan->point->state, STATE_RUNNING) != 0 || strcmp(status->state, STATE_PAUSED) != 0
+           || g_strcmp0(status->reason, REASON_IO_ERROR) != 0 || tell(live, "cont", NULL, error);
+}
+
 gboolean
 backup_live_take_back(const StoreTree *tree, const BackupPlan *plan, GError **error)
 {
@@ -218,7 +237,7 @@ backup_live_take_back(const StoreTree *tree, const BackupPlan *plan, GError **er
     /* A kho-vm or QEMU that ends meanwhile is looked at anew: what is left may be nothing. */
     for (guint i = 0; i < ATTEMPTS; i++) {
         g_clear_error(&why);
-        if (reach(&live, &runs, &why) && (!runs || let_go(&live, &why)))
+        if (reach(&live, &runs, &why) && (!runs || (let_go(&live, &why) && let_guest_go_on(&live, &why))))
             return TRUE;
         await_end(&live);
         if (live.client && vm_client_is_open(live.client))

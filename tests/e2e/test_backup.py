@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -274,3 +275,16 @@ def test_json_is_documented(kho):
             kho.json("backup-verify", store), backups.manifest(store / "web1/one")]
     for key in keys_of(told):
         assert f"`{key}`" in docs, f"docs/json.md does not tell of {key}"
+
+
+def test_progress_on_a_terminal(kho):
+    """One line that goes from the beginning to the end, over copying and hashing; then the message."""
+    backups.make(kho)
+    store, began = backups.store(kho), time.monotonic()
+    child = kho.terminal("backup", "web1", "--to", store, env={"KHO_STOP_AT": "backup:copy:before"})
+    harness.wait_for("the copy", lambda: machine.is_stopped(child.pid))
+    harness.wait_for("work of a second, which shows progress", lambda: time.monotonic() > began + 1.5)
+    child.kill(signal.SIGCONT)
+    child.expect_exact("backed up to")
+    shown = [int(percent) for percent in re.findall(r"\] +(\d+) %", child.before)]
+    assert shown == sorted(shown) and 50 in shown and 100 in shown, shown

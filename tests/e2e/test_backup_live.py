@@ -227,16 +227,25 @@ def test_kho_killed_while_copying(slow):
 
 
 def test_store_full_while_copying(kho, small_fs):
+    """The backup fails, and the guest, whose writes cannot be copied before, is let go on without an error of its own."""
     fs = small_fs("ext4", 24)
     kho.disks, kho.store = backups.make_guest(kho, bulk_mib=24), fs.path / "store"
     kho.store.mkdir()
     kho("start", "web1")
-    ran = kho.refuses("backup", "web1", "--to", kho.store, "--compress", "none", status=10, says=["web1", "MiB", "free"])
-    ran = kho.refuses("backup", "web1", "--to", kho.store, status=10, says=["web1", "No space left"])
-    assert_nothing_left(kho)
+    kho.refuses("backup", "web1", "--to", kho.store, "--compress", "none", status=10, says=["web1", "MiB", "free"])
     with booted.line(kho, "web1") as line:
-        line.wait_ready()  # the guest has met no error
-        line.run("dd if=/dev/zero of=/dev/vda bs=1M count=1 conv=fsync")
+        line.wait_ready()
+        line.run("(n=0; while :; do n=$((n + 1)); for d in vda vdb; do dd if=/dev/zero of=/dev/$d bs=4k count=1 "
+                 "seek=$((1024 + RANDOM % 6000)) conv=fsync,notrunc 2>/dev/null || echo failed >>/run/failed; done; "
+                 "echo $n >/run/n; done) </dev/null >/dev/null 2>&1 &")
+        for _ in range(3):
+            kho.refuses("backup", "web1", "--to", kho.store, status=10, says=["web1", "No space left"])
+            assert_nothing_left(kho)
+            line.run("a=$(cat /run/n); while [ $(cat /run/n) -lt $((a + 3)) ]; do usleep 10000; done; [ ! -e /run/failed ]")
+        fs.fill(0)
+        kho.refuses("backup", "web1", "--to", kho.store, status=10)
+        assert_nothing_left(kho)
+    assert "paused (I/O error)" in (kho.root / "log/qemu/web1.log").read_text(), "the guest met no block that could not be copied"
     kho("destroy", "web1")
 
 

@@ -243,6 +243,37 @@ def test_tree_full_at_the_definition(kho, small_fs):
         backups.hashes(disks)
 
 
+def test_tree_full_at_any_moment(kho, small_fs):
+    """kho's own tree is full: its journal, its images, its definitions. At each of 12 levels: done, or one line and nothing."""
+    fs = small_fs("ext4", 24)
+    disks, store = backups.make(kho), backups.store(kho)
+    wanted, statuses = backups.hashes(disks), {"backup": set(), "restore-backup": set()}
+    kho("backup", "web1", "--to", store, "--point", "one")
+    xml = kho("dumpxml", "web1").out
+    root = ["--root", fs.path / "root"]
+    kho(*root, "define", "-", input=xml)
+    images = fs.path / "root/lib/images"
+    for level in range(12):
+        fs.fill((0, 2048, 4096, 6144, 8192, 16384, 65536)[level] if level < 7 else (level - 6) * MIB)
+        for words in (["backup", "web1", "--to", store, "--point", "two"], ["restore-backup", store, "web1", "--name", "web2"]):
+            ran = kho(*root, *words, status=None)
+            statuses[words[0]].add(ran.status)
+            assert ran.status in (0, NO_SPACE) and len(ran.err.splitlines()) == (ran.status != 0), f"level {level}: {ran}"
+            assert not list((fs.path / "root").rglob("*.kho-tmp")), f"level {level}: {ran}"
+            assert not list((fs.path / "root/lib/journal").glob("*.jsonl")) and backups.parts(store) == [], f"level {level}: {ran}"
+            assert (store / "web1/two").exists() == (words[0] == "backup" and ran.status == 0)
+            shutil.rmtree(store / "web1/two", ignore_errors=True)
+            there = "web2" in kho(*root, "list", "--all", "--name").out.split()
+            assert there == (words[0] == "restore-backup" and ran.status == 0), f"level {level}: {ran}"
+            if there:
+                assert backups.hashes({"vda": images / "web2-vda.qcow2", "vdb": images / "web2-vdb.raw"}) == wanted
+                kho(*root, "undefine", "web2")
+                for path in images.iterdir():
+                    path.unlink()
+            assert list(images.iterdir()) == [], f"level {level}: {ran}"
+    assert statuses == {"backup": {0, NO_SPACE}, "restore-backup": {0, NO_SPACE}}
+
+
 def test_store_that_is_read_only(kho, small_fs):
     fs = small_fs("ext4", 16)
     disks = backups.make(kho)
@@ -294,12 +325,12 @@ def test_ordinary_user_is_refused_by_name(kho):
 
 
 # --- cancels --------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("verb", ["backup", "restore-backup", "backup-verify"])
+@pytest.mark.parametrize("verb, number", [("backup", signal.SIGINT), ("backup", signal.SIGTERM),
+                                          ("restore-backup", signal.SIGINT), ("backup-verify", signal.SIGTERM)])
 def test_cancelled(kho, verb, number):
     """Ctrl-C in the middle ends it with nothing left."""
     disks, store = backups.make(kho, size_mib=512), backups.store(kho)
-    harness.run(["qemu-io", "-f", "qcow2", "-c", "write -P 9 0 400M", disks["vda"]])
+    harness.run(["qemu-io", "-f", "qcow2", "-c", "write -P 9 0 250M", disks["vda"]])
     if verb != "backup":
         kho("backup", "web1", "--to", store, "--compress", "none")
     words = {"backup": ["web1", "--to", store], "restore-backup": [store, "web1", "--name", "n"], "backup-verify": [store]}[verb]
