@@ -61,10 +61,11 @@ def test_which_disks(kho, tmp):
     disks = m.disks()
     assert disks["vdb"][0].endswith("vdb.raw") and disks["vdc"][0] == f"{tmp}/a,b.qcow2"
     assert info(f"{tmp}/a,b.qcow2")["backing-filename"] == f"{m.folder}/vdc.qcow2"
-    # the names go on from the disk's own, also for the disk that was left out, and no number is used twice
+    # the names go on from the disk's own, also for the disk that was left out; every overlay has a number of its own, also
+    # the one whose file was named, and none is used twice
     kho("snapshot-create-as", "m", "s2")
     assert {target: os.path.basename(path) for target, (path, _) in m.disks().items()} == {
-        "vda": "vda.2.qcow2", "vdb": "vdb.3.qcow2", "vdc": "a,b.4.qcow2", "hdc": "x.iso"}
+        "vda": "vda.3.qcow2", "vdb": "vdb.4.qcow2", "vdc": "a,b.5.qcow2", "hdc": "x.iso"}
 
 
 REFUSED = [
