@@ -105,14 +105,14 @@ def test_the_disk_fills_up_on_the_way(kho, disk, small_fs):
 # ---- bringing back ----
 
 def test_while_it_runs_or_another_has_its_name(kho, file):
-    kho("start", "web1")
-    refused(kho, "restore", file, says="is running already")
+    kho("start", "web1", "--paused")  # its guest would write to the disk, which is compared
+    refused(kho, "restore", file, says=["'web1'", "paused"])
     kho("destroy", "web1")
     uuid = kho("domuuid", "web1").out.strip()
     kho("undefine", "web1")
     machine.define(kho, "web1")  # another uuid
     refused(kho, "restore", file, says=["'web1' exists already with uuid"])
-    kho("start", "web1")
+    kho("start", "web1", "--paused")
     refused(kho, "restore", file, says=["'web1' exists already with uuid"])
     kho("destroy", "web1")
     kho("undefine", "web1")
