@@ -1,5 +1,6 @@
 """A disk of several layers under a machine of supervised.py, and what is true of it. Read by qemu-img and qemu-io."""
 
+import contextlib
 import json
 import os
 import select
@@ -63,9 +64,14 @@ def fdset(client, number):
 
 
 def image_fds(pid, folder):
-    """{descriptor: file name} of QEMU's images."""
-    links = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-    return {int(fd): os.path.basename(path) for fd, path in links.items() if path.startswith(str(folder))}
+    """{descriptor: file name} of the files of that folder that a process, usually QEMU, has open."""
+    found = {}
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            path = os.readlink(f"/proc/{pid}/fd/{fd}")
+            if path.startswith(str(folder)):
+                found[int(fd)] = os.path.basename(path)
+    return found
 
 
 class Proxy:

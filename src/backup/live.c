@@ -16,6 +16,8 @@
 #define POINT_TIMEOUT_MS 60000
 /* kho-vm writes down how QEMU ended, and clears up. */
 #define END_TIMEOUT_MS 15000
+/* A store with less room than this is full: what QEMU writes at once may be as much. */
+#define FULL_BYTES ((guint64) 1 << 20)
 /* How often a kho-vm that dies is replaced. */
 #define ATTEMPTS 5
 
@@ -405,6 +407,19 @@ persist(Live *live, gboolean (*act)(Live *live, const KhoJob *job, GError **erro
     }
 }
 
+/* QEMU's job tells the error of the request that failed last, and on a full store that may be any. */
+static gboolean
+fail_copy(const BackupPlan *plan, const GError *why, GError **error)
+{
+    FdUsage usage;
+    gboolean full = why->code == KHO_ERROR_IO && fd_usage(plan->store, &usage, NULL)
+                    && usage.available_bytes < FULL_BYTES;
+
+    return fail(error, full ? KHO_ERROR_NO_SPACE : (KhoErrorCode) why->code,
+                "backup of machine '%s' to %s: %s%s", plan->point->name, plan->store,
+                full ? "No space left on device: " : "", why->message);
+}
+
 static gboolean
 follow(Live *live, const KhoJob *job, GError **error)
 {
@@ -415,9 +430,7 @@ follow(Live *live, const KhoJob *job, GError **error)
         return TRUE;
     if (why->code == KHO_ERROR_CANCELLED && kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: no backup was made");
-    g_propagate_prefixed_error(error, g_steal_pointer(&why),
-                               "backup of machine '%s' to %s: ", live->plan->point->name, live->plan->store);
-    return FALSE;
+    return fail_copy(live->plan, why, error);
 }
 
 /* QEMU says whether its tables reached the file, and the kernel whether the file reached the disk. */

@@ -205,6 +205,9 @@ run_run(gpointer context, const KhoJob *job, GError **error)
         return fail(error, KHO_ERROR_IO, "machine '%s' ended before its guest ran", resume->name);
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: machine '%s' was not started", resume->name);
+    /* QEMU's own answer: one that ended a moment ago costs nobody the memory */
+    if (client && !do_call(client, "query-status", NULL, error))
+        return FALSE;
     if (!mark_used(resume, TRUE, error))
         return FALSE;
     if (!client)

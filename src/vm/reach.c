@@ -12,8 +12,20 @@
 /* QEMU flushes its images when it is asked to quit, which may take long on a slow disk. */
 #define END_TIMEOUT_MS 15000
 
+/* A new kho-vm that died before it answered, as the one before it did, settles nothing: it is @last then. */
 static gboolean
-attempt(const char *run_path, VmClient **client, gboolean *settled, GError **error)
+adopt(const char *run_path, GError **last, GError **error)
+{
+    g_clear_error(last);
+    if (vm_runtime_adopt(run_path, ADOPT_TIMEOUT_MS, last)
+        || g_error_matches(*last, KHO_ERROR, KHO_ERROR_INTERNAL))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(last));
+    return FALSE;
+}
+
+static gboolean
+attempt(const char *run_path, VmClient **client, gboolean *settled, GError **last, GError **error)
 {
     g_autoptr(GError) why = NULL;
     VmPresence presence;
@@ -26,7 +38,7 @@ attempt(const char *run_path, VmClient **client, gboolean *settled, GError **err
     case VM_ABSENT:
     case VM_PASSING: return TRUE;
     case VM_DEAD: return vm_runtime_clear(run_path, error);
-    case VM_ORPHANED: *settled = FALSE; return vm_runtime_adopt(run_path, ADOPT_TIMEOUT_MS, error);
+    case VM_ORPHANED: *settled = FALSE; return adopt(run_path, last, error);
     case VM_SUPERVISED: break;
     }
     *client = vm_client_open(run_path, CONNECT_TIMEOUT_MS, &why);
@@ -43,13 +55,18 @@ gboolean
 vm_reach(const StoreTree *tree, const char *name, VmClient **client, GError **error)
 {
     g_autofree char *run_path = store_path_domain_run(tree, name);
+    g_autoptr(GError) last = NULL;
     gboolean settled = FALSE;
 
     for (guint i = 0; i < ATTEMPTS; i++)
-        if (!attempt(run_path, client, &settled, error))
+        if (!attempt(run_path, client, &settled, &last, error))
             return FALSE;
         else if (settled)
             return TRUE;
+    if (last) {
+        g_propagate_prefixed_error(error, g_steal_pointer(&last), "machine '%s': ", name);
+        return FALSE;
+    }
     return fail(error, KHO_ERROR_TIMEOUT, "machine '%s' is ending or being taken over: try again", name);
 }
 
