@@ -1,6 +1,7 @@
 """A machine's disks and snapshots as their contents: written by qemu-io, read and hashed by qemu-img, so that what kho did is
 judged without kho. Its own words (names, parents, which file is meant) are taken from its JSON."""
 
+import copy
 import hashlib
 import os
 import pathlib
@@ -103,7 +104,7 @@ class Machine:
         """All that must be as it was, or as it is to be: contents by name, and what came from what."""
         return {"now": self.now(),
                 "current": next((s["name"] for s in self.snapshots() if s["current"]), None),
-                "snapshots": {s["name"]: {"parent": s["parent"], "deleting": s["deleting"],
+                "snapshots": {s["name"]: {"parent": s["parent"], "deleting": s["deleting"], "memory": s["memory-file"],
                                           "disks": {d["target"]: content(d["file"], d["format"]) for d in s["disks"]}}
                               for s in self.snapshots()}}
 
@@ -118,6 +119,9 @@ class Machine:
         for path in there:
             if path.endswith(".qcow2"):
                 remembered("check", path, lambda: harness.run(["qemu-img", "check", "-q", "-U", path]) and True)
+        memory = self.kho.root / "lib/qemu/snapshot" / self.name
+        named = {s["memory-file"] for s in self.snapshots() if s["memory-file"] and s["memory-file"].startswith(str(memory))}
+        assert {str(path) for path in memory.glob("*.mem")} == named
         inactive = self.kho.json("domblklist", self.name, "--inactive")
         assert {d["target"]: (d["source"], d["format"]) for d in inactive} == self.disks(), "live and inactive XML disagree"
         journal = list((self.kho.root / "lib/journal").iterdir())
@@ -130,13 +134,41 @@ class Saved:
     def __init__(self, m):
         self.m, self.folder = m, m.kho.base / "saved"
         self.parts = [m.kho.root / "etc", m.kho.root / "lib", m.folder]
+        self.folder.mkdir()
         for n, part in enumerate(self.parts):
-            shutil.copytree(part, self.folder / str(n), symlinks=True)
+            self.copy(part, self.folder / str(n))
+
+    def copy(self, source, target):
+        harness.run(["cp", "-a", "--sparse=always", source, target])
 
     def restore(self):
         for n, part in enumerate(self.parts):
             shutil.rmtree(part)
-            shutil.copytree(self.folder / str(n), part, symlinks=True)
+            self.copy(self.folder / str(n), part)
+
+
+def without_marks(state):
+    """A snapshot that shows as being deleted is the machine's old state, but for its own contents."""
+    snapshots = {name: {**snapshot, "deleting": False, "disks": None if snapshot["deleting"] else snapshot["disks"]}
+                 for name, snapshot in state["snapshots"].items()}
+    return {**state, "snapshots": snapshots}
+
+
+def judge(m, old, new, deleted=None):
+    """After the next command the state is the old one or the new one, and no file is orphaned. The delete of @deleted may be
+    unfinished: that is shown, all else is as it was, and another one finishes it. Whether it is the new one by then."""
+    state, old = m.state(), copy.deepcopy(old)
+    if deleted and state["snapshots"].get(deleted, {}).get("deleting"):
+        old["snapshots"][deleted]["disks"] = None
+        assert without_marks(state) == old
+        m.check()
+        m.kho.refuses("snapshot-revert", m.name, deleted, status=5, says=["half deleted", f"snapshot-delete {m.name} {deleted}"])
+        m.kho("snapshot-delete", m.name, deleted)
+        state = m.state()
+        assert state == new
+    assert state in (old, new), f"{state}\nis neither\n{old}\nnor\n{new}"
+    m.check()
+    return state == new
 
 
 def steps(kho, *kinds):
@@ -158,3 +190,32 @@ def stop_at(kho, point, *args):
 def kill(child):
     child.send_signal(signal.SIGKILL)
     child.wait()
+
+
+# Sector n of vda, then sector n of vdb, hold n: what is on both agrees up to one record.
+LOG = ("(n=0; while :; do n=$((n+1)); for d in vda vdb; do printf '%-511d\\n' $n | "
+       "dd of=/dev/$d bs=512 seek=$n conv=fsync,notrunc 2>/dev/null; done; done) </dev/null >/dev/null 2>&1 &")
+
+
+def last_record(path, format):
+    """How far the log goes on a disk; what is before must be whole."""
+    with tempfile.NamedTemporaryFile(prefix="kho-content-") as out:
+        harness.run(["qemu-img", "convert", "-U", "-f", format, "-O", "raw", path, out.name])
+        data = out.read()
+    n = 1
+    while data[n * 512:(n + 1) * 512] == b"%-511d\n" % n:
+        n += 1
+    assert not data[n * 512:].strip(b"\0"), f"{path} holds something after record {n - 1}"
+    return n - 1
+
+
+def agreed(disks):
+    """The log's end in {target: (path, format)}."""
+    vda, vdb = last_record(*disks["vda"]), last_record(*disks["vdb"])
+    assert vdb <= vda <= vdb + 1, f"vda has {vda} records, vdb {vdb}"
+    return vda
+
+
+def closed(m, name):
+    one = next(s for s in m.snapshots() if s["name"] == name)
+    return {d["target"]: (d["file"], d["format"]) for d in one["disks"]}

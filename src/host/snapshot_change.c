@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "host/machine.h"
 #include "host/running.h"
+#include "host/saved.h"
 #include "vm/definition.h"
 #include "vm/reach.h"
 
@@ -52,6 +53,12 @@ machine_look(KhoDomain *domain, Machine *machine, GError **error)
         || !machine_state_admits(MACHINE_SNAPSHOT, domain->name, status.state, error))
         return FALSE;
     machine->state = state_of(status.state);
+    if (saved_exists(tree, domain->name))
+        return fail(
+            error, KHO_ERROR_INVALID,
+            "machine '%s' has a managed save, whose memory needs its disks as they are: start it, or `kho "
+            "managedsave-remove %s`, first",
+            domain->name, domain->name);
     machine->definition = vm_definition(tree, domain->name, error);
     if (!machine->definition || !machine_state_is_active(status.state))
         return machine->definition != NULL;
@@ -80,9 +87,6 @@ check_options(const KhoDomain *domain, const KhoSnapshotCreate *options, const M
     if (options->disk_only && options->memory_file)
         return fail(error, KHO_ERROR_INVALID, "a snapshot without memory needs no file for it (%s)",
                     options->memory_file);
-    if (machine->live && !options->disk_only)
-        return fail(error, KHO_ERROR_UNSUPPORTED,
-                    "machine '%s' is running: this kho keeps no memory yet: give --disk-only", domain->name);
     return TRUE;
 }
 
@@ -167,7 +171,7 @@ begin_revert(KhoDomain *domain, const char *name, KhoRevertTo to, GError **error
         return NULL;
     g_autoptr(RevertPlan) plan =
         snapshot_revert_plan(tree, machine.definition, machine.live, snapshot, &overlays, error);
-    if (!plan || !snapshot_revert_plan_state(plan, snapshot, states[to], error)
+    if (!plan || !snapshot_revert_plan_state(plan, machine.definition, snapshot, states[to], error)
         || !snapshot_set_overlays(tree, domain->name, &overlays, error))
         return NULL;
     return begin(domain, &snapshot_revert_kind, &snapshot_revert_table, plan, name, error);
@@ -192,14 +196,13 @@ begin_delete(KhoDomain *domain, const char *name, gboolean metadata_only, const 
 
     if (!snapshot || !machine_look(domain, &machine, error))
         return NULL;
-    if (machine.live && !metadata_only) {
-        fail(error, KHO_ERROR_UNSUPPORTED,
-             "machine '%s' is running: this kho merges no files yet that are in use: shut it down first",
-             domain->name);
-        return NULL;
-    }
-    g_autoptr(DeletePlan) plan =
-        snapshot_delete_plan(tree, machine.definition, snapshot, metadata_only, job, error);
+    const DeleteWish wish = { .machine = domain->name,
+                              .snapshot = snapshot,
+                              .metadata_only = metadata_only,
+                              .live = machine.live,
+                              .client = machine.client,
+                              .running = machine.state == MODEL_SNAPSHOT_RUNNING };
+    g_autoptr(DeletePlan) plan = snapshot_delete_plan(tree, &wish, job, error);
     return plan ? begin(domain, &snapshot_delete_kind, &snapshot_delete_table, plan, name, error) : NULL;
 }
 

@@ -237,5 +237,6 @@ const char *model_source_type_word(ModelSourceType type);
 const char *model_nic_type_word(ModelNicType type);
 const char *model_chardev_type_word(ModelChardevType type);
 const char *model_cache_word(ModelCache cache);
+const char *model_io_word(ModelIo io);
 
 #endif

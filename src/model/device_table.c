@@ -197,6 +197,12 @@ model_chardev_type_word(ModelChardevType type)
 }
 
 const char *
+model_io_word(ModelIo io)
+{
+    return io ? ios[io] : NULL;
+}
+
+const char *
 model_cache_word(ModelCache cache)
 {
     return cache ? caches[cache] : NULL;

@@ -192,6 +192,14 @@ model_snapshot_move_file(ModelSnapshot *snapshot, const char *from, const char *
     return found;
 }
 
+gboolean
+model_snapshot_drop_file(ModelSnapshot *snapshot, const char *name)
+{
+    ModelSnapshotFile *file = model_snapshot_file(snapshot, name);
+
+    return file && g_ptr_array_remove(snapshot->files, file);
+}
+
 const ModelDomain *
 model_snapshot_definition(const ModelSnapshot *snapshot)
 {

@@ -86,6 +86,8 @@ ModelSnapshotFile *model_snapshot_file(const ModelSnapshot *snapshot, const char
  */
 gboolean
 model_snapshot_move_file(ModelSnapshot *snapshot, const char *from, const char *to, const char *format);
+/* Takes the file away that it closed of disk @name; whether there was one. */
+gboolean model_snapshot_drop_file(ModelSnapshot *snapshot, const char *name);
 /* The definition of the machine when it was taken; NULL where the text had none. */
 const ModelDomain *model_snapshot_definition(const ModelSnapshot *snapshot);
 

@@ -101,41 +101,12 @@ check_fits(const SaveImage *image, const ModelDomain *definition, const char *cu
     return FALSE;
 }
 
-static char *
-version_text(guint32 version)
-{
-    return g_strdup_printf("%u.%u.%u", version / 10000, version / 100 % 100, version % 100);
-}
-
-/* "7.2.11" as VM_QEMU_VERSION; 0 for what is none. */
-static guint32
-version_number(const char *text)
-{
-    g_auto(GStrv) words = g_strsplit(text ? text : "", ".", 4);
-    guint64 parts[3] = { 0 };
-
-    for (guint i = 0; i < 3 && words[i]; i++)
-        if (!num_parse_uint(words[i], 99, "version", &parts[i], NULL))
-            return 0;
-    return VM_QEMU_VERSION((guint32) parts[0], (guint32) parts[1], (guint32) parts[2]);
-}
-
 static gboolean
 check_emulator(const SaveImage *image, GError **error)
 {
     const char *emulator = image->live->emulator ? image->live->emulator : vm_host_defaults.emulator;
-    g_autofree char *there = vm_emulator_version(emulator);
-    guint32 version = version_number(there);
 
-    if (version == 0)
-        return fail(error, KHO_ERROR_UNSUPPORTED, "%s: the QEMU that is to take it, %s, tells no version",
-                    image->path, emulator);
-    if (version >= image->head->qemu_version)
-        return TRUE;
-    g_autofree char *wrote = version_text(image->head->qemu_version);
-    return fail(error, KHO_ERROR_UNSUPPORTED,
-                "%s was written by QEMU %s, and %s is QEMU %s: memory cannot go to an older one", image->path,
-                wrote, emulator, there);
+    return vm_emulator_check_memory(emulator, image->head->qemu_version, image->path, error);
 }
 
 gboolean

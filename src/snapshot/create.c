@@ -4,16 +4,25 @@
 #include "base/fd.h"
 #include "snapshot/create_live.h"
 #include "snapshot/folder.h"
+#include "snapshot/memory.h"
 #include "snapshot/overlay.h"
+#include "snapshot/pause.h"
 #include "vm/definition.h"
+#include "vm/migrate.h"
 #include "vm/reach.h"
+#include "vm/runtime.h"
 
 #include <fcntl.h>
 #include <string.h>
 
+#define CALL_TIMEOUT_MS 10000
+
 typedef struct {
     const StoreTree *tree;
     CreatePlan *plan;
+    VmSaveHead *head;  /* of the memory that this process wrote */
+    gint64 stopped_ms; /* wall clock of the guest's stop; 0: not known */
+    gint64 pause_ms;   /* for how long it stood still; -1: not known */
 } Create;
 
 static gpointer
@@ -24,7 +33,7 @@ create_open(const json_t *json, gpointer tree, GError **error)
     if (!plan)
         return NULL;
     Create *create = g_new0(Create, 1);
-    *create = (Create){ .tree = tree, .plan = plan };
+    *create = (Create){ .tree = tree, .plan = plan, .pause_ms = -1 };
     return create;
 }
 
@@ -34,6 +43,7 @@ create_close(gpointer context)
     Create *create = context;
 
     snapshot_create_plan_free(create->plan);
+    vm_savehead_free(create->head);
     g_free(create);
 }
 
@@ -67,47 +77,90 @@ undo_make_overlays(gpointer context, GError **error)
 static gboolean
 reach(const Create *create, VmClient **client, GError **error)
 {
+    const CreatePlan *plan = create->plan;
+
     *client = NULL;
-    return !create->plan->live || vm_reach(create->tree, create->plan->machine, client, error);
+    return !plan->live || vm_reach_own(create->tree, plan->machine, plan->uuid, client, error);
 }
 
-/* What the closed files hold must be durable before anything says that they are a snapshot. */
+/* When the guest did last what it does now; 0 where that cannot be told. */
+static gint64
+since_ms(VmClient *client)
+{
+    g_autoptr(VmStatus) status = vm_client_status(client, CALL_TIMEOUT_MS, NULL);
+    return status ? status->since_ms : 0;
+}
+
+/* ---- save-memory ---- */
+
+static gboolean
+write_memory(Create *create, VmClient *client, const KhoJob *job, GError **error)
+{
+    const CreatePlan *plan = create->plan;
+    g_autoptr(GPtrArray) closed = g_ptr_array_new();
+    g_autofree char *run_path = store_path_domain_run(create->tree, plan->machine);
+    g_autofree char *live_xml = vm_runtime_live_xml(run_path, NULL, error);
+    const MemoryWrite write = { .path = plan->memory,
+                                .live_xml = live_xml,
+                                .saved_ms = plan->saved_ms,
+                                .running = plan->running,
+                                .also = closed };
+
+    for (guint i = 0; i < plan->disks->len; i++)
+        g_ptr_array_add(closed, ((CreateDisk *) plan->disks->pdata[i])->file);
+    if (!live_xml || (plan->running && !pause_announce(client, error))
+        || !memory_write(client, &write, &create->head, job, error))
+        return FALSE;
+    create->stopped_ms = plan->running ? since_ms(client) : 0;
+    return TRUE;
+}
+
+static gboolean
+run_save_memory(gpointer context, const KhoJob *job, GError **error)
+{
+    Create *create = context;
+    const CreatePlan *plan = create->plan;
+    g_autoptr(VmClient) client = NULL;
+
+    if (!plan->memory)
+        return TRUE;
+    if (!reach(create, &client, error))
+        return FALSE;
+    if (!client)
+        return fail(error, KHO_ERROR_INVALID, "machine '%s' has ended", plan->machine);
+    g_autoptr(GError) why = NULL;
+    /* the overlays are opened first, since the guest stands still when this is done */
+    if (create_live_open(plan, client, &why) && write_memory(create, client, job, &why))
+        return TRUE;
+    g_propagate_prefixed_error(error, g_steal_pointer(&why), "machine '%s': ", plan->machine);
+    return FALSE;
+}
+
+/* In this order: the guest goes on as soon as it can. */
+static gboolean
+undo_save_memory(gpointer context, GError **error)
+{
+    const Create *create = context;
+    const CreatePlan *plan = create->plan;
+    g_autoptr(VmClient) client = NULL;
+
+    if (!plan->memory)
+        return TRUE;
+    return reach(create, &client, error)
+           && (!client || (vm_migrate_cancel(client, error) && pause_end(client, error)))
+           && memory_take_back(plan->memory, plan->saved_ms, error)
+           && (!client || create_live_take_back(plan, client, error));
+}
+
+/* ---- switch ---- */
+
 static gboolean
 run_switch(gpointer context, const KhoJob *job, GError **error)
 {
     const Create *create = context;
     g_autoptr(VmClient) client = NULL;
 
-    if (!reach(create, &client, error) || (client && !create_live_switch(create->plan, client, error)))
-        return FALSE;
-
-    for (guint i = 0; i < create->plan->disks->len; i++) {
-        const CreateDisk *disk = create->plan->disks->pdata[i];
-        fd_auto int fd = fd_open(disk->file, O_RDONLY, 0, error);
-        if (fd < 0 || !fd_sync(fd, disk->file, error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
-static gboolean
-run_publish_definition(gpointer context, const KhoJob *job, GError **error)
-{
-    const Create *create = context;
-
-    return vm_definition_publish(create->tree, create->plan->machine, create->plan->definition, error);
-}
-
-/* The metadata before the mark that it is current, which means nothing without it. */
-static gboolean
-run_publish_snapshot(gpointer context, const KhoJob *job, GError **error)
-{
-    const Create *create = context;
-    const CreatePlan *plan = create->plan;
-    g_autoptr(ModelSnapshot) snapshot = model_snapshot_parse(plan->metadata, strlen(plan->metadata), error);
-
-    return snapshot && snapshot_write(create->tree, plan->machine, snapshot, error)
-           && snapshot_set_current(create->tree, plan->machine, plan->name, error);
+    return reach(create, &client, error) && (!client || create_live_switch(create->plan, client, error));
 }
 
 static gboolean
@@ -119,8 +172,8 @@ undo_switch(gpointer context, GError **error)
     return reach(create, &client, error) && (!client || create_live_take_back(create->plan, client, error));
 }
 
-/* Of a machine that does not run nothing has changed yet; of one that does QEMU knows. Where it has ended,
- * both states are the same. */
+/* Of a machine that does not run nothing has changed yet; of one that does QEMU knows. Where it has ended, an
+ * overlay may hold what the guest wrote, unless it stood still for its memory, which need not be durable. */
 static gboolean
 decide(gpointer context, ChangeDirection *direction, GError **error)
 {
@@ -131,8 +184,35 @@ decide(gpointer context, ChangeDirection *direction, GError **error)
     if (!reach(create, &client, error)
         || (client && !create_live_is_switched(create->plan, client, &switched, error)))
         return FALSE;
-    *direction = switched || (create->plan->live && !client) ? CHANGE_FORWARD : CHANGE_BACK;
+    gboolean may_have_run = create->plan->live && !client && !create->plan->memory;
+    *direction = switched || may_have_run ? CHANGE_FORWARD : CHANGE_BACK;
     return TRUE;
+}
+
+/* ---- what follows ---- */
+
+static gboolean
+run_resume(gpointer context, const KhoJob *job, GError **error)
+{
+    Create *create = context;
+    g_autoptr(VmClient) client = NULL;
+
+    if (!create->plan->memory || !create->plan->running)
+        return TRUE;
+    if (!reach(create, &client, error) || (client && !pause_end(client, error)))
+        return FALSE;
+    gint64 went_on_ms = client && create->stopped_ms > 0 ? since_ms(client) : 0;
+    if (went_on_ms >= create->stopped_ms && went_on_ms > 0)
+        create->pause_ms = went_on_ms - create->stopped_ms;
+    return TRUE;
+}
+
+static gboolean
+run_publish_definition(gpointer context, const KhoJob *job, GError **error)
+{
+    const Create *create = context;
+
+    return vm_definition_publish(create->tree, create->plan->machine, create->plan->definition, error);
 }
 
 static gboolean
@@ -144,11 +224,51 @@ run_publish_live(gpointer context, const KhoJob *job, GError **error)
     return reach(create, &client, error) && (!client || create_live_publish(create->plan, client, error));
 }
 
+static gboolean
+run_finish_memory(gpointer context, const KhoJob *job, GError **error)
+{
+    const Create *create = context;
+
+    return !create->plan->memory || memory_finish(create->plan->memory, create->head, error);
+}
+
+/* What the closed files hold must be durable before anything says that they are a snapshot. */
+static gboolean
+sync_closed(const CreatePlan *plan, GError **error)
+{
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const CreateDisk *disk = plan->disks->pdata[i];
+        fd_auto int fd = fd_open(disk->file, O_RDONLY, 0, error);
+        if (fd < 0 || !fd_sync(fd, disk->file, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* The metadata before the mark that it is current, which means nothing without it. */
+static gboolean
+run_publish_snapshot(gpointer context, const KhoJob *job, GError **error)
+{
+    const Create *create = context;
+    const CreatePlan *plan = create->plan;
+    g_autoptr(ModelSnapshot) snapshot = model_snapshot_parse(plan->metadata, strlen(plan->metadata), error);
+
+    if (!snapshot || !sync_closed(plan, error))
+        return FALSE;
+    if (create->pause_ms >= 0)
+        snapshot->pause_ms = (gint) MIN(create->pause_ms, G_MAXINT);
+    return snapshot_write(create->tree, plan->machine, snapshot, error)
+           && snapshot_set_current(create->tree, plan->machine, plan->name, error);
+}
+
 static const ChangeStep steps[] = {
     { "make-overlays", run_make_overlays, undo_make_overlays, FALSE },
+    { "save-memory", run_save_memory, undo_save_memory, FALSE },
     { "switch", run_switch, undo_switch, FALSE },
+    { "resume", run_resume, NULL, FALSE },
     { "publish-definition", run_publish_definition, NULL, FALSE },
     { "publish-live", run_publish_live, NULL, FALSE },
+    { "finish-memory", run_finish_memory, NULL, FALSE },
     { "publish-snapshot", run_publish_snapshot, NULL, FALSE },
 };
 
@@ -156,7 +276,7 @@ const ChangeKind snapshot_create_kind = {
     .name = "snapshot-create",
     .steps = steps,
     .n_steps = G_N_ELEMENTS(steps),
-    .no_return = 1,
+    .no_return = 2,
     .open = create_open,
     .close = create_close,
     .decide = decide,

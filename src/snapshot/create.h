@@ -4,14 +4,19 @@
  *
  * What a death leaves, by the last step that had begun, and what recovery makes of it:
  *
- *   make-overlays       overlays that nobody names      they go; the old state
- *   save-memory         ... and a memory file           both go; the guest is let go on
- *   switch              QEMU writes to the old files    both go; the guest is let go on
- *                       QEMU writes to the overlays     forward
- *                       QEMU has ended, or never ran    forward: an overlay that nobody wrote reads as what
- * it lies on, so that both states are the same resume ... publish-snapshot                         forward;
- * until publish-definition the definition names the old files, but nobody can start the machine before the
- *                                                       recovery is done
+ *   make-overlays       overlays that nobody names        they go; the old state
+ *   save-memory         ... and a memory file             both go; the guest is let go on
+ *   switch              QEMU writes to the old files      both go; the guest is let go on
+ *                       QEMU writes to the overlays       forward
+ *                       QEMU has ended, or never ran:
+ *                       without memory                    forward: what is not in an overlay is under it, so
+ * that nothing is lost with memory                       both go: the guest stood still since its memory was
+ *                                                         written, and what was written need not be durable
+ *   resume ... finish-memory, forward; until publish-definition the definition names the old files, but
+ * nobody publish-snapshot    can start the machine before the recovery is done
+ *
+ * With memory: its stream and what the closed files hold are durable before the guest goes on, so that they
+ * fit each other after a power failure, too; its checksum is added when the guest runs again.
  */
 #ifndef KHO_SNAPSHOT_CREATE_H
 #define KHO_SNAPSHOT_CREATE_H
@@ -59,7 +64,8 @@ typedef struct CreatePlan {
     char *definition; /* the machine's, from then on */
     char *live;       /* its live XML from then on; NULL: it does not run */
     gboolean running; /* whether the guest ran: it is let go on afterwards */
-    char *memory;     /* NULL: it is not kept */
+    char *memory;     /* the file that it goes to; NULL: it is not kept */
+    gint64 saved_ms;  /* wall clock: what tells that file from any other */
     GPtrArray *disks; /* CreateDisk */
 } CreatePlan;
 

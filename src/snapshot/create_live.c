@@ -158,6 +158,15 @@ open_overlay(const CreateDisk *row, VmClient *client, GError **error)
 }
 
 gboolean
+create_live_open(const CreatePlan *plan, VmClient *client, GError **error)
+{
+    for (guint i = 0; i < plan->disks->len; i++)
+        if (!open_overlay(plan->disks->pdata[i], client, error))
+            return FALSE;
+    return TRUE;
+}
+
+gboolean
 create_live_switch(const CreatePlan *plan, VmClient *client, GError **error)
 {
     json_auto json_t *actions = json_array();
@@ -167,10 +176,10 @@ create_live_switch(const CreatePlan *plan, VmClient *client, GError **error)
         return FALSE;
     if (switched || plan->disks->len == 0)
         return TRUE;
+    if (!create_live_open(plan, client, error))
+        return FALSE;
     for (guint i = 0; i < plan->disks->len; i++) {
         const CreateDisk *row = plan->disks->pdata[i];
-        if (!open_overlay(row, client, error))
-            return FALSE;
         json_array_append_new(actions, json_pack("{s:s,s:{s:s,s:s}}", "type", "blockdev-snapshot", "data",
                                                  "node", row->node, "overlay", row->overlay_node));
     }

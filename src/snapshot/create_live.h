@@ -9,11 +9,14 @@
 /* Decides names of nodes and numbers of fdsets for the overlays of @plan. @live: the running machine. */
 gboolean create_live_plan(CreatePlan *plan, const ModelDomain *live, VmClient *client, GError **error);
 
+/* Opens the overlays in QEMU, which does not use them yet; those that are open are passed over. */
+gboolean create_live_open(const CreatePlan *plan, VmClient *client, GError **error);
+
 /* Whether QEMU writes to the overlays: all of them, or none. */
 gboolean
 create_live_is_switched(const CreatePlan *plan, VmClient *client, gboolean *switched, GError **error);
 
-/* Lets QEMU write to the overlays; nothing where it does already. */
+/* Opens the overlays and lets QEMU write to them; nothing where it does already. */
 gboolean create_live_switch(const CreatePlan *plan, VmClient *client, GError **error);
 
 /* Takes the overlays out of a QEMU that does not write to them. */

@@ -2,8 +2,10 @@
 #include "snapshot/create.h"
 
 #include "base/error.h"
+#include "base/pipe.h"
 #include "base/xml.h"
 #include "snapshot/folder.h"
+#include "snapshot/memory.h"
 #include "snapshot/overlay.h"
 #include "vm/start_disks.h"
 
@@ -34,6 +36,7 @@ static const PlanField fields[] = {
     PLAN_FIELD(PLAN_MAYBE, "live", CreatePlan, live),
     PLAN_FIELD(PLAN_FLAG, "running", CreatePlan, running),
     PLAN_FIELD(PLAN_MAYBE, "memory", CreatePlan, memory),
+    PLAN_FIELD(PLAN_INT, "saved-ms", CreatePlan, saved_ms),
     PLAN_LIST("disks", CreatePlan, disks, &disk_table),
 };
 const PlanTable snapshot_create_table = PLAN_TABLE(CreatePlan, fields);
@@ -210,6 +213,8 @@ choose_memory(Deciding *d, GError **error)
     d->plan->memory = wish->memory_file ? g_strdup(wish->memory_file)
                                         : snapshot_memory_path(d->tree, d->now->name, wish->name);
     return (!wish->memory_file || check_wished_file(d, wish->memory_file, error))
+           && (wish->memory_file || snapshot_folder_make(d->tree, d->now->name, error))
+           && memory_check_room(d->now, d->plan->memory, error)
            && (g_lstat(d->plan->memory, &st) < 0
                || fail(error, KHO_ERROR_EXISTS, "the file %s exists already: choose another with --memspec",
                        d->plan->memory));
@@ -314,6 +319,7 @@ snapshot_create_plan(const StoreTree *tree, const ModelDomain *definition, const
     plan->machine = g_strdup(definition->name);
     plan->uuid = g_strdup(definition->uuid);
     plan->name = g_strdup(wish->name);
+    plan->saved_ms = clock_wall_ms();
     plan->running = wish->state == MODEL_SNAPSHOT_RUNNING;
     gboolean decided = look_around(&d, error) && check_wishes(&d, error) && choose_memory(&d, error)
                        && add_disks(&d, error) && write_texts(&d, error);

@@ -3,15 +3,22 @@
  * of F, and F goes) or down (F takes in all of C, what named C names F, and C goes). Where nothing follows F,
  * it goes.
  *
+ * What the machine has open is merged by QEMU while the guest goes on, the rest by the engine. Where the
+ * guest itself goes over to another file it stands still from then until the definition names that one: both
+ * hold the same meanwhile, so that what the definition names is right whoever dies.
+ *
  * What a death leaves, by the last step that had begun, and what recovery makes of it:
  *
- *   mark                the snapshot may be marked as being      taken off; the old state
- *                       deleted, which only a merge downwards
- *                       needs
- *   merge               upwards alone: C may be longer           the old state, or forward where all of C's
- * headers name what F lies on downwards: F may be neither what it      settled: the mark stays, what lies
- * above F reads as was nor what C is; C covers what was     ever, and the next delete goes on written rewire
- * ... drop-files,   F holds all of C, or C all of F,    forward drop-snapshot            durably
+ *   mark               the snapshot may be marked as being       taken off; the old state
+ *                      deleted, which only a merge downwards
+ *                      needs
+ *   merge              upwards: C may be longer, and its         the old state, by naming F again in C's
+ * header; or header may name what F lies on            forward where all disks have come so far downwards: F
+ * may be neither what it       settled: the mark stays, what lies above F reads as was nor what C is; C
+ * covers what was      ever, and the next delete goes on written by QEMU: some disks may be merged, which
+ * settled: what is merged is published, and the is seen in its nodes and in the headers   snapshot keeps the
+ * rest, marked rewire ... publish-snapshots,  F holds all of C, or C all    forward; the guest is let go on
+ *   drop-files, drop-snapshot      of F, durably
  */
 #ifndef KHO_SNAPSHOT_DELETE_H
 #define KHO_SNAPSHOT_DELETE_H
@@ -20,6 +27,7 @@
 #include "snapshot/folder.h"
 #include "snapshot/plan.h"
 #include "store/change.h"
+#include "vm/client.h"
 
 extern const ChangeKind snapshot_delete_kind;
 
@@ -40,12 +48,14 @@ typedef struct DeleteDisk {
     char *follower;      /* C, which is qcow2; NULL: nothing follows */
     gboolean keep_file;  /* up: others need F, too: it stays */
     GPtrArray *above;    /* DeleteAbove */
+    /* of a disk that QEMU has open, as struct VmMerge has them; NULL otherwise */
+    char *job, *device, *discard, *aio, *upper, *lower, *above_path, *backing_name;
+    gboolean apart; /* not in the plan: found to be not merged, so that what follows leaves it alone */
 } DeleteDisk;
 
 typedef struct DeletePlan {
-    char *machine, *uuid, *name;
+    char *machine, *name;
     char *parent;        /* of the snapshot: becomes its children's; NULL: none */
-    char *definition;    /* the machine's afterwards; NULL: it stays as it is */
     char *memory;        /* the file that goes; NULL: none */
     gboolean was_marked; /* an earlier delete was interrupted */
     GPtrArray *disks;    /* DeleteDisk */
@@ -53,10 +63,18 @@ typedef struct DeletePlan {
 
 extern const PlanTable snapshot_delete_table;
 
+/* What is to be deleted. */
+typedef struct DeleteWish {
+    const char *machine;
+    const ModelSnapshot *snapshot;
+    gboolean metadata_only;  /* forget it, and leave all files as they are */
+    const ModelDomain *live; /* of a machine that runs; NULL otherwise */
+    VmClient *client;        /* the same */
+    gboolean running;        /* its guest is not paused */
+} DeleteWish;
+
 /**
  * snapshot_delete_plan:
- * @definition: the machine's
- * @metadata_only: forget the snapshot, and leave all files as they are
  *
  * Decides what is to be done, and refuses what cannot be. Changes nothing; called under the machine's change
  * lock. Reads the tables of the images that are to be merged.
@@ -65,8 +83,7 @@ extern const PlanTable snapshot_delete_table;
  * need what would change), _NO_SPACE (with the figures), _NOT_FOUND, _CORRUPT, _CANCELLED.
  */
 DeletePlan *
-snapshot_delete_plan(const StoreTree *tree, const ModelDomain *definition, const ModelSnapshot *snapshot,
-                     gboolean metadata_only, const KhoJob *job, GError **error);
+snapshot_delete_plan(const StoreTree *tree, const DeleteWish *wish, const KhoJob *job, GError **error);
 void snapshot_delete_plan_free(DeletePlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DeletePlan, snapshot_delete_plan_free)
 

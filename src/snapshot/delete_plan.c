@@ -3,9 +3,14 @@
 
 #include "base/error.h"
 #include "snapshot/files.h"
+#include "snapshot/overlay.h"
+#include "vm/nodes.h"
 
+#include <glib/gstdio.h>
 #include <kho/image.h>
 #include <string.h>
+
+#define CALL_TIMEOUT_MS 10000
 
 static const PlanField above_fields[] = { PLAN_FIELD(PLAN_STRING, "path", DeleteAbove, path) };
 static const PlanTable above_table = PLAN_TABLE(DeleteAbove, above_fields);
@@ -18,15 +23,21 @@ static const PlanField disk_fields[] = {
     PLAN_FIELD(PLAN_MAYBE, "follower", DeleteDisk, follower),
     PLAN_FIELD(PLAN_FLAG, "keep-file", DeleteDisk, keep_file),
     PLAN_LIST("above", DeleteDisk, above, &above_table),
+    PLAN_FIELD(PLAN_MAYBE, "job", DeleteDisk, job),
+    PLAN_FIELD(PLAN_MAYBE, "device", DeleteDisk, device),
+    PLAN_FIELD(PLAN_MAYBE, "discard", DeleteDisk, discard),
+    PLAN_FIELD(PLAN_MAYBE, "aio", DeleteDisk, aio),
+    PLAN_FIELD(PLAN_MAYBE, "upper", DeleteDisk, upper),
+    PLAN_FIELD(PLAN_MAYBE, "lower", DeleteDisk, lower),
+    PLAN_FIELD(PLAN_MAYBE, "above-path", DeleteDisk, above_path),
+    PLAN_FIELD(PLAN_MAYBE, "backing-name", DeleteDisk, backing_name),
 };
 static const PlanTable disk_table = PLAN_TABLE(DeleteDisk, disk_fields);
 
 static const PlanField fields[] = {
     PLAN_FIELD(PLAN_STRING, "machine", DeletePlan, machine),
-    PLAN_FIELD(PLAN_STRING, "uuid", DeletePlan, uuid),
     PLAN_FIELD(PLAN_STRING, "name", DeletePlan, name),
     PLAN_FIELD(PLAN_MAYBE, "parent", DeletePlan, parent),
-    PLAN_FIELD(PLAN_MAYBE, "definition", DeletePlan, definition),
     PLAN_FIELD(PLAN_MAYBE, "memory", DeletePlan, memory),
     PLAN_FIELD(PLAN_FLAG, "was-marked", DeletePlan, was_marked),
     PLAN_LIST("disks", DeletePlan, disks, &disk_table),
@@ -41,6 +52,7 @@ snapshot_delete_plan_free(DeletePlan *plan)
 
 /* What is being decided. */
 typedef struct {
+    const DeleteWish *wish;
     const ModelSnapshot *snapshot;
     const SnapshotOverlays *overlays;
     const KhoJob *job;
@@ -122,17 +134,37 @@ refuse_space(const DeleteDisk *row, const KhoImageMergeCost *cost, GError **erro
                 cost->down_free_bytes);
 }
 
+/* What each way costs. Of images that the guest writes meanwhile the tables may not be readable as they
+ * change: then the files' sizes tell. */
+static gboolean
+find_cost(const Deciding *d, const DeleteDisk *row, KhoImageMergeCost *cost, GError **error)
+{
+    const KhoImageMerge merge = { .overlay = row->follower, .base = row->file, .base_format = row->format };
+    GStatBuf file, follower;
+
+    if (!row->device)
+        return kho_image_merge_cost(&merge, 0, cost, d->job, error);
+    if (kho_image_merge_cost(&merge, KHO_IMAGE_NO_LOCK, cost, d->job, NULL))
+        return TRUE;
+    if (g_stat(row->file, &file) < 0 || g_stat(row->follower, &follower) < 0)
+        return fail(error, KHO_ERROR_NOT_FOUND, "%s or %s is not there", row->file, row->follower);
+    *cost = (KhoImageMergeCost){ .up_bytes = (guint64) file.st_blocks * 512,
+                                 .down_bytes = (guint64) follower.st_blocks * 512 };
+    return TRUE;
+}
+
 /* The way that moves fewer bytes, of those that are open and have room. */
 static gboolean
 choose_way(const Deciding *d, DeleteDisk *row, GError **error)
 {
-    const KhoImageMerge merge = { .overlay = row->follower, .base = row->file, .base_format = row->format };
     gboolean down = may_go_down(d, row);
+    /* QEMU lets no stream into a layer that it reads begin while the guest is paused */
+    gboolean up = !row->above_path || d->wish->running || !down;
     KhoImageMergeCost cost;
 
-    if (!kho_image_merge_cost(&merge, 0, &cost, d->job, error))
+    if (!find_cost(d, row, &cost, error))
         return FALSE;
-    gboolean up_fits = cost.up_space_bytes <= cost.up_free_bytes;
+    gboolean up_fits = up && cost.up_space_bytes <= cost.up_free_bytes;
     gboolean down_fits = down && cost.down_space_bytes <= cost.down_free_bytes;
     if (!up_fits && !down_fits)
         return refuse_space(row, &cost, error);
@@ -150,6 +182,110 @@ add_above(const Deciding *d, DeleteDisk *row)
         const NamedFile *file = above->pdata[i];
         ((DeleteAbove *) plan_add(&above_table, row->above))->path = g_strdup(file->path);
     }
+}
+
+/* The layers of a live disk, by their files' headers, from the one that the guest writes. */
+static GPtrArray *
+live_chain(const ModelDisk *disk, GError **error)
+{
+    g_autoptr(KhoImage) image = kho_image_open(disk->source_file, disk->format ? disk->format : "raw",
+                                               KHO_IMAGE_IDLE_LOCK, &kho_image_gate_open, error);
+    GPtrArray *paths = image ? g_ptr_array_new_with_free_func(g_free) : NULL;
+
+    for (const KhoImage *layer = image; layer; layer = kho_image_backing(layer))
+        g_ptr_array_add(paths, g_strdup(kho_image_path(layer)));
+    return paths;
+}
+
+static gint
+position_of(const GPtrArray *paths, const char *path)
+{
+    for (guint i = 0; i < paths->len; i++)
+        if (overlay_is_same_file(paths->pdata[i], path))
+            return (gint) i;
+    return -1;
+}
+
+/* Fills in what QEMU calls the layers of @disk at @upper and under it. */
+static gboolean
+name_layers(const Deciding *d, const ModelDisk *disk, const GPtrArray *paths, guint upper, DeleteDisk *row,
+            GError **error)
+{
+    g_autoptr(GPtrArray) layers = vm_nodes_of_device(d->wish->client, disk->alias, error);
+
+    if (!layers)
+        return FALSE;
+    if (layers->len != paths->len)
+        return fail(
+            error, KHO_ERROR_CORRUPT,
+            "QEMU has %u layers of disk %s open, but the chain of %s has %u: somebody else changed it",
+            layers->len, disk->target, disk->source_file, paths->len);
+    row->job = g_strdup_printf("delete-%u", d->plan->disks->len);
+    row->device = g_strdup(disk->alias);
+    row->discard = g_strdup(disk->discard == MODEL_DISCARD_UNMAP    ? "unmap"
+                            : disk->discard == MODEL_DISCARD_IGNORE ? "ignore"
+                                                                    : NULL);
+    row->aio = g_strdup(model_io_word(disk->io));
+    row->upper = g_strdup(((VmNode *) layers->pdata[upper])->node);
+    row->lower = g_strdup(((VmNode *) layers->pdata[upper + 1])->node);
+    row->above_path = upper > 0 ? g_strdup(paths->pdata[upper - 1]) : NULL;
+    return TRUE;
+}
+
+/* QEMU 7.2 aborts where a job is to write to images that it has let go of. */
+static gboolean
+check_images(const Deciding *d, GError **error)
+{
+    json_auto json_t *status = vm_client_call(d->wish->client, "query-status", NULL, CALL_TIMEOUT_MS, error);
+
+    if (strcmp(json_string_or(status, "status", ""), "postmigrate") == 0)
+        return fail(
+            error, KHO_ERROR_BUSY,
+            "machine '%s' stands still since its memory was written, and QEMU has let go of its disks: "
+            "`kho resume` it first",
+            d->wish->machine);
+    return status != NULL;
+}
+
+/* Whether QEMU has both files open, and as what; nothing where it has not. */
+static gboolean
+find_in_qemu(const Deciding *d, DeleteDisk *row, GError **error)
+{
+    const ModelDomain *live = d->wish->live;
+
+    for (guint i = 0; live && i < live->disks->len; i++) {
+        const ModelDisk *disk = live->disks->pdata[i];
+        if (!disk->source_file)
+            continue;
+        g_autoptr(GPtrArray) paths = live_chain(disk, error);
+        if (!paths)
+            return FALSE;
+        gint upper = position_of(paths, row->follower), lower = position_of(paths, row->file);
+        if (upper >= 0 && lower == upper + 1)
+            return check_images(d, error) && name_layers(d, disk, paths, (guint) upper, row, error);
+    }
+    return TRUE;
+}
+
+/* What QEMU is to write into a header: downwards into that of the layer above, upwards into that of C. */
+static gboolean
+name_backing(DeleteDisk *row, GError **error)
+{
+    KhoImageInfo info = { 0 };
+
+    if (!row->device)
+        return TRUE;
+    if (strcmp(row->how, DELETE_DOWN) == 0) {
+        row->backing_name = row->above_path ? overlay_backing_name(row->above_path, row->file) : NULL;
+        return TRUE;
+    }
+    if (!kho_image_info(row->file, row->format, &info, error))
+        return FALSE;
+    /* a name in F's header is relative to F's folder */
+    row->backing_name =
+        info.full_backing_path ? overlay_backing_name(row->follower, info.full_backing_path) : NULL;
+    kho_image_info_clear(&info);
+    return TRUE;
 }
 
 static gboolean
@@ -180,22 +316,7 @@ add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
     }
     row->follower = g_strdup(follower->path);
     add_above(d, row);
-    return choose_way(d, row, error);
-}
-
-/* The definition where a merge downwards takes the file away that it names; NULL where none does. */
-static char *
-definition_after(const DeletePlan *plan, const ModelDomain *definition)
-{
-    g_autoptr(ModelDomain) after = model_domain_copy(definition);
-    gboolean changed = FALSE;
-
-    for (guint i = 0; i < plan->disks->len; i++) {
-        const DeleteDisk *row = plan->disks->pdata[i];
-        if (strcmp(row->how, DELETE_DOWN) == 0)
-            changed |= model_domain_move_disk(after, row->follower, row->file, row->format);
-    }
-    return changed ? model_domain_format(after, MODEL_FORMAT_INACTIVE) : NULL;
+    return find_in_qemu(d, row, error) && choose_way(d, row, error) && name_backing(row, error);
 }
 
 /* No other snapshot of the machine has its memory in the same file. */
@@ -216,13 +337,13 @@ owns_memory(const StoreTree *tree, const ModelSnapshot *snapshot, const char *ma
 }
 
 static gboolean
-decide_files(Deciding *d, const StoreTree *tree, const ModelDomain *definition, GError **error)
+decide_files(Deciding *d, const StoreTree *tree, GError **error)
 {
     const ModelSnapshot *snapshot = d->snapshot;
     gboolean owns;
 
     d->files = named_files(tree, error);
-    if (!d->files || !owns_memory(tree, snapshot, definition->name, &owns, error))
+    if (!d->files || !owns_memory(tree, snapshot, d->wish->machine, &owns, error))
         return FALSE;
     d->plan->memory = owns ? g_strdup(snapshot->memory_file) : NULL;
     for (guint i = 0; i < snapshot->files->len; i++) {
@@ -233,27 +354,26 @@ decide_files(Deciding *d, const StoreTree *tree, const ModelDomain *definition, 
     for (guint i = 0; i < snapshot->files->len; i++)
         if (!add_disk(d, snapshot->files->pdata[i], error))
             return FALSE;
-    d->plan->definition = definition_after(d->plan, definition);
     return TRUE;
 }
 
 DeletePlan *
-snapshot_delete_plan(const StoreTree *tree, const ModelDomain *definition, const ModelSnapshot *snapshot,
-                     gboolean metadata_only, const KhoJob *job, GError **error)
+snapshot_delete_plan(const StoreTree *tree, const DeleteWish *wish, const KhoJob *job, GError **error)
 {
     g_autoptr(DeletePlan) plan = plan_new(&snapshot_delete_table);
     g_auto(SnapshotOverlays) overlays = { 0, NULL };
-    Deciding d = { .snapshot = snapshot, .overlays = &overlays, .job = job, .plan = plan };
+    Deciding d = {
+        .wish = wish, .snapshot = wish->snapshot, .overlays = &overlays, .job = job, .plan = plan
+    };
 
-    plan->machine = g_strdup(definition->name);
-    plan->uuid = g_strdup(definition->uuid);
-    plan->name = g_strdup(snapshot->name);
-    plan->parent = g_strdup(snapshot->parent);
-    plan->was_marked = snapshot->deleting == MODEL_SWITCH_ON;
-    if (metadata_only)
+    plan->machine = g_strdup(wish->machine);
+    plan->name = g_strdup(wish->snapshot->name);
+    plan->parent = g_strdup(wish->snapshot->parent);
+    plan->was_marked = wish->snapshot->deleting == MODEL_SWITCH_ON;
+    if (wish->metadata_only)
         return g_steal_pointer(&plan);
-    gboolean decided = snapshot_overlays(tree, definition->name, &overlays, error)
-                       && decide_files(&d, tree, definition, error);
+    gboolean decided =
+        snapshot_overlays(tree, wish->machine, &overlays, error) && decide_files(&d, tree, error);
     g_clear_pointer(&d.files, g_ptr_array_unref);
     return decided ? g_steal_pointer(&plan) : NULL;
 }

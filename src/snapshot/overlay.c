@@ -69,8 +69,8 @@ overlay_count_chain(const char *path, const char *format, KhoImageFlags flags, g
     return image != NULL;
 }
 
-static gboolean
-same_file(const char *a, const char *b)
+gboolean
+overlay_is_same_file(const char *a, const char *b)
 {
     GStatBuf sa, sb;
 
@@ -86,7 +86,7 @@ overlay_lies_on(const char *path, const char *file)
 
     if (!kho_image_info(path, "qcow2", &info, NULL))
         return FALSE;
-    gboolean lies = info.full_backing_path && same_file(info.full_backing_path, file);
+    gboolean lies = info.full_backing_path && overlay_is_same_file(info.full_backing_path, file);
     kho_image_info_clear(&info);
     return lies;
 }

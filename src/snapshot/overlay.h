@@ -26,6 +26,9 @@ overlay_make(const char *overlay, const char *file, const char *format, const Kh
 /* Removes what overlay_make made, durably; TRUE where it is gone. Anything else at that place stays. */
 gboolean overlay_take_back(const char *overlay, const char *file, GError **error);
 
+/* Whether both paths lead to one file. */
+gboolean overlay_is_same_file(const char *a, const char *b);
+
 /* Whether there is a qcow2 image at @path that lies on @file. */
 gboolean overlay_lies_on(const char *path, const char *file);
 

@@ -4,12 +4,17 @@
 #include "snapshot/drop.h"
 #include "snapshot/overlay.h"
 #include "vm/definition.h"
+#include "vm/ramfile.h"
 #include "vm/reach.h"
 #include "vm/start.h"
 
 #include <string.h>
 
 /* QEMU flushes its images when it is asked to quit, which may take long on a slow disk. */
+
+#define CALL_TIMEOUT_MS 60000
+/* kho-vm's word for a guest that was not let go at the start. */
+#define VM_REASON_STARTING "starting up"
 
 typedef struct {
     const StoreTree *tree;
@@ -37,11 +42,22 @@ revert_close(gpointer context)
     g_free(revert);
 }
 
+/* All of the memory is read before anything is given up for it: QEMU does not notice all damage. */
+static gboolean
+check_memory(const RevertPlan *plan, const KhoJob *job, GError **error)
+{
+    g_autoptr(VmSaveHead) head = plan->memory ? vm_ramfile_read(plan->memory, error) : NULL;
+
+    return !plan->memory || (head && vm_ramfile_check_stream(plan->memory, head, job, error));
+}
+
 static gboolean
 run_make_overlays(gpointer context, const KhoJob *job, GError **error)
 {
     const Revert *revert = context;
 
+    if (!check_memory(revert->plan, job, error))
+        return FALSE;
     for (guint i = 0; i < revert->plan->disks->len; i++) {
         const RevertDisk *disk = revert->plan->disks->pdata[i];
         if (!overlay_make(disk->overlay, disk->file, disk->format, job, error))
@@ -115,22 +131,57 @@ run_drop_old(gpointer context, const KhoJob *job, GError **error)
 }
 
 static gboolean
+call(VmClient *client, const char *command, json_t *arguments, GError **error)
+{
+    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
+    return answer != NULL;
+}
+
+static gboolean
+start(const Revert *revert, const KhoJob *job, GError **error)
+{
+    const RevertPlan *plan = revert->plan;
+    const VmStartOptions options = { .paused = plan->paused || plan->memory,
+                                     .incoming_path = plan->memory,
+                                     .incoming_off = (guint64) plan->stream_off,
+                                     .late_disks = plan->memory && !plan->paused };
+    g_autoptr(ModelDomain) model = plan->memory ? model_domain_parse(plan->live, strlen(plan->live), error)
+                                                : vm_definition(revert->tree, plan->machine, error);
+
+    return model && model_domain_complete(model, &vm_host_defaults, error)
+           && vm_start(revert->tree, model, &options, job, error);
+}
+
+/* A machine that got its memory back stands still until it is let go, or told that it may. */
+static gboolean
+let_go(const RevertPlan *plan, VmClient *client, GError **error)
+{
+    g_autoptr(VmStatus) status = vm_client_status(client, CALL_TIMEOUT_MS, error);
+    const char *state = plan->paused ? "paused" : "running";
+
+    if (!status || !status->paused || g_strcmp0(status->reason, VM_REASON_STARTING) != 0)
+        return status != NULL; /* somebody has seen to it meanwhile */
+    return call(client, "kho-state", json_pack("{s:s,s:s}", "state", state, "reason", "from snapshot"), error)
+           && (plan->paused || call(client, "cont", NULL, error));
+}
+
+static gboolean
 run_start_machine(gpointer context, const KhoJob *job, GError **error)
 {
     const Revert *revert = context;
     const RevertPlan *plan = revert->plan;
-    const VmStartOptions options = { .paused = plan->paused };
     g_autoptr(VmClient) client = NULL;
 
     if (!plan->start)
         return TRUE;
-    if (!vm_reach(revert->tree, plan->machine, &client, error))
+    if (!vm_reach(revert->tree, plan->machine, &client, error) || (!client && !start(revert, job, error)))
         return FALSE;
-    if (client)
-        return TRUE; /* it was started already */
-    g_autoptr(ModelDomain) model = vm_definition(revert->tree, plan->machine, error);
-    return model && model_domain_complete(model, &vm_host_defaults, error)
-           && vm_start(revert->tree, model, &options, job, error);
+    if (!plan->memory)
+        return TRUE;
+    if (!client && !vm_reach(revert->tree, plan->machine, &client, error))
+        return FALSE;
+    return client ? let_go(plan, client, error)
+                  : fail(error, KHO_ERROR_IO, "machine '%s' ended as it was started", plan->machine);
 }
 
 static const ChangeStep steps[] = {

@@ -41,9 +41,11 @@ typedef struct RevertOld {
 
 typedef struct RevertPlan {
     char *machine, *uuid, *name;
-    char *definition; /* the machine's, from then on */
-    char *memory;     /* NULL: it boots, if it is to run */
-    gboolean active;  /* whether a QEMU is to be ended */
+    char *definition;  /* the machine's, from then on */
+    char *memory;      /* the file that its memory comes from; NULL: it boots, if it is to run */
+    char *live;        /* with it: what is to run */
+    gint64 stream_off; /* with it: where QEMU's stream begins, in bytes */
+    gboolean active;   /* whether a QEMU is to be ended */
     gboolean start, paused;
     GPtrArray *disks; /* RevertDisk */
     GPtrArray *old;   /* RevertOld */
@@ -69,8 +71,9 @@ snapshot_revert_plan(const StoreTree *tree, const ModelDomain *definition, const
 void snapshot_revert_plan_free(RevertPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RevertPlan, snapshot_revert_plan_free)
 
-/* Decides what the machine does afterwards. KHO_ERROR_UNSUPPORTED, _NOT_FOUND (the memory's file). */
-gboolean
-snapshot_revert_plan_state(RevertPlan *plan, const ModelSnapshot *snapshot, RevertTo to, GError **error);
+/* Decides what the machine does afterwards, and where its memory comes from. KHO_ERROR_NOT_FOUND (the
+ * memory's file), _CORRUPT, _UNSUPPORTED (a newer kho, or QEMU, wrote it). */
+gboolean snapshot_revert_plan_state(RevertPlan *plan, const ModelDomain *definition,
+                                    const ModelSnapshot *snapshot, RevertTo to, GError **error);
 
 #endif

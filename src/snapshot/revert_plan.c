@@ -3,6 +3,9 @@
 
 #include "base/error.h"
 #include "snapshot/overlay.h"
+#include "vm/emulator.h"
+#include "vm/ramfile.h"
+#include "vm/start.h"
 #include "vm/start_disks.h"
 
 #include <kho/image.h>
@@ -25,6 +28,8 @@ static const PlanField fields[] = {
     PLAN_FIELD(PLAN_STRING, "name", RevertPlan, name),
     PLAN_FIELD(PLAN_STRING, "definition", RevertPlan, definition),
     PLAN_FIELD(PLAN_MAYBE, "memory", RevertPlan, memory),
+    PLAN_FIELD(PLAN_MAYBE, "live", RevertPlan, live),
+    PLAN_FIELD(PLAN_INT, "stream-off", RevertPlan, stream_off),
     PLAN_FIELD(PLAN_FLAG, "active", RevertPlan, active),
     PLAN_FIELD(PLAN_FLAG, "start", RevertPlan, start),
     PLAN_FIELD(PLAN_FLAG, "paused", RevertPlan, paused),
@@ -92,8 +97,37 @@ set_source(ModelDisk *disk, const char *file, const char *format)
     disk->format = g_strdup(format);
 }
 
-/* The snapshot's definition with its disks in the new overlays. A disk that took no part is where the machine
- * has it now. */
+/* Lets the disks of @after be in the new overlays. A disk that took no part is where the machine has it now.
+ */
+static void
+move_disks(const RevertPlan *plan, ModelDomain *after, const ModelDomain *now)
+{
+    for (guint i = 0; i < after->disks->len; i++) {
+        ModelDisk *disk = after->disks->pdata[i];
+        const RevertDisk *row = row_of(plan, disk->target);
+        const ModelDisk *same = model_domain_disk(now, disk->target);
+        if (row)
+            set_source(disk, row->overlay, "qcow2");
+        else if (same && same->source_file && disk->source_file)
+            set_source(disk, same->source_file, same->format);
+    }
+}
+
+/* The files of the disks that took no part. */
+static guint
+count_others(const RevertPlan *plan, const ModelDomain *after)
+{
+    guint n_files = 0;
+
+    for (guint i = 0; i < after->disks->len; i++) {
+        const ModelDisk *disk = after->disks->pdata[i];
+        if (!row_of(plan, disk->target) && disk->source_file
+            && !overlay_count_chain(disk->source_file, disk->format, KHO_IMAGE_IDLE_LOCK, &n_files, NULL))
+            n_files++; /* a start says what is wrong with it */
+    }
+    return n_files;
+}
+
 static gboolean
 write_definition(RevertPlan *plan, const ModelDomain *now, const ModelSnapshot *snapshot, guint *n_files,
                  GError **error)
@@ -109,18 +143,8 @@ write_definition(RevertPlan *plan, const ModelDomain *now, const ModelSnapshot *
     g_autoptr(ModelDomain) after = model_domain_copy(then);
     g_free(after->name);
     after->name = g_strdup(now->name);
-    for (guint i = 0; i < after->disks->len; i++) {
-        ModelDisk *disk = after->disks->pdata[i];
-        const RevertDisk *row = row_of(plan, disk->target);
-        const ModelDisk *same = model_domain_disk(now, disk->target);
-        if (row)
-            set_source(disk, row->overlay, "qcow2");
-        else if (same && same->source_file && disk->source_file)
-            set_source(disk, same->source_file, same->format);
-        if (!row && disk->source_file
-            && !overlay_count_chain(disk->source_file, disk->format, KHO_IMAGE_IDLE_LOCK, n_files, NULL))
-            ++*n_files; /* a start says what is wrong with it */
-    }
+    move_disks(plan, after, now);
+    *n_files += count_others(plan, after);
     plan->definition = model_domain_format(after, MODEL_FORMAT_INACTIVE);
     return TRUE;
 }
@@ -160,16 +184,40 @@ snapshot_revert_plan(const StoreTree *tree, const ModelDomain *definition, const
     return g_steal_pointer(&plan);
 }
 
+static gboolean
+plan_memory(RevertPlan *plan, const ModelDomain *now, const char *path, GError **error)
+{
+    g_autoptr(VmSaveHead) head = vm_ramfile_read(path, error);
+    g_autoptr(ModelDomain) live =
+        head ? model_domain_parse(head->live_xml, strlen(head->live_xml), error) : NULL;
+
+    if (!live
+        || !vm_emulator_check_memory(live->emulator ? live->emulator : vm_host_defaults.emulator,
+                                     head->qemu_version, path, error))
+        return FALSE;
+    if (g_strcmp0(live->uuid, now->uuid) != 0)
+        return fail(error, KHO_ERROR_CORRUPT, "%s holds the memory of another machine, '%s'", path,
+                    live->name);
+    g_free(live->name);
+    live->name = g_strdup(now->name);
+    move_disks(plan, live, now);
+    plan->memory = g_strdup(path);
+    plan->live = model_domain_format(live, MODEL_FORMAT_LIVE);
+    plan->stream_off = (gint64) head->stream_off;
+    return TRUE;
+}
+
 gboolean
-snapshot_revert_plan_state(RevertPlan *plan, const ModelSnapshot *snapshot, RevertTo to, GError **error)
+snapshot_revert_plan_state(RevertPlan *plan, const ModelDomain *definition, const ModelSnapshot *snapshot,
+                           RevertTo to, GError **error)
 {
     gboolean has_memory = snapshot->memory == MODEL_LOCATION_EXTERNAL && snapshot->memory_file;
+    g_autoptr(GError) why = NULL;
 
     plan->start = has_memory || to != REVERT_AS_TAKEN;
     plan->paused = to == REVERT_PAUSED || (to == REVERT_AS_TAKEN && snapshot->state == MODEL_SNAPSHOT_PAUSED);
-    if (has_memory && !g_file_test(snapshot->memory_file, G_FILE_TEST_EXISTS))
-        return fail(error, KHO_ERROR_NOT_FOUND, "the memory of snapshot '%s' is not there: %s",
-                    snapshot->name, snapshot->memory_file);
-    plan->memory = has_memory ? g_strdup(snapshot->memory_file) : NULL;
-    return TRUE;
+    if (!has_memory || plan_memory(plan, definition, snapshot->memory_file, &why))
+        return TRUE;
+    g_propagate_prefixed_error(error, g_steal_pointer(&why), "the memory of snapshot '%s': ", snapshot->name);
+    return FALSE;
 }

@@ -88,7 +88,9 @@ add_layer(Argv *a, gsize index, gsize layer_index)
         layer->fd >= 0 ? g_strdup_printf("/dev/fdset/%d", layer->fdset) : g_strdup(layer->path);
 
     if (layer->fd >= 0)
-        argv_add(a, "-add-fd", g_strdup_printf("fd=%d,set=%d", layer->fd, layer->fdset));
+        argv_add(a, "-add-fd",
+                 g_strdup_printf("fd=%d,set=%d,opaque=%s", layer->fd, layer->fdset,
+                                 read_only ? "read-only" : "read-write"));
     json_t *file = json_pack("{s:s,s:s,s:s,s:b,s:s,s:s}", "driver", "file", "filename", filename, "node-name",
                              file_node, layer_index > 0 ? "auto-read-only" : "read-only", read_only,
                              "locking", "on", "discard", "unmap");

@@ -143,15 +143,41 @@ open_layer(VmClient *client, const VmNode *node, const char *path, gboolean read
     return answer && json_get_int(answer, "fd", "QEMU's answer", fd, error);
 }
 
-/* Lets a job write @node, whose file is @path. One that is open for writing already stays as it is. */
+/* How many descriptors for reading alone the node's set has. */
 static gboolean
-make_writable(VmClient *client, const VmNode *node, const char *path, GError **error)
+count_for_reading(VmClient *client, const VmNode *node, guint *n, GError **error)
 {
+    json_auto json_t *sets = ask(client, "query-fdsets", NULL, error);
+    gsize i;
+    json_t *descriptor;
+
+    *n = 0;
+    json_array_foreach (descriptors_of(sets, node), i, descriptor)
+        *n += !is_for_writing(descriptor);
+    return sets != NULL;
+}
+
+/* Lets a job write @node, whose file is @path. One that is open for writing already stays as it is.
+ *
+ * QEMU goes over to the set's other descriptor when the job begins, and back when it ends. For a raw layer it
+ * then meets the locks of the one that it came from, and aborts: so such a file is opened for writing before,
+ * for good, and the other descriptor goes. */
+static gboolean
+make_writable(VmClient *client, const VmMerge *merge, const VmNode *node, const char *path, GError **error)
+{
+    guint for_reading;
     gint64 fd;
 
     if (node->fdset < 0)
         return fail(error, KHO_ERROR_UNSUPPORTED, "layer %s was not opened by kho", node->node);
-    return !node->read_only || open_layer(client, node, path, FALSE, &fd, error);
+    if (!node->read_only)
+        return TRUE;
+    if (!count_for_reading(client, node, &for_reading, error)
+        || (for_reading > 0 && !open_layer(client, node, path, FALSE, &fd, error)))
+        return FALSE;
+    return !node->raw || for_reading == 0
+           || (vm_node_write_file(client, node, merge->aio, error)
+               && close_some(client, node, FALSE, -1, error));
 }
 
 /* A stream into a layer takes its locks twice, and finds those of the descriptor that the layer had before in
@@ -172,7 +198,7 @@ make_streamable(VmClient *client, const VmMerge *merge, const VmNode *node, GErr
                     merge->upper_path);
     return node->fdset >= 0 && open_layer(client, node, merge->upper_path, TRUE, &fd, error)
            && close_some(client, node, FALSE, fd, error)
-           && make_writable(client, node, merge->upper_path, error);
+           && make_writable(client, merge, node, merge->upper_path, error);
 }
 
 /* Lets go of what jobs that are over needed: lower layers are read again, and what the guest writes is open
@@ -188,7 +214,8 @@ tidy(VmClient *client, const char *device, GError **error)
         if (!sets)
             return FALSE;
         gsize n = json_array_size(descriptors_of(sets, node));
-        if (n > 1 && !close_some(client, node, node->read_only, -1, error))
+        gboolean stays_open = node->read_only && node->raw; /* make_writable */
+        if (n > 1 && !stays_open && !close_some(client, node, node->read_only, -1, error))
             return FALSE;
     }
     return layers != NULL;
@@ -203,8 +230,8 @@ open_files(VmClient *client, const VmMerge *merge, const Place *place, GError **
     const VmNode *above = layer_at(place, place->upper - 1);
 
     if (merge->down)
-        return make_writable(client, layer_at(place, place->lower), merge->lower_path, error)
-               && (!above || make_writable(client, above, merge->above_path, error));
+        return make_writable(client, merge, layer_at(place, place->lower), merge->lower_path, error)
+               && (!above || make_writable(client, merge, above, merge->above_path, error));
     return make_streamable(client, merge, upper, error);
 }
 

@@ -14,6 +14,7 @@ typedef struct VmMerge {
     const char *job;     /* its id at QEMU: of this merge alone */
     const char *device;  /* the disk's alias */
     const char *discard; /* the disk's option: "unmap", "ignore" or NULL */
+    const char *aio;     /* the same: "native", "io_uring", "threads" or NULL */
     gboolean down; /* what UPPER holds goes into LOWER, and UPPER goes; otherwise what UPPER lacks comes from
                     * LOWER, and LOWER goes */
     const char *upper, *lower; /* node names of the layers, LOWER right under UPPER (vm/nodes.h) */

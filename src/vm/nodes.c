@@ -103,6 +103,7 @@ read_node(const json_t *graph, const json_t *named, const char *name)
         .file_node = g_strdup(file_node),
         .fdset = -1,
         .read_only = json_is_true(json_object_get(find_entry(named, "node-name", name), "ro")),
+        .raw = strcmp(json_string_or(find_entry(named, "node-name", name), "drv", ""), "raw") == 0,
     };
     if (g_str_has_prefix(file, fdset)
         && num_parse_uint(file + strlen(fdset), G_MAXINT, "fdset", &number, NULL))
@@ -209,4 +210,27 @@ vm_node_flush(VmClient *client, const char *node, const char *discard, GError **
     }
     gboolean full = strstr(why->message, "No space left") != NULL;
     return fail(error, full ? KHO_ERROR_NO_SPACE : KHO_ERROR_IO, "%s", why->message);
+}
+
+gboolean
+vm_node_write_file(VmClient *client, const VmNode *node, const char *aio, GError **error)
+{
+    json_auto json_t *named = query_named(client, error);
+    const json_t *cache = json_object_get(find_entry(named, "node-name", node->file_node), "cache");
+    g_autofree char *filename = g_strdup_printf("/dev/fdset/%" G_GINT64_FORMAT, node->fdset);
+
+    if (!named)
+        return FALSE;
+    /* as a start says it (argv_disk.c), but for `read-only` */
+    json_t *options =
+        json_pack("{s:s,s:s,s:s*,s:b,s:s,s:s}", "driver", "file", "filename", filename, "node-name",
+                  node->file_node, "read-only", FALSE, "locking", "on", "discard", "unmap");
+    if (cache)
+        json_object_set_new(options, "cache",
+                            json_pack("{s:O,s:O}", "direct", json_object_get(cache, "direct"), "no-flush",
+                                      json_object_get(cache, "no-flush")));
+    json_set_string(options, "aio", aio);
+    json_auto json_t *done = vm_client_call(
+        client, "blockdev-reopen", json_pack("{s:[o]}", "options", options), FLUSH_TIMEOUT_MS, error);
+    return done != NULL;
 }

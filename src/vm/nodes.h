@@ -12,6 +12,7 @@ typedef struct VmNode {
     char *file_node; /* of the file under it; NULL: this is one */
     gint64 fdset;    /* that the file is open through; -1: none */
     gboolean read_only;
+    gboolean raw; /* of that format */
 } VmNode;
 
 void vm_node_free(VmNode *node);
@@ -49,5 +50,13 @@ GPtrArray *vm_nodes_parse(const json_t *blocks, const json_t *graph, const json_
  * Returns: FALSE with KHO_ERROR_NO_SPACE, _IO; _NOT_FOUND where there is no such node.
  */
 gboolean vm_node_flush(VmClient *client, const char *node, const char *discard, GError **error);
+
+/**
+ * vm_node_write_file:
+ * @aio: the disk's option of that name, which QEMU does not tell: "native", "io_uring", "threads" (also NULL)
+ *
+ * Opens the file under a lower layer for writing, for good: its fdset holds a descriptor for that.
+ */
+gboolean vm_node_write_file(VmClient *client, const VmNode *node, const char *aio, GError **error);
 
 #endif

@@ -108,24 +108,27 @@ read_head(int fd, guint64 file_bytes, const char *path, GError **error)
     g_autofree guint8 *bytes = g_malloc(len);
     if (!fd_pread_full(fd, bytes, len, 0, path, error))
         return NULL;
-    g_autoptr(VmSaveHead) head = vm_savefile_decode(bytes, len, file_bytes, path, error);
-    if (!head)
-        return NULL;
-    if (!head->whole) {
-        fail(error, KHO_ERROR_CORRUPT, "the save file %s is not whole: whoever wrote it did not finish",
-             path);
-        return NULL;
-    }
-    return g_steal_pointer(&head);
+    return vm_savefile_decode(bytes, len, file_bytes, path, error);
 }
 
 VmSaveHead *
-vm_ramfile_read(const char *path, GError **error)
+vm_ramfile_read_any(const char *path, GError **error)
 {
     guint64 bytes;
     fd_auto int fd = open_file(path, O_RDONLY, &bytes, error);
 
     return fd < 0 ? NULL : read_head(fd, bytes, path, error);
+}
+
+VmSaveHead *
+vm_ramfile_read(const char *path, GError **error)
+{
+    g_autoptr(VmSaveHead) head = vm_ramfile_read_any(path, error);
+
+    if (!head || head->whole)
+        return g_steal_pointer(&head);
+    fail(error, KHO_ERROR_CORRUPT, "the save file %s is not whole: whoever wrote it did not finish", path);
+    return NULL;
 }
 
 static gboolean

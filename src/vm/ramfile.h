@@ -27,6 +27,9 @@ vm_ramfile_finish(const char *path, VmSaveHead *head, const char *disks, const K
  * whole); _UNSUPPORTED. The stream is not read. */
 VmSaveHead *vm_ramfile_read(const char *path, GError **error);
 
+/* The same, also of a file that is not whole: for whoever finishes it, or takes it back. */
+VmSaveHead *vm_ramfile_read_any(const char *path, GError **error);
+
 /* Reads the whole stream, and compares its checksum: KHO_ERROR_CORRUPT, _CANCELLED. */
 gboolean vm_ramfile_check_stream(const char *path, const VmSaveHead *head, const KhoJob *job, GError **error);
 

@@ -1,9 +1,6 @@
 """Snapshots of machines that run: all disks at one moment, whatever the guest writes and whoever is killed."""
 
-import copy
 import os
-import subprocess
-import tempfile
 
 import booted
 import harness
@@ -13,41 +10,12 @@ import pytest
 
 INVALID, UNSUPPORTED = 5, 6
 
-# Sector n of vda, then sector n of vdb, hold n: what is on both agrees up to one record.
-LOG = ("(n=0; while :; do n=$((n+1)); for d in vda vdb; do printf '%-511d\\n' $n | "
-       "dd of=/dev/$d bs=512 seek=$n conv=fsync,notrunc 2>/dev/null; done; done) </dev/null >/dev/null 2>&1 &")
-
-
-def last_record(path, format):
-    """How far the log goes on a disk; what is before must be whole."""
-    with tempfile.NamedTemporaryFile(prefix="kho-content-") as out:
-        harness.run(["qemu-img", "convert", "-U", "-f", format, "-O", "raw", path, out.name])
-        data = out.read()
-    n = 1
-    while data[n * 512:(n + 1) * 512] == b"%-511d\n" % n:
-        n += 1
-    assert not data[n * 512:].strip(b"\0"), f"{path} holds something after record {n - 1}"
-    return n - 1
-
-
-def agreed(disks):
-    """The log's end in {target: (path, format)}."""
-    vda, vdb = last_record(*disks["vda"]), last_record(*disks["vdb"])
-    assert vdb <= vda <= vdb + 1, f"vda has {vda} records, vdb {vdb}"
-    return vda
-
-
-def closed(m, name):
-    one = next(s for s in m.snapshots() if s["name"] == name)
-    return {d["target"]: (d["file"], d["format"]) for d in one["disks"]}
-
-
 def test_all_disks_stop_at_one_moment(kho):
     m = layers.Machine(kho, define=booted.define)
     kho("start", "m")
     with booted.line(kho, "m") as line:
         line.wait_ready()
-        line.run(LOG)
+        line.run(layers.LOG)
         for name, records in [("s1", 10), ("s2", 20)]:
             line.run(f"while ! dd if=/dev/vdb bs=512 skip={records} count=1 2>/dev/null | grep -q {records}; do :; done")
             assert kho("snapshot-create-as", "m", name, "--disk-only").out == f"Domain snapshot {name} created\n"
@@ -56,13 +24,13 @@ def test_all_disks_stop_at_one_moment(kho):
         m.check()
     kho("destroy", "m")
     m.check()
-    first, second = agreed(closed(m, "s1")), agreed(closed(m, "s2"))
-    assert 0 < first < second < agreed(m.disks())
+    first, second = layers.agreed(layers.closed(m, "s1")), layers.agreed(layers.closed(m, "s2"))
+    assert 0 < first < second < layers.agreed(m.disks())
     state = m.state()
     assert kho("snapshot-revert", "m", "s1").out == "Domain snapshot s1 reverted\n"
     assert kho("domstate", "m").out == "shut off\n"
     m.check()
-    assert agreed(m.disks()) == first and m.now() == state["snapshots"]["s1"]["disks"]
+    assert layers.agreed(m.disks()) == first and m.now() == state["snapshots"]["s1"]["disks"]
     kho("snapshot-revert", "m", "s2", "--running")
     with booted.line(kho, "m") as line:
         line.wait_ready()
@@ -71,7 +39,7 @@ def test_all_disks_stop_at_one_moment(kho):
         line.run("dd if=/dev/zero of=/dev/vda bs=1M count=1 conv=fsync 2>/dev/null")
         kho("snapshot-revert", "m", "s2", "--paused")
     assert kho("domstate", "m").out == "paused\n"
-    assert agreed(m.disks()) == second
+    assert layers.agreed(m.disks()) == second
     kho("destroy", "m")
     m.check()
     assert m.state()["snapshots"] == state["snapshots"]
@@ -118,28 +86,87 @@ def test_what_is_plugged_in_takes_part(kho):
     assert set(m.disks()) == {"vda", "vdb"}
 
 
+# --- deleting ---------------------------------------------------------------------------------------------------------------
+
+def test_deleted_while_the_guest_writes(kho):
+    m = layers.Machine(kho, define=booted.define)
+    kho("start", "m")
+    wanted = {}
+    with booted.line(kho, "m") as line:
+        line.wait_ready()
+        line.run(layers.LOG)
+        for n in range(1, 5):
+            line.run(f"while ! dd if=/dev/vdb bs=512 skip={5 * n} count=1 2>/dev/null | grep -q {5 * n}; do :; done")
+            if n == 2:  # so that the shares differ
+                line.run("dd if=/dev/urandom of=/dev/vda bs=64k seek=24 count=24 conv=fsync,notrunc 2>/dev/null")
+            kho("snapshot-create-as", "m", f"s{n}", "--disk-only")
+            wanted[f"s{n}"] = m.state()["snapshots"][f"s{n}"]["disks"]
+        for name in ["s2", "s4", "s1", "s3"]:
+            assert kho("snapshot-delete", "m", name).out == f"Domain snapshot {name} deleted\n"
+            del wanted[name]
+            m.check()
+            assert {s: one["disks"] for s, one in m.state()["snapshots"].items()} == wanted
+            assert kho("domstate", "m", "--reason").out.split()[0] == "running"
+        line.run("while ! dd if=/dev/vdb bs=512 skip=40 count=1 2>/dev/null | grep -q 40; do :; done")
+    kho("destroy", "m")
+    m.check()
+    assert len(list(m.folder.iterdir())) == 2
+    path, format = m.disks()["vdb"]
+    assert layers.last_record(path, format) >= 40
+
+
+def test_deleted_while_paused(kho):
+    m = layers.Machine(kho)
+    for n in range(1, 4):
+        m.write("vda", n, 64 * n, 256)
+        m.write("vdb", n, 64 * n, 64)
+        kho("snapshot-create-as", "m", f"s{n}")
+    m.write("vda", 9, 0, 64)
+    old = m.state()
+    kho("start", "m", "--paused")
+    for name in ["s2", "s3", "s1"]:
+        kho("snapshot-delete", "m", name)
+        m.check()
+        assert kho("domstate", "m").out == "paused\n" and m.now() == old["now"]
+    kho("destroy", "m")
+    m.check()
+    assert m.now() == old["now"]
+
+
 # --- kills ---------------------------------------------------------------------------------------------------------------
 
-VERBS = {"snapshot-create": ("snapshot-create-as", "m", "s2", "--disk-only"),
-         "snapshot-revert": ("snapshot-revert", "m", "s1", "--running")}
+VERBS = {"snapshot-create": ("snapshot-create-as", "m", "s4", "--disk-only"),
+         "with memory": ("snapshot-create-as", "m", "s4"),
+         "snapshot-revert": ("snapshot-revert", "m", "s1", "--running"),
+         "to memory": ("snapshot-revert", "m", "s3"),
+         "snapshot-delete": ("snapshot-delete", "m", "s3"),  # the file that the guest writes
+         "middle": ("snapshot-delete", "m", "s1")}
 VICTIMS = [(), ("kho-vm",), ("qemu",), ("kho-vm", "qemu")]  # beside kho
 
 
 @pytest.fixture
 def scene(kho):
-    """(machine, saved tree, {kind: (state before, state after)})"""
+    """(machine, saved tree, {verb: (state before, state after)}). Deletes go down with vda, up with vdb."""
     m = layers.Machine(kho)
-    m.write("vda", 1, 0, 64)
+    m.write("vda", 1, 0, 2048)
+    m.write("vdb", 1, 0, 4)
     kho("snapshot-create-as", "m", "s1")
-    m.write("vdb", 2, 0, 64)
+    m.write("vda", 2, 0, 256)
+    m.write("vdb", 2, 64, 1024)
+    kho("snapshot-create-as", "m", "s2")
+    m.write("vda", 3, 32, 64)
+    kho("start", "m")
+    kho("snapshot-create-as", "m", "s3")
+    kho("destroy", "m")
+    m.write("vdb", 3, 64, 2048)
     saved, found = layers.Saved(m), {}
-    for kind in VERBS:
+    for verb, words in VERBS.items():
         saved.restore()
         old = m.state()
         kho("start", "m")
-        kho(*VERBS[kind])
+        kho(*words)
         m.check()
-        found[kind] = (old, m.state())
+        found[verb] = (old, m.state())
         kho("destroy", "m")
     return m, saved, found
 
@@ -152,33 +179,43 @@ def end(kho, victims):
             machine.kill(pids[victim])
 
 
+def die(scene, verb, kind, step, moment, victims, then):
+    """One death: at a step, of kho and whoever else; what the next command makes of it."""
+    m, saved, states = scene
+    kho = m.kho
+    saved.restore()
+    kho("start", "m")
+    child = layers.stop_at(kho, f"{kind}:{step}:{moment}", *VERBS[verb])
+    assert child, f"{verb} does not come to {step}:{moment}"
+    end(kho, victims)
+    layers.kill(child)
+    kho(*then)
+    was_old = m.state() == states[verb][0]
+    runs = kho.json("domstate", "m")["state"]
+    if "qemu" in victims and kind != "snapshot-revert":
+        assert runs == "shut off"
+    elif kind != "snapshot-revert" or was_old:
+        assert runs == "running", f"{verb} {step} {moment} {victims}: the guest is {runs}"
+    became = layers.judge(m, *states[verb], deleted=VERBS[verb][2] if kind == "snapshot-delete" else None)
+    print(verb, step, moment, victims, "new" if became else "old")
+    if kho.json("domstate", "m")["state"] != "shut off":
+        kho("destroy", "m")
+    m.check()
+
+
 def test_killed_at_every_step(kho, scene, soak):
     """Rule: whoever is killed at a step, the next command leaves the old state or the new one, and the guest runs on unless
     its QEMU was killed or ended for the revert."""
-    m, saved, states = scene
-    moments = ["before", "after", "marked"]
-    for n, (kind, step, _) in enumerate(layers.steps(kho, *VERBS)):
-        cases = [(moment, victims) for moment in moments for victims in VICTIMS]
-        for moment, victims in cases if soak else [(moments[n % 3], VICTIMS[n % 4])]:
-            saved.restore()
-            kho("start", "m")
-            child = layers.stop_at(kho, f"{kind}:{step}:{moment}", *VERBS[kind])
-            assert child, f"{kind} does not come to {step}:{moment}"
-            ran = kho.json("domstate", "m")["state"]
-            end(kho, victims)
-            layers.kill(child)
-            kho(*[("recover",), ("domblklist", "m"), ("autostart", "m")][n % 3])
-            state, (old, new) = m.state(), copy.deepcopy(states[kind])
-            print(kind, step, moment, victims, "new" if state == new else "old")
-            assert state in (old, new), f"{kind} {step} {moment} {victims}: {state}\nis neither\n{old}\nnor\n{new}"
-            m.check()
-            runs = kho.json("domstate", "m")["state"]
-            if kind == "snapshot-create":
-                assert runs == ("shut off" if "qemu" in victims else "running")
-            elif ran == "running" and state == old:
-                assert runs == ("shut off" if "qemu" in victims else "running")
-            if runs != "shut off":
-                kho("destroy", "m")
+    moments, nexts = ["before", "after", "marked"], [("recover",), ("domblklist", "m"), ("autostart", "m")]
+    kinds = {"snapshot-create": ["snapshot-create", "with memory"], "snapshot-revert": ["snapshot-revert", "to memory"],
+             "snapshot-delete": ["snapshot-delete", "middle"]}
+    turn = 0
+    for kind, step, _ in layers.steps(kho, *kinds):
+        for verb in kinds[kind]:
+            cases = [(moment, victims) for moment in moments for victims in VICTIMS]
+            for moment, victims in cases if soak else [(moments[turn % 3], VICTIMS[turn % 4])]:
+                die(scene, verb, kind, step, moment, victims, nexts[turn % 3])
+            turn += 1
 
 
 def test_qemu_goes_on_where_a_snapshot_fails(kho, small_fs):

@@ -75,7 +75,7 @@ def start(args, images, folder):
     listener.listen(1)
     fds = {100: listener.detach()}
     for arg in args:
-        placed = re.fullmatch(r"fd=(\d+),set=(\d+)", arg)
+        placed = re.fullmatch(r"fd=(\d+),set=(\d+),opaque=read-(?:only|write)", arg)
         if placed:
             path, read_only = images[int(placed.group(2))]
             fds[int(placed.group(1))] = os.open(path, os.O_RDONLY if read_only else os.O_RDWR)
