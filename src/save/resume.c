@@ -1,11 +1,11 @@
 /* set-aside, start-paused, run!, drop-file.
  *
- *   when             QEMU                 a file of kho's own    a person's file
- *   before           -                    NAME.save              not used
- *   set-aside        -                    NAME.save.resuming     not used       undo: named as before
- *   start-paused     has the memory       .resuming              not used       undo: QEMU ends
- *   run              guest goes           .resuming              used           undo: not used (no guest ever
- * ran) drop-file        guest runs           -                      used
+ *   when            QEMU              a file of kho's own   a person's file   undo
+ *   before          -                 NAME.save             not used
+ *   set-aside       -                 NAME.save.resuming    not used          named as before
+ *   start-paused    has the memory    .resuming             not used          QEMU ends
+ *   run             guest goes        .resuming             used              not used: no guest ever ran
+ *   drop-file       guest runs        -                     used
  *
  * Once a guest may have run from a file, nobody brings that memory back again: its disks have moved on. So a
  * QEMU that is found gone while "run" was under way takes the memory with it, unless it is known that its

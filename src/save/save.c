@@ -1,11 +1,11 @@
 /* save-memory, publish!, end-machine.
  *
- *   when                              guest          PART     FILE
- *   before                            as it was      -        -
- *   save-memory                       stands still   grows    -         undo: goes on, PART is removed
- *   publish                           stands still   whole    -         undo: the same
- *   published                         stands still   -        whole     only forward: its memory belongs to
- * FILE now end-machine                       -              -        whole
+ *   when          guest          PART     FILE
+ *   before        as it was      -        -
+ *   save-memory   stands still   grows    -       undo: goes on, PART is removed
+ *   publish       stands still   whole    -       undo: the same
+ *   published     stands still   -        whole   only forward: its memory belongs to FILE now
+ *   end-machine   -              -        whole
  *
  * From "published" on the guest must not run again: what it wrote to its disks would not be in FILE. */
 #include "save/save.h"

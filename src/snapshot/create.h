@@ -4,16 +4,16 @@
  *
  * What a death leaves, by the last step that had begun, and what recovery makes of it:
  *
- *   make-overlays       overlays that nobody names        they go; the old state
- *   save-memory         ... and a memory file             both go; the guest is let go on
- *   switch              QEMU writes to the old files      both go; the guest is let go on
- *                       QEMU writes to the overlays       forward
- *                       QEMU has ended, or never ran:
- *                       without memory                    forward: what is not in an overlay is under it, so
- * that nothing is lost with memory                       both go: the guest stood still since its memory was
- *                                                         written, and what was written need not be durable
- *   resume ... finish-memory, forward; until publish-definition the definition names the old files, but
- * nobody publish-snapshot    can start the machine before the recovery is done
+ *   make-overlays     overlays that nobody names     they go: the old state
+ *   save-memory       ... and a memory file          both go, and the guest is let go on
+ *   switch            QEMU writes to the old files   both go, and the guest is let go on
+ *                     QEMU writes to the overlays    forward
+ *                     QEMU never ran                 the overlays go
+ *                     QEMU has ended: no memory      forward: what is not in an overlay is under it
+ *                     QEMU has ended: with memory    both go: the guest stood still since its memory was
+ *                                                    written, and what was written need not be durable
+ *   any that follows  the definition names the old   forward; nobody can start the machine before
+ *                     files or the overlays
  *
  * With memory: its stream and what the closed files hold are durable before the guest goes on, so that they
  * fit each other after a power failure, too; its checksum is added when the guest runs again.

@@ -9,16 +9,17 @@
  *
  * What a death leaves, by the last step that had begun, and what recovery makes of it:
  *
- *   mark               the snapshot may be marked as being       taken off; the old state
- *                      deleted, which only a merge downwards
- *                      needs
- *   merge              upwards: C may be longer, and its         the old state, by naming F again in C's
- * header; or header may name what F lies on            forward where all disks have come so far downwards: F
- * may be neither what it       settled: the mark stays, what lies above F reads as was nor what C is; C
- * covers what was      ever, and the next delete goes on written by QEMU: some disks may be merged, which
- * settled: what is merged is published, and the is seen in its nodes and in the headers   snapshot keeps the
- * rest, marked rewire ... publish-snapshots,  F holds all of C, or C all    forward; the guest is let go on
- *   drop-files, drop-snapshot      of F, durably
+ *   mark             the snapshot may be marked as being   the mark is taken off: the old state
+ *                    deleted, which only a merge
+ *                    downwards needs
+ *   merge, upwards   C may be longer, and its header may   F is named again: the old state; or forward,
+ *                    name what F lies on                   where all disks have come so far
+ *   downwards        F may be neither what it was nor      settled: the mark stays, what lies above F reads
+ *                    what C is; C covers what was written  as ever, and the next delete goes on
+ *   by QEMU          some disks may be merged, which is    settled: what is merged is published, and the
+ *                    seen in its nodes and in the headers  snapshot keeps the rest, marked
+ *   any that         F holds all of C, or C all of F,      forward; the guest is let go on
+ *   follows          durably
  */
 #ifndef KHO_SNAPSHOT_DELETE_H
 #define KHO_SNAPSHOT_DELETE_H

@@ -1,7 +1,6 @@
 /* The snapshots of one machine as files: lib/qemu/snapshot/MACHINE/ holds NAME.xml for each
- * (model/snapshot.h),
- * `.current`, the name of the one that the machine goes on from, and `.overlays`, the
- * number of the next overlay and the paths of those that kho made.
+ * (model/snapshot.h), NAME.mem where its memory was kept, `.current`, the name of the one that the machine
+ * goes on from, and `.overlays`, the number of the next overlay and the paths of those that kho made.
  * Here they are read and written, one file at a time; what a change of them needs besides is in create.c,
  * revert.c and delete.c. Whoever writes holds the machine's change lock or its journal entry. */
 #ifndef KHO_SNAPSHOT_FOLDER_H
@@ -45,8 +44,7 @@ snapshot_overlays(const StoreTree *tree, const char *machine, SnapshotOverlays *
 void snapshot_overlays_clear(SnapshotOverlays *overlays);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(SnapshotOverlays, snapshot_overlays_clear)
 gboolean snapshot_overlays_have(const SnapshotOverlays *overlays, const char *path);
-/* Writes them, durably, Before a file is made: what is not among them is never
- * removed. */
+/* Writes them, durably, before a file is made: what is not among them is never removed. */
 gboolean snapshot_set_overlays(const StoreTree *tree, const char *machine, const SnapshotOverlays *overlays,
                                GError **error);
 

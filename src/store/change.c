@@ -31,7 +31,8 @@ change_step_names(const ChangeKind *const *kinds)
 
     for (; *kinds; kinds++)
         for (gsize i = 0; i < (*kinds)->n_steps; i++)
-            g_string_append_printf(names, "%s %s%s\n", (*kinds)->name, (*kinds)->steps[i].name,
+            g_string_append_printf(names, "%s %s%s%s\n", (*kinds)->name, (*kinds)->steps[i].name,
+                                   i == (*kinds)->no_return ? " no-return" : "",
                                    (*kinds)->steps[i].undo ? " undo" : "");
     return g_string_free(names, FALSE);
 }

@@ -71,9 +71,10 @@ gboolean change_recover(const ChangeKind *const *kinds, StoreJournal *journal, g
                         GError **error);
 
 #ifdef KHO_STEPS
-/* "KIND STEP" for every step of @kinds, one a line, with " undo" added where it has one: for tests, which
- * stop the driver with KHO_STOP_AT=KIND:STEP:MOMENT. MOMENT is before, after (its effect is there, its mark
- * is not), marked, or undo (just before its undo). Freed with g_free. */
+/* "KIND STEP" for every step of @kinds, one a line, with " no-return" added for the point of no return, and
+ * " undo" where it has one: for tests, which stop the driver with KHO_STOP_AT=KIND:STEP:MOMENT. MOMENT is
+ * before, after (its effect is there, its mark is not), marked, or undo (just before its undo). Freed with
+ * g_free. */
 char *change_step_names(const ChangeKind *const *kinds);
 #endif
 

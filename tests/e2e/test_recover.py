@@ -3,8 +3,10 @@
 import fcntl
 import json
 import os
+import re
 import struct
 
+import harness
 import machine
 
 F_OFD_SETLK = 37
@@ -51,3 +53,12 @@ def test_who_drives_is_told_and_reads_go_on(kho):
         assert "web1" in kho("list", "--all").out
     path.unlink()
     kho("undefine", "web1")
+
+
+def test_the_table_of_steps_is_that_of_the_program(kho):
+    said = {}
+    for kind, step, *more in (line.split() for line in kho("--steps").out.splitlines()):
+        said.setdefault(kind, []).append(step + ("!" if "no-return" in more else ""))
+    text = (harness.REPO / "ARCHITECTURE.md").read_text().partition("| change | steps ")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([a-z-]+)[^|]* \| ([a-z-]+!?(?:, [a-z-]+!?)*) \|$", text, re.MULTILINE)
+    assert {kind: steps.split(", ") for kind, steps in rows} == said
