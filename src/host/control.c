@@ -2,7 +2,9 @@
  */
 #include "base/error.h"
 #include "host/machine.h"
+#include "host/recover.h"
 #include "host/running.h"
+#include "snapshot/pause.h"
 #include "store/journal.h"
 #include "vm/runtime.h"
 
@@ -89,35 +91,66 @@ kho_domain_reset(KhoDomain *domain, GError **error)
     return call(domain, MACHINE_RESET, "system_reset", error);
 }
 
+/* The pause is said to be the person's before it begins, or a change that stops the guest meanwhile would
+ * take it for its own and end it. */
 gboolean
 kho_domain_suspend(KhoDomain *domain, GError **error)
 {
-    return call(domain, MACHINE_SUSPEND, "stop", error);
+    g_auto(KhoDomainStatus) status = { 0 };
+    g_autoptr(GError) why = NULL;
+    g_autoptr(VmClient) client = reach(domain, MACHINE_SUSPEND, NULL, error);
+
+    if (!client || !kho_domain_status(domain, &status, error))
+        return FALSE;
+    gboolean paused = status.state == KHO_DOMAIN_PAUSED;
+    const char *reason = paused ? PAUSE_HELD "user" : "user";
+    if (!paused || g_strcmp0(status.reason, PAUSE_REASON) == 0) {
+        json_auto json_t *named =
+            vm_client_call(client, "kho-state", json_pack("{s:s,s:s}", "state", "paused", "reason", reason),
+                           CALL_TIMEOUT_MS, &why);
+        if (!named)
+            return fail_for(domain, client, g_steal_pointer(&why), error);
+    }
+    json_auto json_t *answer = vm_client_call(client, "stop", NULL, CALL_TIMEOUT_MS, &why);
+    return answer || fail_for(domain, client, g_steal_pointer(&why), error);
 }
 
-/* A pause that belongs to a change under way ends with it: a guest that went on before would write what is
- * not in the file that its memory goes into, or run before all of its memory is there. */
+/* Whether a guest that went on now would write what is not in the file that its memory goes into, run before
+ * all of its memory is there, or write a file that its definition does not name yet. */
 static gboolean
-is_held(KhoDomain *domain, GError **error)
+is_held(KhoDomain *domain, const StoreJournalInfo *info)
 {
-    static const char *const reasons[] = { "saving", "starting up", "creating snapshot", NULL };
-    g_autoptr(StoreJournalInfo) info =
-        store_journal_look(domain->host->tree, STORE_LOCK_DOMAIN, domain->uuid);
+    static const char *const throughout[] = { "save", "resume", "snapshot-create", "snapshot-revert", NULL };
     g_auto(KhoDomainStatus) status = { 0 };
 
-    if (!info || !info->driven || !kho_domain_status(domain, &status, NULL)
-        || status.state != KHO_DOMAIN_PAUSED || !g_strv_contains(reasons, status.reason))
-        return FALSE;
-    fail(error, KHO_ERROR_BUSY,
-         "machine '%s' is paused for a %s by pid %" G_GINT64_FORMAT " (%s): wait for it or end it",
-         domain->name, info->what, info->pid, info->command);
-    return TRUE;
+    return kho_domain_status(domain, &status, NULL) && status.state == KHO_DOMAIN_PAUSED
+           && (g_strv_contains(throughout, info->change) || pause_is_ours(status.reason));
+}
+
+/* Under the machine's change lock, so that no change begins meanwhile. */
+static gboolean
+check_held(KhoDomain *domain, GError **error)
+{
+    g_autoptr(StoreJournalInfo) info =
+        store_journal_look(domain->host->tree, STORE_LOCK_DOMAIN, domain->uuid);
+
+    if (info && !info->driven)
+        return machine_recover_locked(domain->host, domain->uuid, error);
+    if (!info || !is_held(domain, info))
+        return TRUE;
+    return fail(error, KHO_ERROR_BUSY,
+                "machine '%s' is paused for a %s by pid %" G_GINT64_FORMAT " (%s): wait for it or end it",
+                domain->name, info->what, info->pid, info->command);
 }
 
 gboolean
 kho_domain_resume(KhoDomain *domain, GError **error)
 {
-    return !is_held(domain, error) && call(domain, MACHINE_RESUME, "cont", error);
+    g_autofree char *object = g_strdup_printf("machine '%s'", domain->name);
+    g_autoptr(StoreLock) lock = store_lock_take(domain->host->tree, STORE_LOCK_DOMAIN, domain->uuid, object,
+                                                &domain->host->wait, error);
+
+    return lock && check_held(domain, error) && call(domain, MACHINE_RESUME, "cont", error);
 }
 
 gboolean

@@ -7,8 +7,10 @@
 #include "host/running.h"
 #include "host/saved.h"
 #include "save/resume.h"
+#include "snapshot/folder.h"
 #include "store/publish.h"
 #include "vm/definition.h"
+#include "vm/ramfile.h"
 #include "vm/start.h"
 
 #include <kho/save.h>
@@ -166,6 +168,28 @@ saved_start(KhoDomain *domain, StoreLock *lock, gboolean paused, const KhoJob *j
     return FALSE;
 }
 
+/* A snapshot's memory was written while its disks were closed, and those are never written again: it comes
+ * back over overlays of them, or not at all. */
+static gboolean
+refuse_snapshot(const KhoDomain *domain, const SaveImage *image, GError **error)
+{
+    g_autoptr(GPtrArray) all = snapshot_read_all(domain->host->tree, domain->name, NULL);
+
+    for (guint i = 0; all && i < all->len; i++) {
+        const ModelSnapshot *one = all->pdata[i];
+        g_autoptr(VmSaveHead) head = one->memory_file ? vm_ramfile_read_any(one->memory_file, NULL) : NULL;
+        if (head && head->snapshot && head->saved_ms == image->head->saved_ms)
+            return fail(error, KHO_ERROR_INVALID,
+                        "%s is the memory of snapshot '%s' of machine '%s', and comes back with its disks: "
+                        "`kho snapshot-revert %s %s`",
+                        image->path, one->name, domain->name, domain->name, one->name);
+    }
+    return fail(error, KHO_ERROR_INVALID,
+                "%s is the memory of a snapshot that machine '%s' has no more: the disks that it needs are "
+                "gone, and it cannot be restored",
+                image->path, domain->name);
+}
+
 /* Under the claim on its name and uuid: off, and fitting. */
 static gboolean
 check_restore(KhoDomain *domain, const SaveImage *image, gboolean force, GError **error)
@@ -173,6 +197,8 @@ check_restore(KhoDomain *domain, const SaveImage *image, gboolean force, GError 
     g_auto(KhoDomainStatus) status = { 0 };
     g_autoptr(ModelDomain) definition = vm_definition(domain->host->tree, domain->name, NULL);
 
+    if (image->head->snapshot)
+        return refuse_snapshot(domain, image, error);
     return kho_domain_status(domain, &status, error)
            && machine_state_admits(MACHINE_START, domain->name, status.state, error)
            && save_image_check(image, definition,

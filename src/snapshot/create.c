@@ -154,13 +154,41 @@ undo_save_memory(gpointer context, GError **error)
 
 /* ---- switch ---- */
 
+/* A guest whose memory was written stands still until it is let go: one that ran meanwhile, on whose word
+ * ever, has moved its disks on from that memory. */
+static gboolean
+check_stood_still(const Create *create, VmClient *client, GError **error)
+{
+    if (!create->plan->memory)
+        return TRUE;
+    json_auto json_t *status = vm_client_call(client, "query-status", NULL, CALL_TIMEOUT_MS, error);
+    if (!status)
+        return FALSE;
+    return strcmp(json_string_or(status, "status", ""), "postmigrate") == 0
+           || fail(
+               error, KHO_ERROR_BUSY,
+               "machine '%s' was let go when its memory had been written: nothing of the snapshot is kept",
+               create->plan->machine);
+}
+
+static gboolean
+switch_disks(const Create *create, VmClient *client, GError **error)
+{
+    gboolean switched;
+
+    if (!create_live_is_switched(create->plan, client, &switched, error))
+        return FALSE;
+    return switched
+           || (check_stood_still(create, client, error) && create_live_switch(create->plan, client, error));
+}
+
 static gboolean
 run_switch(gpointer context, const KhoJob *job, GError **error)
 {
     const Create *create = context;
     g_autoptr(VmClient) client = NULL;
 
-    return reach(create, &client, error) && (!client || create_live_switch(create->plan, client, error));
+    return reach(create, &client, error) && (!client || switch_disks(create, client, error));
 }
 
 static gboolean

@@ -170,11 +170,8 @@ gboolean
 create_live_switch(const CreatePlan *plan, VmClient *client, GError **error)
 {
     json_auto json_t *actions = json_array();
-    gboolean switched;
 
-    if (!create_live_is_switched(plan, client, &switched, error))
-        return FALSE;
-    if (switched || plan->disks->len == 0)
+    if (plan->disks->len == 0)
         return TRUE;
     if (!create_live_open(plan, client, error))
         return FALSE;

@@ -160,6 +160,7 @@ make_head(VmClient *client, const MemoryWrite *write, GError **error)
     g_autoptr(VmSaveHead) head = vm_savehead_new();
 
     head->paused = !write->running;
+    head->snapshot = TRUE;
     head->saved_ms = write->saved_ms;
     head->live_xml = vm_topology_pin_xml(client, write->live_xml, error);
     if (!head->live_xml || !vm_topology_version(client, &head->qemu_version, error))

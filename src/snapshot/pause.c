@@ -4,9 +4,6 @@
 
 #include <string.h>
 
-/* libvirt's word for it. */
-#define REASON "creating snapshot"
-
 #define CALL_TIMEOUT_MS 10000
 
 static gboolean
@@ -16,10 +13,24 @@ call(VmClient *client, const char *command, json_t *arguments, GError **error)
     return answer != NULL;
 }
 
+static gboolean
+name_pause(VmClient *client, const char *reason, GError **error)
+{
+    return call(client, "kho-state", json_pack("{s:s,s:s}", "state", "paused", "reason", reason), error);
+}
+
+gboolean
+pause_is_ours(const char *reason)
+{
+    return g_strcmp0(reason, PAUSE_REASON) == 0 || (reason && g_str_has_prefix(reason, PAUSE_HELD));
+}
+
 gboolean
 pause_announce(VmClient *client, GError **error)
 {
-    return call(client, "kho-state", json_pack("{s:s,s:s}", "state", "paused", "reason", REASON), error);
+    g_autoptr(VmStatus) status = vm_client_status(client, CALL_TIMEOUT_MS, error);
+
+    return status && (status->paused || name_pause(client, PAUSE_REASON, error));
 }
 
 gboolean
@@ -29,7 +40,10 @@ pause_begin(VmClient *client, GError **error)
 
     if (!status)
         return FALSE;
-    return status->paused || (pause_announce(client, error) && call(client, "stop", NULL, error));
+    if (!status->paused)
+        return name_pause(client, PAUSE_REASON, error) && call(client, "stop", NULL, error);
+    g_autofree char *held = g_strconcat(PAUSE_HELD, status->reason, NULL);
+    return pause_is_ours(status->reason) || name_pause(client, held, error);
 }
 
 gboolean
@@ -39,7 +53,9 @@ pause_end(VmClient *client, GError **error)
 
     if (!status)
         return FALSE;
-    gboolean ours = status->paused && g_strcmp0(status->reason, REASON) == 0;
+    gboolean ours = status->paused && pause_is_ours(status->reason);
+    if (ours && g_str_has_prefix(status->reason, PAUSE_HELD))
+        return name_pause(client, status->reason + strlen(PAUSE_HELD), error);
     return (!ours || call(client, "cont", NULL, error))
            && call(client, "kho-state", json_pack("{s:s}", "state", "paused"), error);
 }

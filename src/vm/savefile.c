@@ -9,10 +9,11 @@
 
 #define MAGIC G_GUINT64_CONSTANT(0x6b686f53415645ff) /* "khoSAVE", and no text */
 
-#define FLAG_WHOLE  (1u << 0)
-#define FLAG_USED   (1u << 1)
-#define FLAG_PAUSED (1u << 2)
-#define FLAGS_KNOWN (FLAG_WHOLE | FLAG_USED | FLAG_PAUSED)
+#define FLAG_WHOLE    (1u << 0)
+#define FLAG_USED     (1u << 1)
+#define FLAG_PAUSED   (1u << 2)
+#define FLAG_SNAPSHOT (1u << 3)
+#define FLAGS_KNOWN   (FLAG_WHOLE | FLAG_USED | FLAG_PAUSED | FLAG_SNAPSHOT)
 
 /* The first sector as it is on disk; what is not named is zero. */
 typedef struct {
@@ -120,8 +121,8 @@ vm_savefile_encode(VmSaveHead *head, gsize *len, GError **error)
     Page page = {
         .magic = MAGIC,
         .version = VM_SAVEFILE_VERSION,
-        .flags =
-            (head->whole ? FLAG_WHOLE : 0) | (head->used ? FLAG_USED : 0) | (head->paused ? FLAG_PAUSED : 0),
+        .flags = (head->whole ? FLAG_WHOLE : 0) | (head->used ? FLAG_USED : 0)
+                 | (head->paused ? FLAG_PAUSED : 0) | (head->snapshot ? FLAG_SNAPSHOT : 0),
         .texts_crc = crc32_add(0, texts, live + inactive),
         .live_bytes = (guint32) live,
         .inactive_bytes = (guint32) inactive,
@@ -234,6 +235,7 @@ vm_savefile_decode(const guint8 *buf, gsize len, guint64 file_bytes, const char 
         .whole = (page.flags & FLAG_WHOLE) != 0,
         .used = (page.flags & FLAG_USED) != 0,
         .paused = (page.flags & FLAG_PAUSED) != 0,
+        .snapshot = (page.flags & FLAG_SNAPSHOT) != 0,
         .saved_ms = (gint64) page.saved_ms,
         .live_xml = g_strndup((const char *) texts, page.live_bytes),
         .inactive_xml = page.inactive_bytes > 0

@@ -25,6 +25,7 @@ typedef struct VmSaveHead {
     gboolean whole;       /* stream and head are complete and durable */
     gboolean used;        /* a guest has been let go from it: its disks have moved on */
     gboolean paused;      /* the guest stays paused when it comes back */
+    gboolean snapshot;    /* it is a snapshot's: its disks are those that the snapshot closed */
     gint64 saved_ms;      /* wall clock */
     char *live_xml;       /* what ran, with id, aliases, ports; MODEL_FORMAT_LIVE */
     char *inactive_xml;   /* the definition then; NULL: the machine had none */

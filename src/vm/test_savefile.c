@@ -40,7 +40,7 @@ test_round(void)
     g_assert_cmpuint(need, ==, len);
     g_autoptr(VmSaveHead) head = vm_savefile_decode(buf, len, FILE_BYTES, "f", &error);
     g_assert_no_error(error);
-    g_assert_true(head->whole && head->paused && !head->used);
+    g_assert_true(head->whole && head->paused && !head->used && !head->snapshot);
     g_assert_cmpuint(head->qemu_version, ==, 70211);
     g_assert_cmpint(head->saved_ms, ==, 1234567890123);
     g_assert_cmpstr(head->live_xml, ==, "<domain id='3'/>");
@@ -52,6 +52,17 @@ test_round(void)
 }
 
 /* The bytes themselves, so that a later kho reads what this one wrote. */
+static void
+test_snapshot(void)
+{
+    VmSaveHead head = { .snapshot = TRUE, .live_xml = (char *) "<domain/>" };
+    gsize len;
+    g_autofree guint8 *buf = vm_savefile_encode(&head, &len, NULL);
+    g_autoptr(VmSaveHead) read = vm_savefile_decode(buf, len, len, "f", NULL);
+
+    g_assert_true(read && read->snapshot && !read->whole && !read->paused);
+}
+
 static void
 test_layout(void)
 {
@@ -88,7 +99,7 @@ static const struct {
     { "version 0", 8, 0, TRUE, KHO_ERROR_UNSUPPORTED, "version 0" },
     { "garbled page", 60, 1, FALSE, KHO_ERROR_CORRUPT, "first page" },
     { "garbled end of the page", 4092, 1, FALSE, KHO_ERROR_CORRUPT, "first page" },
-    { "unknown flag", 12, 8, TRUE, KHO_ERROR_UNSUPPORTED, "0x8" },
+    { "unknown flag", 12, 16, TRUE, KHO_ERROR_UNSUPPORTED, "0x10" },
     { "no live XML", 24, 0, TRUE, KHO_ERROR_CORRUPT, "XML" },
     { "live XML too long", 24, VM_SAVEFILE_XML_MAX_BYTES + 1, TRUE, KHO_ERROR_CORRUPT, "XML" },
     { "inactive XML too long", 28, 0xffffffff, TRUE, KHO_ERROR_CORRUPT, "XML" },
@@ -160,6 +171,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/savefile/round", test_round);
     g_test_add_func("/savefile/layout", test_layout);
+    g_test_add_func("/savefile/snapshot", test_snapshot);
     g_test_add_func("/savefile/short", test_short);
     g_test_add_func("/savefile/too-long", test_too_long);
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {

@@ -4,8 +4,11 @@ import os
 import signal
 
 import booted
+import counter
 import harness
 import layers
+import pytest
+import steps
 
 EXISTS, INVALID, CORRUPT, BUSY, NO_SPACE, CANCELLED = 4, 5, 7, 8, 10, 130
 
@@ -178,3 +181,98 @@ def test_cancelled(kho):
     cancel(kho, "snapshot-delete:merge:before", "snapshot-delete", "m", "s1")
     assert m.now() == cancelled and not m.snapshots()[0]["deleting"]
     m.check()
+
+
+def test_its_memory_is_not_restored_by_hand(kho):
+    """Its guest would write the files that the snapshot closed."""
+    m = layers.Machine(kho)
+    kho("start", "m")
+    kho("snapshot-create-as", "m", "s1")
+    file, copied = kho.json("snapshot-info", "m", "s1")["memory-file"], kho.base / "copied.mem"
+    harness.run(["cp", file, copied])
+    kho("destroy", "m")
+    old = m.state()
+    for path in [file, copied]:
+        for more in [[], ["--force"]]:
+            kho.refuses("restore", path, *more, status=INVALID, says=[str(path), "snapshot 's1'", "kho snapshot-revert m s1"])
+    assert m.state() == old and kho("domstate", "m").out == "shut off\n"
+    kho("snapshot-delete", "m", "s1")
+    kho.refuses("restore", copied, "--force", status=INVALID, says=[str(copied), "machine 'm' has no more"])
+
+
+# --- who lets it go --------------------------------------------------------------------------------------------------------
+
+def reason(kho):
+    return kho("domstate", "m", "--reason").out.strip()
+
+
+@pytest.mark.parametrize("point", ["save-memory:before", "save-memory:after", "switch:before", "switch:after"])
+def test_resume_waits_for_the_disks(kho, point):
+    m = layers.Machine(kho)
+    kho("start", "m", "--paused")
+    before = reason(kho)
+    child = steps.stopped(kho, f"snapshot-create:{point}", "snapshot-create-as", "m", "s1")
+    kho.refuses("resume", "m", status=BUSY, says=["machine 'm'", "snapshot-create of 's1'", f"pid {child.pid}"])
+    steps.go_on(child)
+    assert reason(kho) == before
+    kho("resume", "m")
+    m.check()
+    kho("destroy", "m")
+
+
+def test_a_pause_that_is_the_users_stays(kho):
+    m = layers.Machine(kho)
+    kho("start", "m")
+    child = steps.stopped(kho, "snapshot-create:save-memory:before", "snapshot-create-as", "m", "s1")
+    kho("suspend", "m")
+    steps.go_on(child)
+    assert reason(kho) == "paused (user)"
+    kho("resume", "m")
+    child = steps.stopped(kho, "snapshot-create:switch:before", "snapshot-create-as", "m", "s2")
+    assert reason(kho) == "paused (creating snapshot)"
+    kho.refuses("resume", "m", status=BUSY, says="snapshot-create of 's2'")
+    kho("suspend", "m")
+    steps.go_on(child)
+    assert reason(kho) == "paused (user)"
+    kho("destroy", "m")
+    m.check()
+
+
+@pytest.mark.parametrize("first", ["running", "paused"])
+def test_a_delete_holds_the_guest_until_its_file_is_named(kho, first):
+    m = layers.Machine(kho, formats=("qcow2",))
+    m.write("vda", 1, 0, 2048)
+    kho("start", "m", *(["--paused"] if first == "paused" else []))
+    kho("snapshot-create-as", "m", "s1", "--disk-only")
+    child = steps.stopped(kho, "snapshot-delete:merge:before", "snapshot-delete", "m", "s1")
+    if first == "paused":  # while it copies, the guest is its owner's
+        kho("resume", "m")
+        kho("suspend", "m")
+    steps.kill(child)
+    kho("recover", "m")
+    child = steps.stopped(kho, "snapshot-delete:rewire:before", "snapshot-delete", "m", "s1")
+    assert reason(kho) == {"running": "paused (creating snapshot)", "paused": "paused (held: user)"}[first]
+    kho.refuses("resume", "m", status=BUSY, says="snapshot-delete of 's1'")
+    if first == "running":
+        kho("suspend", "m")
+    steps.go_on(child)
+    assert reason(kho) == "paused (user)"
+    kho("resume", "m")
+    kho("destroy", "m")
+    m.check()
+
+
+@pytest.mark.parametrize("more", [[], ["stop"]])
+def test_let_go_behind_our_back(kho, more):
+    """Somebody else's QMP: the memory no longer fits, and goes."""
+    m = layers.Machine(kho)
+    kho("start", "m")
+    old = m.state()
+    child = steps.stopped(kho, "snapshot-create:switch:before", "snapshot-create-as", "m", "s1")
+    with counter.qmp(kho, "m") as client:
+        for command in ["cont", *more]:
+            client.ask(command)
+    assert "was let go when its memory had been written" in steps.go_on(child, status=BUSY)
+    assert m.state() == old and reason(kho).split()[0] == ("paused" if more else "running")
+    m.check()
+    kho("destroy", "m")
