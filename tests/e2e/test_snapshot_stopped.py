@@ -415,7 +415,7 @@ class Model:
 def test_against_a_model(kho, rng, soak):
     m = layers.Machine(kho)
     model = Model(m)
-    for n in range(3000 if soak else 60):
+    for n in range(5000 if soak else 200):
         what = rng.choices(["write", "create", "revert", "delete"], [3, 3 if len(model.snapshots) < 8 else 0, 2, 2])[0]
         if what == "create":
             model.create()

@@ -4,6 +4,7 @@ The file system of this model promises only what POSIX does: a file's bytes are 
 after the folder's. At each end of an fsync it gives the state with nothing else (least), the state with all that was
 done until then (all), and states with a random part of what was still on its way."""
 
+import hashlib
 import os
 import pathlib
 import shutil
@@ -36,7 +37,9 @@ class Op:
 
 
 def read_log(path):
-    data, at = pathlib.Path(path).read_bytes(), 0
+    """The operations in order. A number that a removed file had and a new one got stands for two files: the later have a
+    number of their own."""
+    data, at, known = pathlib.Path(path).read_bytes(), 0, {}
     while at < len(data):
         kind, _, inode, offset, length, mode, n_first, n_second, magic = HEAD.unpack_from(data, at)
         assert magic == MAGIC, f"the log is damaged at byte {at}"
@@ -45,18 +48,22 @@ def read_log(path):
         at += n_first + n_second
         if kind != WRITE:
             first, second = os.fsdecode(first), os.fsdecode(second)
+        if kind == NEW:
+            known[inode] = f"{inode}, made at {at}"
+        inode = known.get(inode, str(inode))
         yield Op(kind, inode, offset, length, mode, first, second)
 
 
 class State:
-    """Files by inode, names by path. Contents are copied when they are changed."""
+    """Files by inode, names by path, times of files that have not been written since. Contents are copied when they are
+    changed."""
 
     def __init__(self):
-        self.files, self.names, self.owned = {}, {}, set()
+        self.files, self.names, self.times, self.owned = {}, {}, {}, set()
 
     def copy(self):
         other = State()
-        other.files, other.names = dict(self.files), dict(self.names)
+        other.files, other.names, other.times = dict(self.files), dict(self.names), dict(self.times)
         self.owned = set()
         return other
 
@@ -87,6 +94,7 @@ class State:
                 self.names[op.second + name[len(op.first):]] = self.names.pop(name)
         else:
             self.apply_bytes(op, self.bytes_of(op.inode))
+            self.times.pop(op.inode, None)
 
     @staticmethod
     def apply_bytes(op, content):
@@ -102,6 +110,13 @@ class State:
         elif op.mode & (PUNCH | ZERO):
             end = min(end, len(content))
             content[op.offset:end] = bytes(max(end - op.offset, 0))
+
+    def digest(self):
+        """Differs where what write_out writes differs."""
+        whole = hashlib.sha256(repr(sorted(self.names.items())).encode())
+        for inode in sorted({what for kind, what in self.names.values() if kind == "file"}):
+            whole.update(hashlib.sha256(self.files[inode]).digest())
+        return whole.digest()
 
     def write_out(self, root):
         """Makes @root what this state holds; what lies in run/ does not outlive a power failure."""
@@ -120,6 +135,8 @@ class State:
                 os.link(written[what], name)
             else:
                 write_sparse(name, self.files[what])
+                if what in self.times:
+                    os.utime(name, ns=(self.times[what], self.times[what]))
                 written[what] = name
 
 
@@ -150,7 +167,8 @@ class Recording:
             elif path.is_dir():
                 self.before.names[name] = ("folder", None)
             elif path.is_file():
-                inode = path.stat().st_ino
+                inode = str(path.stat().st_ino)
+                self.before.times[inode] = path.stat().st_mtime_ns
                 self.before.names[name] = ("file", inode)
                 self.before.files[inode] = path.read_bytes()
 
@@ -217,15 +235,18 @@ def some_of(pending, rng):
 
 
 def replayed(kho, build, rng, *words, **keywords):
-    """Runs a verb under recording, then puts each state that a power failure could leave in place of the tree: yields its
-    name. What lay in run/ is gone each time."""
+    """Runs a verb under recording, then puts each state that a power failure could leave, once, in place of the tree: yields
+    its name. What lay in run/ is gone each time."""
     log = kho.base / "record.log"
     log.unlink(missing_ok=True)
     recording = Recording(kho, build / "record.so", log)
     kho(*words, env=recording.env, **keywords)
-    count = 0
+    seen, count = set(), 0
     for what, state in recording.states(rng, RANDOMS):
-        state.write_out(kho.root)
         count += 1
-        yield f"{words[0]}: {what}"
+        digest = state.digest()
+        if digest not in seen:
+            seen.add(digest)
+            state.write_out(kho.root)
+            yield f"{words[0]}: {what}"
     assert count > 4, f"{words[0]} syncs nothing"
