@@ -75,9 +75,11 @@ def image_fds(pid, folder):
 
 
 class Proxy:
-    """Stands between kho-drive and kho-vm, and kills kho-drive once it has sent so many commands."""
+    """Stands between kho-drive and kho-vm: kills kho-drive once it has sent so many commands (0: never), and changes
+    words of what it sends."""
 
-    def __init__(self, machine, die_after, drive):
+    def __init__(self, machine, die_after, change, drive):
+        self.change = change
         self.folder = tempfile.mkdtemp(prefix="kho-proxy-", dir="/tmp")
         self.left, self.drive = die_after, drive
         self.server = socket.socket(socket.AF_UNIX)
@@ -110,6 +112,8 @@ class Proxy:
                 buffer += data
                 while b"\n" in buffer:
                     line, _, buffer = buffer.partition(b"\n")
+                    for old, new in self.change.items():
+                        line = line.replace(old, new)
                     self.server.sendall(line + b"\n")
                     self.left -= 1
                     if self.left == 0:
@@ -125,9 +129,9 @@ class Drive:
     """kho-drive: what a driver of kho's does to a running machine. drive("look j") is ["ok", "working"], an error
     ["error", CODE, MESSAGE]; progress that came before is in .progress."""
 
-    def __init__(self, machine, die_after=None):
-        self.proxy = Proxy(machine, die_after, self) if die_after else None
-        folder = self.proxy.folder if die_after else machine.run_path
+    def __init__(self, machine, die_after=0, change={}):
+        self.proxy = Proxy(machine, die_after, change, self) if die_after or change else None
+        folder = self.proxy.folder if self.proxy else machine.run_path
         self.process = subprocess.Popen([machine.kho.build / "kho-drive", folder], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, text=True, env=machine.kho.env())
         self.progress = []

@@ -10,6 +10,7 @@
     exit N TEXT writes TEXT to stderr and ends with status N, before any greeting
     refuse      answers every command but qmp_capabilities with an error
     hold        ok, but ends neither on quit nor on SIGTERM
+    restless LOG  a migration never comes to its end, pass after pass, until the guest is stopped; LOG gets the commands
 """
 
 import json
@@ -25,6 +26,7 @@ if mode == "exit":
 if mode == "hold":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+passes = 0  # of a restless guest's migration; None: it is stopped
 listener = socket.socket(fileno=20)
 listener.setblocking(True)
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": "fake"}, "capabilities": []}}
@@ -42,10 +44,23 @@ def answer_to(message):
         return b'{"return": {"actual": 18446744073709551615}, "id": %d}\r\n' % message["id"]
     elif command in ("query-chardev", "query-vnc"):
         reply["return"] = []
+    elif mode == "restless" and command in ("query-migrate", "stop"):
+        reply["return"] = restless(command)
     if mode == "refuse" and command != "qmp_capabilities":
         del reply["return"]
         reply["error"] = {"class": "GenericError", "desc": "fake refuses\nin two lines"}
     return json.dumps(reply).encode() + b"\r\n"
+
+
+def restless(command):
+    global passes
+    if command == "stop":
+        passes = None
+        return {}
+    if passes is None:
+        return {"status": "completed"}
+    passes += 1
+    return {"status": "active", "ram": {"total": 100, "remaining": 50, "dirty-sync-count": passes}}
 
 
 def serve(peer):
@@ -59,8 +74,8 @@ def serve(peer):
     for line in peer.makefile("rb"):
         message = json.loads(line)
         command = message["execute"]
-        if mode == "slow" and len(sys.argv) > 3:
-            with open(sys.argv[3], "a") as log:
+        if mode == "restless" or (mode == "slow" and len(sys.argv) > 3):
+            with open(sys.argv[-1], "a") as log:
                 log.write(command + "\n")
         if command == "quit" and mode != "hold":
             os._exit(0)

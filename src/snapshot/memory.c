@@ -12,11 +12,8 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
-#define CALL_TIMEOUT_MS 10000
 /* What QEMU writes beside the guest's memory: video memory, the devices' state. */
-#define BESIDE_BYTES (64 * MIB)
-/* For so long the guest stands still for what it has changed last, as QEMU reckons. */
-#define DOWNTIME_MS    20
+#define BESIDE_BYTES   (64 * MIB)
 #define FLUSH_EVERY_US (20 * 1000)
 
 gboolean
@@ -126,34 +123,6 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Flusher, flusher_clear)
 
 /* ---- writing ---- */
 
-static gboolean
-call(VmClient *client, const char *command, json_t *arguments, GError **error)
-{
-    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
-    return answer != NULL;
-}
-
-/* Stands between the caller's job and the writing, to make the end of it short. */
-typedef struct {
-    VmClient *client;
-    const KhoJob *job;
-    gboolean told;
-} Watch;
-
-static void
-watch_progress(guint64 done_bytes, guint64 total_bytes, gpointer data)
-{
-    Watch *watch = data;
-
-    /* a QEMU that does not hear this keeps to its own reckoning, which is longer */
-    if (!watch->told)
-        call(watch->client, "migrate-set-parameters", json_pack("{s:i}", "downtime-limit", DOWNTIME_MS),
-             NULL);
-    watch->told = TRUE;
-    if (watch->job && watch->job->progress)
-        watch->job->progress(done_bytes, total_bytes, watch->job->data);
-}
-
 static VmSaveHead *
 make_head(VmClient *client, const MemoryWrite *write, GError **error)
 {
@@ -173,13 +142,9 @@ memory_write(VmClient *client, const MemoryWrite *write, VmSaveHead **head, cons
 {
     g_autoptr(VmSaveHead) made = make_head(client, write, error);
     g_auto(Flusher) flusher = { 0 };
-    Watch watch = { .client = client, .job = job };
-    const KhoJob watched = { .progress = watch_progress,
-                             .data = &watch,
-                             .cancelled = job ? job->cancelled : NULL };
 
     if (!made || !vm_ramfile_make(write->path, made, error) || !flusher_start(&flusher, write, error)
-        || !vm_migrate_out(client, write->path, made->stream_off, &watched, error)
+        || !vm_migrate_out(client, write->path, made->stream_off, job, error)
         || !flusher_finish(&flusher, write, error))
         return FALSE;
     *head = g_steal_pointer(&made);

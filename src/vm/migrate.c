@@ -14,10 +14,15 @@
 #define CANCEL_MS  10000
 /* QEMU's own limit is 128 MiB/s. */
 #define UNLIMITED_BYTES_S (G_GINT64_CONSTANT(1) << 40)
-/* Between two questions: short at first, since the guest may be waiting, and never longer than a cancel may
- * take. */
-#define FIRST_PAUSE_MS 1
-#define LAST_PAUSE_MS  50
+/* Between two questions at most: QEMU tells its state by events, but not how far it is, and a cancel that a
+ * signal asks for sends none. */
+#define LOOK_MS 100
+/* A guest stands still for so long at the end, as QEMU reckons. */
+#define DOWNTIME_MS 20
+/* One that writes its memory faster than it can be written out is stopped, once all of it was written and
+ * this long, or so many passes over what had changed, did not suffice. */
+#define CONVERGE_MS     10000
+#define CONVERGE_PASSES 6
 /* A disk with less than this is taken for full. */
 #define FULL_BYTES (1 * MIB)
 #define FILE_NAME  "kho-memory"
@@ -70,8 +75,13 @@ static gboolean
 begin(VmClient *client, const char *path, guint64 off, GError **error)
 {
     return check_images(client, error)
+           && do_call(client, "migrate-set-capabilities",
+                      json_pack("{s:[{s:s,s:b}]}", "capabilities", "capability", "events", "state", TRUE),
+                      error)
            && do_call(client, "migrate-set-parameters",
-                      json_pack("{s:I}", "max-bandwidth", (json_int_t) UNLIMITED_BYTES_S), error)
+                      json_pack("{s:I,s:i}", "max-bandwidth", (json_int_t) UNLIMITED_BYTES_S,
+                                "downtime-limit", DOWNTIME_MS),
+                      error)
            && do_call(client, "kho-open",
                       json_pack("{s:s,s:b,s:s,s:I}", "path", path, "read-only", FALSE, "fdname", FILE_NAME,
                                 "offset", (json_int_t) off),
@@ -119,14 +129,56 @@ look(VmClient *client, guint patience_ms, gint64 *heard_ms, GError **error)
     return answer;
 }
 
+/* Waits until QEMU says that something happened, or until it is time to look anyway. */
+static gboolean
+wait_event(VmClient *client, GError **error)
+{
+    gint64 deadline_ms = deadline_in(LOOK_MS);
+    g_autoptr(GError) why = NULL;
+
+    for (;;) {
+        json_auto json_t *event = vm_client_next_event(client, deadline_ms, &why);
+        if (!event)
+            break;
+        if (g_str_has_prefix(json_string_or(event, "event", ""), "MIGRATION"))
+            return TRUE;
+    }
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+/* When the guest is to be stopped for the rest. */
+typedef struct {
+    gint64 since_ms; /* when all had been written once; 0: not yet */
+    gboolean stopped;
+} Convergence;
+
+static gboolean
+converge(VmClient *client, const json_t *answer, Convergence *c, GError **error)
+{
+    gint64 passes = json_int_or(json_object_get(answer, "ram"), "dirty-sync-count", 0);
+
+    if (passes < 2 || c->stopped)
+        return TRUE;
+    if (c->since_ms == 0)
+        c->since_ms = clock_now_ms();
+    if (passes < CONVERGE_PASSES && clock_now_ms() - c->since_ms < CONVERGE_MS)
+        return TRUE;
+    c->stopped = TRUE;
+    return do_call(client, "stop", NULL, error);
+}
+
 gboolean
 vm_migrate_out(VmClient *client, const char *path, guint64 off, const KhoJob *job, GError **error)
 {
     gint64 heard_ms = clock_now_ms();
+    Convergence convergence = { 0 };
 
     if (!begin(client, path, off, error))
         return FALSE;
-    for (guint pause_ms = FIRST_PAUSE_MS;; pause_ms = MIN(pause_ms * 2, LAST_PAUSE_MS)) {
+    for (;;) {
         g_autoptr(GError) why = NULL;
         if (kho_job_is_cancelled(job))
             return fail(error, KHO_ERROR_CANCELLED, "cancelled");
@@ -144,7 +196,8 @@ vm_migrate_out(VmClient *client, const char *path, guint64 off, const KhoJob *jo
         case NONE:
         case FAILED: return fail_out(answer, path, error);
         }
-        clock_pause(pause_ms);
+        if (!converge(client, answer, &convergence, error) || !wait_event(client, error))
+            return FALSE;
     }
 }
 
@@ -168,6 +221,7 @@ vm_migrate_cancel(VmClient *client, GError **error)
         told = told || answer;
         if (deadline_left(deadline_ms) == 0)
             return fail(error, KHO_ERROR_TIMEOUT, "QEMU does not end the writing of its memory");
-        clock_pause(FIRST_PAUSE_MS);
+        if (!wait_event(client, error))
+            return FALSE;
     }
 }

@@ -52,7 +52,7 @@ def drop(client, layer):
 
 def commit(client, chain, top, base):
     """Layer @top, which is not the one in use, into @base."""
-    given = [(base, open_file(client, chain.paths[base], base)), (top - 1, open_file(client, chain.paths[top - 1], top - 1))]
+    given = [(layer, open_file(client, chain.paths[layer], layer)) for layer in (base, top - 1)]
     client.ask("block-commit", job_id="j", device="d-0", top_node=f"d-{top}", base_node=f"d-{base}",
                backing_file=chain.paths[base].name, auto_dismiss=False, auto_finalize=False)
     finish(client, "j", base, None)

@@ -4,11 +4,13 @@
  *   begin COMMAND ID JSON     wait ready|pending ID...      complete ID      finish ID...    cancel ID...
  *   look ID                   flush NODE [DISCARD]          nodes DEVICE
  *   merge copy|finish|cancel|look JSON    with the members of VmMerge
+ *   migrate PATH OFFSET       unmigrate
  *
  * Answers "ok", "ok VALUE" or "error CODE MESSAGE", before that "progress DONE TOTAL" any number of times.
  * Ends at the end of stdin. */
 #include "vm/job.h"
 #include "vm/merge.h"
+#include "vm/migrate.h"
 #include "vm/nodes.h"
 
 #include <kho/error.h>
@@ -109,6 +111,10 @@ run(VmClient *client, char **words, char **answer, GError **error)
         return vm_jobs_finish(client, ids, error);
     if (strcmp(verb, "cancel") == 0 && n > 1)
         return vm_jobs_cancel(client, ids, error);
+    if (strcmp(verb, "migrate") == 0 && n == 3)
+        return vm_migrate_out(client, words[1], g_ascii_strtoull(words[2], NULL, 10), &job, error);
+    if (strcmp(verb, "unmigrate") == 0)
+        return vm_migrate_cancel(client, error);
     if (strcmp(verb, "flush") == 0 && n > 1)
         return vm_node_flush(client, words[1], words[2], error);
     if (strcmp(verb, "look") == 0 && n == 2)

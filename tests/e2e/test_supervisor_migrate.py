@@ -1,0 +1,138 @@
+"""A machine's memory on its way out (vm/migrate.h) while its guest goes on: cancelled, its driver or kho-vm killed, a
+guest that writes faster than can be written out. What comes of the memory is tested with save and snapshots."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+import harness
+from chain import Drive
+from supervised import Machine, kill
+
+FAKE = str(harness.REPO / "tests" / "fake_qemu.py")
+
+
+UNLIMITED = str(1 << 40).encode()
+SLOWLY = {b'": ' + UNLIMITED: b'": 100', b'":' + UNLIMITED: b'":100'}  # bytes a second
+
+
+@pytest.fixture
+def machine(kho):
+    machine = Machine(kho)
+    machine.start()
+    yield machine
+    if machine.run_path.exists():
+        machine.destroy()
+
+
+def memory_file(tmp):
+    path = tmp / "memory"
+    path.write_bytes(b"h" * 4096)
+    return path
+
+
+def status(machine):
+    with machine.client() as client:
+        return client.ask("query-status")["status"]
+
+
+def test_memory_is_written_behind_the_head_while_the_guest_runs(machine, tmp):
+    path = memory_file(tmp)
+    with machine.client() as client:
+        client.ask("kho-state", state="paused", reason="saving")
+    with Drive(machine) as drive:
+        assert drive(f"migrate {path} 4096") == ["ok"]
+        assert drive.progress and drive.progress[-1][0] <= drive.progress[-1][1]
+        assert status(machine) == "postmigrate"
+        assert (machine.status()["state"], machine.status()["reason"]) == ("paused", "saving")
+        assert path.read_bytes()[:4100] == b"h" * 4096 + b"QEVM"
+        refused = drive(f"migrate {path} 4096")
+        assert refused[:2] == ["error", "invalid"]
+        assert drive("unmigrate") == ["ok"]
+    with machine.client() as client:
+        client.ask("cont")
+    assert machine.status()["state"] == "running"
+
+
+def begin_slowly(machine, drive, path):
+    """Begins a migration that never ends, and returns when it is under way."""
+    drive.send(f"migrate {path} 4096")
+
+    def under_way():
+        with machine.client() as client:
+            return client.ask("query-migrate").get("status") == "active"
+    harness.wait_for("the migration to begin", under_way)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_cancel_ends_it_and_the_guest_goes_on(machine, tmp, stopped):
+    path = memory_file(tmp)
+    with Drive(machine, change=SLOWLY) as drive:
+        begin_slowly(machine, drive, path)
+        pid = machine.status()["pid"]
+        if stopped:
+            os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        drive.cancel()
+        assert drive.answer() == ["error", "cancelled", "cancelled"]
+        if stopped:
+            os.kill(pid, signal.SIGCONT)
+        assert drive("unmigrate") == ["ok"]
+        assert time.monotonic() - began < 10
+        assert drive("unmigrate") == ["ok"]  # again: there is none
+    assert status(machine) == "running"
+    with Drive(machine) as drive:
+        assert drive(f"migrate {path} 4096") == ["ok"]  # and it can be done after all
+    assert status(machine) == "postmigrate"
+
+
+@pytest.mark.parametrize("victim", ["driver", "kho-vm", "both"])
+def test_whoever_comes_after_a_death_ends_it(machine, tmp, victim):
+    drive = Drive(machine, change=SLOWLY)
+    begin_slowly(machine, drive, memory_file(tmp))
+    if victim != "kho-vm":
+        drive.process.kill()
+        drive.process.wait()
+    if victim != "driver":
+        kill(machine.status()["supervisor-pid"])
+        if victim == "kho-vm":
+            assert drive.answer()[:2] == ["error", "io"]
+        machine.adopt()
+    drive.__exit__()
+    assert status(machine) == "running"
+    with Drive(machine) as drive:
+        assert drive("unmigrate") == ["ok"]
+    with machine.client() as client:
+        assert client.ask("query-migrate")["status"] == "cancelled"
+    assert machine.status()["state"] == "running"
+
+
+def test_a_full_disk_is_told_and_the_guest_goes_on(machine, small_fs):
+    small = small_fs("ext4", 8)
+    path = small.path / "memory"
+    path.write_bytes(b"h" * 4096)
+    small.fill(64 << 10)
+    with Drive(machine) as drive:
+        assert drive(f"migrate {path} 4096")[:2] == ["error", "no-space"]
+        assert drive("unmigrate") == ["ok"]
+        with machine.client() as client:
+            if not client.ask("query-status")["running"]:
+                client.ask("cont")
+    assert status(machine) == "running"
+    machine.destroy()
+
+
+def test_a_guest_that_writes_faster_than_can_be_written_out_is_stopped(kho, tmp):
+    machine = Machine(kho)
+    log = tmp / "commands"
+    machine.plan["argv"] = [sys.executable, FAKE, "restless", str(log)]
+    machine.start()
+    with Drive(machine) as drive:
+        assert drive(f"migrate {memory_file(tmp)} 4096") == ["ok"]
+    commands = log.read_text().split()
+    assert commands.count("stop") == 1
+    assert 4 < commands[:commands.index("stop")].count("query-migrate") < 20
+    machine.destroy()
