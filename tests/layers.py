@@ -5,6 +5,7 @@ import copy
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import struct
@@ -125,6 +126,12 @@ class Machine:
         memory = self.kho.root / "lib/qemu/snapshot" / self.name
         named = {s["memory-file"] for s in self.snapshots() if s["memory-file"] and s["memory-file"].startswith(str(memory))}
         assert {str(path) for path in memory.glob("*.mem")} == named
+        for text in (path.read_text() for path in memory.glob("*.xml")):
+            for file, stamp in re.findall(r"<kho:disk [^>]*file='([^']*)'[^>]* stamp='([^']*)'", text):
+                st = os.stat(file)
+                now = f"{st.st_size}:{st.st_mtime_ns // 10**9}.{st.st_mtime_ns % 10**9:09}"
+                assert stamp == now or "deleting='yes'" in text, f"{file} is not what was noted of it"
+            assert text.count(" stamp='") == text.count("<kho:disk ")
         inactive = self.kho.json("domblklist", self.name, "--inactive")
         assert {d["target"]: (d["source"], d["format"]) for d in inactive} == self.disks(), "live and inactive XML disagree"
         journal = list((self.kho.root / "lib/journal").iterdir())

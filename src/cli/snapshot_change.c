@@ -5,7 +5,7 @@
 
 typedef struct {
     const char *domain, *snapshot;
-    gboolean current, running, paused;
+    gboolean current, running, paused, force;
 } RevertArgs;
 
 static const CliArg revert_args[] = {
@@ -14,6 +14,8 @@ static const CliArg revert_args[] = {
     CLI_CURRENT_ARG(RevertArgs),
     { CLI_FLAG, "--running", offsetof(RevertArgs, running), "no", "let the machine run afterwards" },
     { CLI_FLAG, "--paused", offsetof(RevertArgs, paused), "no", "start it afterwards, and leave it paused" },
+    { CLI_FLAG, "--force", offsetof(RevertArgs, force), "no",
+      "also where a file was changed since a snapshot closed it" },
     { 0 },
 };
 
@@ -29,7 +31,7 @@ run_revert(CliRun *cli, const void *p, GError **error)
         return FALSE;
     KhoRevertTo to = a->running ? KHO_REVERT_RUNNING : a->paused ? KHO_REVERT_PAUSED : KHO_REVERT_AS_TAKEN;
     g_autofree char *name = cli_snapshot_name(opened.domain, a->snapshot, a->current, error);
-    if (!name || !kho_snapshot_revert(opened.domain, name, to, cli->job, error))
+    if (!name || !kho_snapshot_revert(opened.domain, name, to, a->force, cli->job, error))
         return FALSE;
     out_done(cli, "Domain snapshot %s reverted", name);
     return TRUE;
@@ -41,13 +43,12 @@ const CliVerb verb_snapshot_revert = {
     .summary = "bring a machine back to a snapshot",
     .description =
         "What the machine did since, and no snapshot keeps, is lost; a machine that runs is ended for it. "
-        "Where "
-        "its memory was kept, it goes on at that instant, as it was: running or paused. Otherwise it is shut "
-        "off "
-        "afterwards, unless --running or --paused starts it.\n\nThe snapshot stays, and can be gone back to "
-        "again. "
-        "The definition is that of the snapshot, too; the files of its disks that were written until now are "
-        "removed where kho made them and nothing needs them.",
+        "Where its memory was kept, it goes on at that instant, as it was: running or paused. Otherwise it "
+        "is shut off afterwards, unless --running or --paused starts it.\n\nThe snapshot stays, and can be "
+        "gone back to again. The definition is that of the snapshot, too; the files of its disks that were "
+        "written until now are removed where kho made them and nothing needs them.\n\nFiles that a snapshot "
+        "closed are not written any more; one whose size or time is another since was changed by somebody "
+        "else, and is taken as it is only with --force.",
     .examples = "kho snapshot-revert web1 before-upgrade\nkho snapshot-revert web1 --current --running",
     .args = revert_args,
     .args_bytes = sizeof(RevertArgs),

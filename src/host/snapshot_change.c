@@ -155,7 +155,7 @@ kho_snapshot_create(KhoDomain *domain, const KhoSnapshotCreate *options, const K
 }
 
 static StoreJournal *
-begin_revert(KhoDomain *domain, const char *name, KhoRevertTo to, GError **error)
+begin_revert(KhoDomain *domain, const char *name, KhoRevertTo to, gboolean force, GError **error)
 {
     static const RevertTo states[] = { [KHO_REVERT_AS_TAKEN] = REVERT_AS_TAKEN,
                                        [KHO_REVERT_RUNNING] = REVERT_RUNNING,
@@ -169,20 +169,24 @@ begin_revert(KhoDomain *domain, const char *name, KhoRevertTo to, GError **error
     if (!snapshot || !machine_look(domain, &machine, error)
         || !snapshot_overlays(tree, domain->name, &overlays, error))
         return NULL;
-    g_autoptr(RevertPlan) plan =
-        snapshot_revert_plan(tree, machine.definition, machine.live, snapshot, &overlays, error);
-    if (!plan || !snapshot_revert_plan_state(plan, machine.definition, snapshot, states[to], error)
-        || !snapshot_set_overlays(tree, domain->name, &overlays, error))
+    const RevertWish wish = { .definition = machine.definition,
+                              .live = machine.live,
+                              .snapshot = snapshot,
+                              .to = states[to],
+                              .force = force };
+    g_autoptr(RevertPlan) plan = snapshot_revert_plan(tree, &wish, &overlays, error);
+    if (!plan || !snapshot_set_overlays(tree, domain->name, &overlays, error))
         return NULL;
     return begin(domain, &snapshot_revert_kind, &snapshot_revert_table, plan, name, error);
 }
 
 gboolean
-kho_snapshot_revert(KhoDomain *domain, const char *name, KhoRevertTo to, const KhoJob *job, GError **error)
+kho_snapshot_revert(KhoDomain *domain, const char *name, KhoRevertTo to, gboolean force, const KhoJob *job,
+                    GError **error)
 {
     if (!store_name_check(name, "snapshot", error))
         return FALSE;
-    StoreJournal *journal = begin_revert(domain, name, to, error);
+    StoreJournal *journal = begin_revert(domain, name, to, force, error);
     return journal && change_run(&snapshot_revert_kind, journal, domain->host->tree, job, error);
 }
 

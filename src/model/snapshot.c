@@ -22,6 +22,7 @@ static const ModelRow file_rows[] = {
     ROW("@name", MODEL_STRING, ModelSnapshotFile, name),
     ROW("@file", MODEL_STRING, ModelSnapshotFile, file),
     ROW("@format", MODEL_STRING, ModelSnapshotFile, format),
+    ROW("@stamp", MODEL_STRING, ModelSnapshotFile, stamp),
 };
 static const ModelTable file_table = TABLE("kho:disk", ModelSnapshotFile, file_rows);
 
@@ -183,7 +184,10 @@ model_snapshot_move_file(ModelSnapshot *snapshot, const char *from, const char *
     }
     for (guint i = 0; i < snapshot->files->len; i++) {
         ModelSnapshotFile *file = snapshot->files->pdata[i];
-        found |= move(&file->file, &file->format, from, to, format);
+        if (move(&file->file, &file->format, from, to, format)) {
+            g_clear_pointer(&file->stamp, g_free);
+            found = TRUE;
+        }
     }
     for (guint i = 0; i < snapshot->domains->len; i++)
         found |= model_domain_move_disk(snapshot->domains->pdata[i], from, to, format);

@@ -47,6 +47,7 @@ typedef struct {
     ModelNode node;
     char *name;          /* the target */
     char *file, *format; /* absolute */
+    char *stamp; /* "BYTES:SECONDS.NANOSECONDS": its size and when it was written last; NULL: unknown */
 } ModelSnapshotFile;
 
 typedef struct {

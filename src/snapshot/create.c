@@ -1,7 +1,7 @@
 #include "snapshot/create.h"
 
 #include "base/error.h"
-#include "base/fd.h"
+#include "snapshot/closed.h"
 #include "snapshot/create_live.h"
 #include "snapshot/folder.h"
 #include "snapshot/memory.h"
@@ -12,7 +12,6 @@
 #include "vm/reach.h"
 #include "vm/runtime.h"
 
-#include <fcntl.h>
 #include <string.h>
 
 #define CALL_TIMEOUT_MS 10000
@@ -260,20 +259,8 @@ run_finish_memory(gpointer context, const KhoJob *job, GError **error)
     return !create->plan->memory || memory_finish(create->plan->memory, create->head, error);
 }
 
-/* What the closed files hold must be durable before anything says that they are a snapshot. */
-static gboolean
-sync_closed(const CreatePlan *plan, GError **error)
-{
-    for (guint i = 0; i < plan->disks->len; i++) {
-        const CreateDisk *disk = plan->disks->pdata[i];
-        fd_auto int fd = fd_open(disk->file, O_RDONLY, 0, error);
-        if (fd < 0 || !fd_sync(fd, disk->file, error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
-/* The metadata before the mark that it is current, which means nothing without it. */
+/* What the closed files hold must be durable before anything says that they are a snapshot; the metadata
+ * comes before the mark that it is current, which means nothing without it. */
 static gboolean
 run_publish_snapshot(gpointer context, const KhoJob *job, GError **error)
 {
@@ -281,7 +268,7 @@ run_publish_snapshot(gpointer context, const KhoJob *job, GError **error)
     const CreatePlan *plan = create->plan;
     g_autoptr(ModelSnapshot) snapshot = model_snapshot_parse(plan->metadata, strlen(plan->metadata), error);
 
-    if (!snapshot || !sync_closed(plan, error))
+    if (!snapshot || !closed_note(snapshot, error))
         return FALSE;
     if (create->pause_ms >= 0)
         snapshot->pause_ms = (gint) MIN(create->pause_ms, G_MAXINT);

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "snapshot/closed.h"
 #include "snapshot/drop.h"
 #include "snapshot/overlay.h"
 #include "snapshot/pause.h"
@@ -321,6 +322,23 @@ put_back(const DeleteDisk *row, GError **error)
     return kho_image_set_backing(row->follower, name, row->format, error);
 }
 
+/* A merge writes files that other snapshots closed, or their headers, and what these read stays the same. */
+static gboolean
+note_written(const Delete *change, GError **error)
+{
+    g_autoptr(GPtrArray) paths = g_ptr_array_new();
+
+    for (guint i = 0; i < change->plan->disks->len; i++) {
+        const DeleteDisk *row = change->plan->disks->pdata[i];
+        g_ptr_array_add(paths, row->file);
+        if (row->follower)
+            g_ptr_array_add(paths, row->follower);
+        for (guint n = 0; n < row->above->len; n++)
+            g_ptr_array_add(paths, ((DeleteAbove *) row->above->pdata[n])->path);
+    }
+    return closed_note_again(change->tree, change->plan->machine, paths, error);
+}
+
 /* Ends QEMU's jobs, and gives the engine's merges upwards back what they lay on. */
 static gboolean
 cancel_all(const Delete *change, VmClient *client, GError **error)
@@ -341,7 +359,7 @@ undo_merge(gpointer context, GError **error)
     g_autoptr(VmClient) client = NULL;
 
     return reach(change, &client, error) && cancel_all(change, client, error)
-           && (!client || pause_end(client, error));
+           && (!client || pause_end(client, error)) && note_written(change, error);
 }
 
 /* ---- what follows; all of it leaves those alone that are apart ---- */
@@ -472,7 +490,7 @@ run_publish_snapshots(gpointer context, const KhoJob *job, GError **error)
     const DeletePlan *plan = change->plan;
     g_autofree char *current = NULL;
 
-    if (!rename_in_all(change, FALSE, TRUE, error)
+    if (!rename_in_all(change, FALSE, TRUE, error) || !note_written(change, error)
         || !snapshot_current(change->tree, plan->machine, &current, error))
         return FALSE;
     return g_strcmp0(current, plan->name) != 0
@@ -532,7 +550,8 @@ settle(gpointer context, GError **error)
            && cancel_all(change, client, error) && look_at_all(change, client, &standing, error)
            && run_rewire(context, NULL, error) && run_publish_definition(context, NULL, error)
            && run_publish_live(context, NULL, error) && run_resume(context, NULL, error)
-           && rename_in_all(change, TRUE, FALSE, error) && drop_merged(change, error);
+           && rename_in_all(change, TRUE, FALSE, error) && note_written(change, error)
+           && drop_merged(change, error);
 }
 
 static const ChangeStep steps[] = {

@@ -2,6 +2,7 @@
 #include "snapshot/delete.h"
 
 #include "base/error.h"
+#include "snapshot/closed.h"
 #include "snapshot/files.h"
 #include "snapshot/overlay.h"
 #include "vm/nodes.h"
@@ -56,6 +57,7 @@ typedef struct {
     const ModelSnapshot *snapshot;
     const SnapshotOverlays *overlays;
     const KhoJob *job;
+    GPtrArray *all;   /* ModelSnapshot: those of the machine */
     GPtrArray *files; /* NamedFile: all that could need what changes */
     DeletePlan *plan;
 } Deciding;
@@ -184,19 +186,6 @@ add_above(const Deciding *d, DeleteDisk *row)
     }
 }
 
-/* The layers of a live disk, by their files' headers, from the one that the guest writes. */
-static GPtrArray *
-live_chain(const ModelDisk *disk, GError **error)
-{
-    g_autoptr(KhoImage) image = kho_image_open(disk->source_file, disk->format ? disk->format : "raw",
-                                               KHO_IMAGE_IDLE_LOCK, &kho_image_gate_open, error);
-    GPtrArray *paths = image ? g_ptr_array_new_with_free_func(g_free) : NULL;
-
-    for (const KhoImage *layer = image; layer; layer = kho_image_backing(layer))
-        g_ptr_array_add(paths, g_strdup(kho_image_path(layer)));
-    return paths;
-}
-
 static gint
 position_of(const GPtrArray *paths, const char *path)
 {
@@ -257,7 +246,8 @@ find_in_qemu(const Deciding *d, DeleteDisk *row, GError **error)
         const ModelDisk *disk = live->disks->pdata[i];
         if (!disk->source_file)
             continue;
-        g_autoptr(GPtrArray) paths = live_chain(disk, error);
+        g_autoptr(GPtrArray) paths =
+            overlay_chain(disk->source_file, disk->format, KHO_IMAGE_IDLE_LOCK, error);
         if (!paths)
             return FALSE;
         gint upper = position_of(paths, row->follower), lower = position_of(paths, row->file);
@@ -288,6 +278,35 @@ name_backing(DeleteDisk *row, GError **error)
     return TRUE;
 }
 
+/* What was changed behind our back is not mixed with what was not. */
+static gboolean
+check_unchanged(const Deciding *d, const DeleteDisk *row, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    gboolean unchanged = closed_check(d->all, row->file, &why) && closed_check(d->all, row->follower, &why);
+
+    for (guint i = 0; unchanged && i < row->above->len; i++)
+        unchanged = closed_check(d->all, ((DeleteAbove *) row->above->pdata[i])->path, &why);
+    if (unchanged)
+        return TRUE;
+    return fail(error, KHO_ERROR_INVALID,
+                "disk %s of snapshot '%s': %s: put it back as it was, or forget the snapshot with `kho "
+                "snapshot-delete --metadata %s %s`",
+                row->target, d->snapshot->name, why->message, d->wish->machine, d->snapshot->name);
+}
+
+static gboolean
+check_there(const Deciding *d, const DeleteDisk *row, GError **error)
+{
+    GStatBuf st;
+
+    return g_stat(row->file, &st) == 0
+           || fail(error, KHO_ERROR_NOT_FOUND,
+                   "disk %s of snapshot '%s': the image %s is not there: put it back, or forget the snapshot "
+                   "with `kho snapshot-delete --metadata %s %s`",
+                   row->target, d->snapshot->name, row->file, d->wish->machine, d->snapshot->name);
+}
+
 static gboolean
 add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
 {
@@ -316,36 +335,35 @@ add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
     }
     row->follower = g_strdup(follower->path);
     add_above(d, row);
-    return find_in_qemu(d, row, error) && choose_way(d, row, error) && name_backing(row, error);
+    return check_there(d, row, error) && check_unchanged(d, row, error) && find_in_qemu(d, row, error)
+           && choose_way(d, row, error) && name_backing(row, error);
 }
 
 /* No other snapshot of the machine has its memory in the same file. */
 static gboolean
-owns_memory(const StoreTree *tree, const ModelSnapshot *snapshot, const char *machine, gboolean *owns,
-            GError **error)
+owns_memory(const Deciding *d)
 {
-    g_autoptr(GPtrArray) all = snapshot_read_all(tree, machine, error);
+    const ModelSnapshot *snapshot = d->snapshot;
 
-    *owns = snapshot->memory == MODEL_LOCATION_EXTERNAL && snapshot->memory_file;
-    for (guint i = 0; all && i < all->len; i++) {
-        const ModelSnapshot *other = all->pdata[i];
+    for (guint i = 0; i < d->all->len; i++) {
+        const ModelSnapshot *other = d->all->pdata[i];
         if (strcmp(other->name, snapshot->name) != 0
             && g_strcmp0(other->memory_file, snapshot->memory_file) == 0)
-            *owns = FALSE;
+            return FALSE;
     }
-    return all != NULL;
+    return snapshot->memory == MODEL_LOCATION_EXTERNAL && snapshot->memory_file;
 }
 
 static gboolean
 decide_files(Deciding *d, const StoreTree *tree, GError **error)
 {
     const ModelSnapshot *snapshot = d->snapshot;
-    gboolean owns;
 
     d->files = named_files(tree, error);
-    if (!d->files || !owns_memory(tree, snapshot, d->wish->machine, &owns, error))
+    d->all = d->files ? snapshot_read_all(tree, d->wish->machine, error) : NULL;
+    if (!d->all)
         return FALSE;
-    d->plan->memory = owns ? g_strdup(snapshot->memory_file) : NULL;
+    d->plan->memory = owns_memory(d) ? g_strdup(snapshot->memory_file) : NULL;
     for (guint i = 0; i < snapshot->files->len; i++) {
         const ModelSnapshotFile *closed = snapshot->files->pdata[i];
         if (!named_files_add_folder(d->files, closed->file, error))
@@ -375,5 +393,6 @@ snapshot_delete_plan(const StoreTree *tree, const DeleteWish *wish, const KhoJob
     gboolean decided =
         snapshot_overlays(tree, wish->machine, &overlays, error) && decide_files(&d, tree, error);
     g_clear_pointer(&d.files, g_ptr_array_unref);
+    g_clear_pointer(&d.all, g_ptr_array_unref);
     return decided ? g_steal_pointer(&plan) : NULL;
 }

@@ -58,15 +58,25 @@ overlay_backing_name(const char *path, const char *backing)
     return strcmp(folder, below) == 0 ? g_path_get_basename(backing) : g_strdup(backing);
 }
 
-gboolean
-overlay_count_chain(const char *path, const char *format, KhoImageFlags flags, guint *n_files, GError **error)
+GPtrArray *
+overlay_chain(const char *path, const char *format, KhoImageFlags flags, GError **error)
 {
     g_autoptr(KhoImage) image =
         kho_image_open(path, format ? format : "raw", flags, &kho_image_gate_open, error);
+    GPtrArray *paths = image ? g_ptr_array_new_with_free_func(g_free) : NULL;
 
     for (const KhoImage *layer = image; layer; layer = kho_image_backing(layer))
-        ++*n_files;
-    return image != NULL;
+        g_ptr_array_add(paths, g_strdup(kho_image_path(layer)));
+    return paths;
+}
+
+gboolean
+overlay_count_chain(const char *path, const char *format, KhoImageFlags flags, guint *n_files, GError **error)
+{
+    g_autoptr(GPtrArray) paths = overlay_chain(path, format, flags, error);
+
+    *n_files += paths ? paths->len : 0;
+    return paths != NULL;
 }
 
 gboolean

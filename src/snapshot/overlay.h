@@ -32,7 +32,9 @@ gboolean overlay_is_same_file(const char *a, const char *b);
 /* Whether there is a qcow2 image at @path that lies on @file. */
 gboolean overlay_lies_on(const char *path, const char *file);
 
-/* Opens the chain that begins with @path, with QEMU's locks, and adds how many files it has to *n_files. */
+/* Opens the chain that begins with @path, with QEMU's locks; its files, of char *, @path first. */
+GPtrArray *overlay_chain(const char *path, const char *format, KhoImageFlags flags, GError **error);
+/* The same, and adds how many there are to *n_files. */
 gboolean overlay_count_chain(const char *path, const char *format, KhoImageFlags flags, guint *n_files,
                              GError **error);
 

@@ -53,27 +53,28 @@ typedef struct RevertPlan {
 
 extern const PlanTable snapshot_revert_table;
 
+/* What is wanted. */
+typedef struct RevertWish {
+    const ModelDomain *definition; /* the machine's now */
+    const ModelDomain *live;       /* NULL where it does not run */
+    const ModelSnapshot *snapshot;
+    RevertTo to;
+    gboolean force; /* files that were changed since they were closed are taken as they are */
+} RevertWish;
+
 /**
  * snapshot_revert_plan:
- * @definition: the machine's now
- * @live: its live XML, or NULL where it does not run
  * @overlays: those that stand; the new ones are added
  *
  * Decides what is to be done, and refuses what cannot be. Changes nothing; called under the machine's change
  * lock.
  *
- * Returns: NULL with KHO_ERROR_INVALID (the snapshot is being deleted), _NOT_FOUND (a file), _BUSY, _CORRUPT,
- * _UNSUPPORTED.
+ * Returns: NULL with KHO_ERROR_INVALID (the snapshot is being deleted; a file was changed), _NOT_FOUND (a
+ * file, the memory's), _BUSY, _CORRUPT, _UNSUPPORTED (a newer kho, or QEMU, wrote the memory).
  */
-RevertPlan *
-snapshot_revert_plan(const StoreTree *tree, const ModelDomain *definition, const ModelDomain *live,
-                     const ModelSnapshot *snapshot, SnapshotOverlays *overlays, GError **error);
+RevertPlan *snapshot_revert_plan(const StoreTree *tree, const RevertWish *wish, SnapshotOverlays *overlays,
+                                 GError **error);
 void snapshot_revert_plan_free(RevertPlan *plan);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RevertPlan, snapshot_revert_plan_free)
-
-/* Decides what the machine does afterwards, and where its memory comes from. KHO_ERROR_NOT_FOUND (the
- * memory's file), _CORRUPT, _UNSUPPORTED (a newer kho, or QEMU, wrote it). */
-gboolean snapshot_revert_plan_state(RevertPlan *plan, const ModelDomain *definition,
-                                    const ModelSnapshot *snapshot, RevertTo to, GError **error);
 
 #endif

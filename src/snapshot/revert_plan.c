@@ -2,6 +2,7 @@
 #include "snapshot/revert.h"
 
 #include "base/error.h"
+#include "snapshot/closed.h"
 #include "snapshot/overlay.h"
 #include "vm/emulator.h"
 #include "vm/ramfile.h"
@@ -44,24 +45,57 @@ snapshot_revert_plan_free(RevertPlan *plan)
     plan_free(&snapshot_revert_table, plan);
 }
 
+/* What is being decided. */
+typedef struct {
+    const RevertWish *wish;
+    GPtrArray *all; /* ModelSnapshot: those of the machine */
+    SnapshotOverlays *overlays;
+    guint n_files; /* of all chains, with the overlays */
+    RevertPlan *plan;
+} Deciding;
+
+/* Whether the file and all that it lies on are as their snapshots closed them. */
+static gboolean
+check_chain(const Deciding *d, const GPtrArray *paths, GError **error)
+{
+    for (guint i = 0; i < paths->len; i++)
+        if (!d->wish->force && !closed_check(d->all, paths->pdata[i], error))
+            return FALSE;
+    return TRUE;
+}
+
+static gboolean
+refuse_disk(const Deciding *d, const ModelSnapshotFile *closed, const GError *why, GError **error)
+{
+    const char *machine = d->plan->machine, *name = d->plan->name;
+    g_autofree char *cure =
+        why->code == KHO_ERROR_NOT_FOUND ? g_strdup_printf(
+            ": put it back, or forget the snapshot with `kho snapshot-delete --metadata %s %s`", machine,
+            name)
+        : why->code == KHO_ERROR_INVALID ? g_strdup_printf(
+              ": put it back as it was, or take it as it is with `kho snapshot-revert --force %s %s`",
+              machine, name)
+                                         : g_strdup("");
+
+    return fail(error, (KhoErrorCode) why->code, "disk %s of snapshot '%s': %s%s", closed->name, name,
+                why->message, cure);
+}
+
 /* Every file that the snapshot closed must be there, with all that it lies on, and not be written. */
 static gboolean
-add_disk(RevertPlan *plan, const ModelSnapshotFile *closed, SnapshotOverlays *overlays, guint *n_files,
-         GError **error)
+add_disk(Deciding *d, const ModelSnapshotFile *closed, GError **error)
 {
-    RevertDisk *row = plan_add(&disk_table, plan->disks);
+    RevertDisk *row = plan_add(&disk_table, d->plan->disks);
     g_autoptr(GError) why = NULL;
+    g_autoptr(GPtrArray) paths = overlay_chain(closed->file, closed->format, KHO_IMAGE_READ, &why);
 
     row->target = g_strdup(closed->name);
     row->file = g_strdup(closed->file);
     row->format = g_strdup(closed->format);
-    if (!overlay_count_chain(closed->file, closed->format, KHO_IMAGE_READ, n_files, &why)) {
-        g_propagate_prefixed_error(error, g_steal_pointer(&why), "disk %s of snapshot '%s': ", closed->name,
-                                   plan->name);
-        return FALSE;
-    }
-    row->overlay = overlay_choose(closed->file, overlays);
-    ++*n_files;
+    if (!paths || !check_chain(d, paths, &why))
+        return refuse_disk(d, closed, why, error);
+    row->overlay = overlay_choose(closed->file, d->overlays);
+    d->n_files += paths->len + 1;
     return TRUE;
 }
 
@@ -149,41 +183,6 @@ write_definition(RevertPlan *plan, const ModelDomain *now, const ModelSnapshot *
     return TRUE;
 }
 
-RevertPlan *
-snapshot_revert_plan(const StoreTree *tree, const ModelDomain *definition, const ModelDomain *live,
-                     const ModelSnapshot *snapshot, SnapshotOverlays *overlays, GError **error)
-{
-    g_autoptr(RevertPlan) plan = plan_new(&snapshot_revert_table);
-    guint n_files = 0;
-
-    if (snapshot->deleting == MODEL_SWITCH_ON) {
-        fail(error, KHO_ERROR_INVALID,
-             "snapshot '%s' of machine '%s' is half deleted: `kho snapshot-delete %s %s` goes on with that",
-             snapshot->name, definition->name, definition->name, snapshot->name);
-        return NULL;
-    }
-    plan->machine = g_strdup(definition->name);
-    plan->uuid = g_strdup(definition->uuid);
-    plan->name = g_strdup(snapshot->name);
-    plan->active = live != NULL;
-    add_old(plan, definition, overlays);
-    add_old(plan, live, overlays);
-    for (guint i = 0; i < snapshot->files->len; i++)
-        if (!add_disk(plan, snapshot->files->pdata[i], overlays, &n_files, error))
-            return NULL;
-    if (!write_definition(plan, definition, snapshot, &n_files, error))
-        return NULL;
-    if (n_files > VM_START_FILES_MAX) {
-        fail(
-            error, KHO_ERROR_UNSUPPORTED,
-            "machine '%s' would have %u files in the chains of its disks, and could not start with more than "
-            "%d: delete a snapshot first",
-            definition->name, n_files, VM_START_FILES_MAX);
-        return NULL;
-    }
-    return g_steal_pointer(&plan);
-}
-
 static gboolean
 plan_memory(RevertPlan *plan, const ModelDomain *now, const char *path, GError **error)
 {
@@ -207,17 +206,67 @@ plan_memory(RevertPlan *plan, const ModelDomain *now, const char *path, GError *
     return TRUE;
 }
 
-gboolean
-snapshot_revert_plan_state(RevertPlan *plan, const ModelDomain *definition, const ModelSnapshot *snapshot,
-                           RevertTo to, GError **error)
+static gboolean
+plan_state(const Deciding *d, GError **error)
 {
+    const ModelSnapshot *snapshot = d->wish->snapshot;
     gboolean has_memory = snapshot->memory == MODEL_LOCATION_EXTERNAL && snapshot->memory_file;
+    RevertTo to = d->wish->to;
     g_autoptr(GError) why = NULL;
 
-    plan->start = has_memory || to != REVERT_AS_TAKEN;
-    plan->paused = to == REVERT_PAUSED || (to == REVERT_AS_TAKEN && snapshot->state == MODEL_SNAPSHOT_PAUSED);
-    if (!has_memory || plan_memory(plan, definition, snapshot->memory_file, &why))
+    d->plan->start = has_memory || to != REVERT_AS_TAKEN;
+    d->plan->paused =
+        to == REVERT_PAUSED || (to == REVERT_AS_TAKEN && snapshot->state == MODEL_SNAPSHOT_PAUSED);
+    if (!has_memory || plan_memory(d->plan, d->wish->definition, snapshot->memory_file, &why))
         return TRUE;
     g_propagate_prefixed_error(error, g_steal_pointer(&why), "the memory of snapshot '%s': ", snapshot->name);
     return FALSE;
+}
+
+static gboolean
+check_files(const Deciding *d, GError **error)
+{
+    return d->n_files <= VM_START_FILES_MAX
+           || fail(error, KHO_ERROR_UNSUPPORTED,
+                   "machine '%s' would have %u files in the chains of its disks, and could not start with "
+                   "more than %d: delete a snapshot first",
+                   d->plan->machine, d->n_files, VM_START_FILES_MAX);
+}
+
+static gboolean
+decide(Deciding *d, GError **error)
+{
+    const ModelSnapshot *snapshot = d->wish->snapshot;
+
+    if (!d->all)
+        return FALSE;
+    add_old(d->plan, d->wish->definition, d->overlays);
+    add_old(d->plan, d->wish->live, d->overlays);
+    for (guint i = 0; i < snapshot->files->len; i++)
+        if (!add_disk(d, snapshot->files->pdata[i], error))
+            return FALSE;
+    return write_definition(d->plan, d->wish->definition, snapshot, &d->n_files, error)
+           && check_files(d, error) && plan_state(d, error);
+}
+
+RevertPlan *
+snapshot_revert_plan(const StoreTree *tree, const RevertWish *wish, SnapshotOverlays *overlays,
+                     GError **error)
+{
+    g_autoptr(RevertPlan) plan = plan_new(&snapshot_revert_table);
+    const char *machine = wish->definition->name, *name = wish->snapshot->name;
+
+    if (wish->snapshot->deleting == MODEL_SWITCH_ON) {
+        fail(error, KHO_ERROR_INVALID,
+             "snapshot '%s' of machine '%s' is half deleted: `kho snapshot-delete %s %s` goes on with that",
+             name, machine, machine, name);
+        return NULL;
+    }
+    plan->machine = g_strdup(machine);
+    plan->uuid = g_strdup(wish->definition->uuid);
+    plan->name = g_strdup(name);
+    plan->active = wish->live != NULL;
+    g_autoptr(GPtrArray) all = snapshot_read_all(tree, machine, error);
+    Deciding d = { .wish = wish, .all = all, .overlays = overlays, .plan = plan };
+    return decide(&d, error) ? g_steal_pointer(&plan) : NULL;
 }

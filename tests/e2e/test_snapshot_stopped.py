@@ -132,6 +132,59 @@ def test_an_image_that_is_missing_shared_or_in_use(kho):
     m.check()
 
 
+def test_a_file_that_was_changed_behind_our_back(kho):
+    """Told by its size and time, wherever it lies in the chain; and nothing is changed."""
+    m = layers.Machine(kho)
+    for n in range(1, 5):
+        m.write("vda", n, 64 * n, 512)
+        kho("snapshot-create-as", "m", f"s{n}")
+    first, third = m.folder / "vda.qcow2", m.folder / "vda.3.qcow2"
+    harness.run(["cp", "-a", first, third, kho.base])
+    old = m.state()
+    for path, by, reverts, deletes in [(first, "s1", ["s1", "s2", "s3", "s4"], ["s1"]),
+                                       (third, "s3", ["s3", "s4"], ["s1", "s2", "s3"])]:
+        layers.qemu_io(path, "qcow2", "write -P 99 3M 4k")
+        kept = machine.kept(kho), {file: file.stat().st_mtime_ns for file in m.folder.iterdir()}
+        for name in reverts:
+            kho.refuses("snapshot-revert", "m", name, status=INVALID,
+                        says=["disk vda", f"'{name}'", f"{path} has been changed", f"'{by}' closed it", "--force m"])
+        for name in deletes:  # it would be mixed with what is beside it
+            kho.refuses("snapshot-delete", "m", name, status=INVALID,
+                        says=[f"{path} has been changed", f"'{by}' closed it", f"snapshot-delete --metadata m {name}"])
+        assert kept == (machine.kept(kho), {file: file.stat().st_mtime_ns for file in m.folder.iterdir()})
+        harness.run(["cp", "-a", kho.base / path.name, path])
+        assert m.state() == old
+    kho("snapshot-revert", "m", "s3")
+    m.check()
+    os.utime(first)
+    kho("snapshot-delete", "m", "s3", "--metadata")
+    kho.refuses("snapshot-revert", "m", "s1", status=INVALID, says="vda.qcow2 has been changed")
+    kho("snapshot-revert", "m", "s1", "--force")
+    assert m.now() == old["snapshots"]["s1"]["disks"]
+
+
+def test_a_file_that_is_missing(kho):
+    m = layers.Machine(kho)
+    for n in range(1, 4):
+        m.write("vda", n, 64 * n, 512)
+        kho("snapshot-create-as", "m", f"s{n}")
+    gone = m.folder / "vda.1.qcow2"
+    os.rename(gone, kho.base / "elsewhere")
+    kept = machine.kept(kho), sorted(m.folder.iterdir())
+    for name in ["s2", "s3"]:
+        kho.refuses("snapshot-revert", "m", name, status=NOT_FOUND,
+                    says=["disk vda", f"'{name}'", str(gone), "put it back", f"--metadata m {name}"])
+    kho.refuses("snapshot-delete", "m", "s2", status=NOT_FOUND,
+                says=["disk vda", "'s2'", f"{gone} is not there", "put it back", "--metadata m s2"])
+    assert {path: text for path, text in kept[0].items() if path.name != ".overlays"} \
+        == {path: text for path, text in machine.kept(kho).items() if path.name != ".overlays"}
+    assert kept[1] == sorted(m.folder.iterdir())
+    kho("snapshot-revert", "m", "s1")
+    os.rename(kho.base / "elsewhere", gone)
+    kho("snapshot-revert", "m", "s2")
+    m.check()
+
+
 def test_a_chain_that_could_not_start_is_not_made(kho):
     m = layers.Machine(kho, formats=("qcow2",))
     path = m.folder / "a00.qcow2"
