@@ -55,9 +55,14 @@ run_verb(const CliVerb *verb, char *const *words, CliGlobals *globals)
         cli_parse_clear(verb, values);
         return 0;
     }
+    if (globals->root && !*globals->root) {
+        fail(&error, KHO_ERROR_INVALID, "the root folder's name is empty: give --root a folder");
+        cli_parse_clear(verb, values);
+        return usage_error(NULL, error);
+    }
+    /* An empty KHO_ROOT is refused by what opens the tree: a variable that came out empty must not lead to
+     * the system's machines. */
     cli.root = globals->root ? globals->root : g_getenv("KHO_ROOT");
-    if (cli.root && !*cli.root)
-        cli.root = NULL;
     cli.json = globals->json;
     cli.quiet = globals->quiet;
     cli.job = progress_start(!globals->no_progress && !globals->quiet);

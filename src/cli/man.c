@@ -106,13 +106,14 @@ help_print_man(void)
         out_print(".TP\n\\fB%d\\fR (%s)\n", exit_rows[i].status, exit_rows[i].name);
         print_roff("", exit_rows[i].meaning, "\n");
     }
-    out_print(".SH ENVIRONMENT\n"
-              ".TP\n.B KHO_ROOT\nthe tree to work on, where \\-\\-root is not given\n"
-              ".TP\n.B VISUAL, EDITOR\nwhat \\fBedit\\fR starts\n"
-              ".TP\n.B NO_COLOR\nset: no colours\n"
-              ".SH FILES\n"
-              ".TP\n.I /etc/kho/qemu/NAME.xml\nthe definition of a machine\n"
-              ".TP\n.I /var/log/kho/qemu/NAME.log\nits log\n"
-              ".TP\n.I /var/lib/kho/images\nimages\n"
-              ".SH SEE ALSO\n.BR qemu\\-system\\-x86_64 (1),\n.BR qemu\\-img (1)\n");
+    out_print(
+        ".SH ENVIRONMENT\n"
+        ".TP\n.B KHO_ROOT\nthe tree to work on, where \\-\\-root is not given; an empty one is refused\n"
+        ".TP\n.B VISUAL, EDITOR\nwhat \\fBedit\\fR starts\n"
+        ".TP\n.B NO_COLOR\nset: no colours\n"
+        ".SH FILES\n"
+        ".TP\n.I /etc/kho/qemu/NAME.xml\nthe definition of a machine\n"
+        ".TP\n.I /var/log/kho/qemu/NAME.log\nits log\n"
+        ".TP\n.I /var/lib/kho/images\nimages\n"
+        ".SH SEE ALSO\n.BR qemu\\-system\\-x86_64 (1),\n.BR qemu\\-img (1)\n");
 }

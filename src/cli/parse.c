@@ -7,7 +7,8 @@
 
 const CliArg cli_global_args[] = {
     { CLI_STR, "--root", offsetof(CliGlobals, root), CLI_OPTIONAL,
-      "the tree to work on (also KHO_ROOT); without it /etc/kho, /var/lib/kho, ... for root, XDG folders for "
+      "the tree to work on (also KHO_ROOT; neither may be empty); without it /etc/kho, /var/lib/kho, ... for "
+      "root, XDG folders for "
       "others",
       .object = CLI_FILE },
     { CLI_FLAG, "--json", offsetof(CliGlobals, json), "no", "print JSON (verbs that print data)" },

@@ -149,7 +149,8 @@ kho_domain_xml(KhoDomain *domain, gboolean inactive, GError **error)
             return NULL;
         gboolean active = machine_state_is_active(status.state);
         kho_domain_status_clear(&status);
-        g_autofree char *live = active ? running_xml(domain->host->tree, domain->name, NULL, error) : NULL;
+        g_autofree char *live =
+            active ? running_xml_or_definition(domain->host->tree, domain->name, NULL, error) : NULL;
         if (active)
             return g_steal_pointer(&live);
     }

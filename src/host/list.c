@@ -124,7 +124,8 @@ current_model(KhoDomain *domain, gboolean inactive, KhoDomainStatus *status, GEr
         return NULL;
     gboolean live = !inactive && machine_state_is_active(seen.state);
     gsize len;
-    g_autofree char *xml = live ? running_xml(domain->host->tree, domain->name, &len, error) : NULL;
+    g_autofree char *xml =
+        live ? running_xml_or_definition(domain->host->tree, domain->name, &len, error) : NULL;
     if (live && !xml)
         return NULL;
     ModelDomain *model =
@@ -219,9 +220,14 @@ static char *
 console_path(KhoDomain *domain, const char *device, char **alias, GError **error)
 {
     g_auto(KhoDomainStatus) status = { 0 };
-    g_autoptr(ModelDomain) model = current_model(domain, FALSE, &status, error);
+    gsize len;
 
-    if (!model || !machine_state_admits(MACHINE_CONSOLE, domain->name, status.state, error))
+    if (!kho_domain_status(domain, &status, error)
+        || !machine_state_admits(MACHINE_CONSOLE, domain->name, status.state, error))
+        return NULL;
+    g_autofree char *xml = running_xml(domain->host->tree, domain->name, &len, error);
+    g_autoptr(ModelDomain) model = xml ? model_domain_parse(xml, len, error) : NULL;
+    if (!model)
         return NULL;
     const ModelChardev *chardev = find_console(model, device);
     if (!chardev)

@@ -9,6 +9,7 @@
 #include "base/proc.h"
 #include "host/machine.h"
 #include "store/list.h"
+#include "vm/definition.h"
 #include "vm/runtime.h"
 
 #include <string.h>
@@ -60,7 +61,30 @@ char *
 running_xml(const StoreTree *tree, const char *name, gsize *len, GError **error)
 {
     g_autofree char *run_path = store_path_domain_run(tree, name);
-    return vm_runtime_live_xml(run_path, len, error);
+    g_autoptr(GError) why = NULL;
+    char *text = vm_runtime_live_xml(run_path, len, &why);
+
+    if (text)
+        return text;
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
+        why->code = KHO_ERROR_INVALID; /* the machine exists: the verb does not fit its state */
+    g_propagate_error(error, g_steal_pointer(&why));
+    return NULL;
+}
+
+char *
+running_xml_or_definition(const StoreTree *tree, const char *name, gsize *len, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    char *text = running_xml(tree, name, len, &why);
+
+    if (!text
+        && (g_error_matches(why, KHO_ERROR, KHO_ERROR_BUSY)
+            || g_error_matches(why, KHO_ERROR, KHO_ERROR_INVALID)))
+        text = vm_definition_text(tree, name, len, NULL);
+    if (!text)
+        g_propagate_error(error, g_steal_pointer(&why));
+    return text;
 }
 
 void

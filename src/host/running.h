@@ -14,8 +14,11 @@ char *running_uuid(const StoreTree *tree, const char *name);
  * NULL for none. */
 char *running_name_of(const StoreTree *tree, const char *uuid, gint id, const char *but);
 
-/* The live XML. */
+/* The live XML, for what is done to a machine that runs. KHO_ERROR_BUSY while it is starting and has none
+ * yet; KHO_ERROR_INVALID where it is not running (any more). */
 char *running_xml(const StoreTree *tree, const char *name, gsize *len, GError **error);
+/* The same for what only tells of it: the definition in place of a live XML that is not there. */
+char *running_xml_or_definition(const StoreTree *tree, const char *name, gsize *len, GError **error);
 
 /* kho_domain_status by name, whether or not a definition stands. */
 gboolean running_status(KhoHost *host, const char *name, KhoDomainStatus *status, GError **error);

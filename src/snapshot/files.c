@@ -112,6 +112,11 @@ add_live(GPtrArray *files, const StoreTree *tree, const char *machine, GError **
     gsize len;
     g_autofree char *text = vm_runtime_live_xml(run_path, &len, &why);
 
+    /* while it starts, its definition tells the same */
+    if (!text && g_error_matches(why, KHO_ERROR, KHO_ERROR_BUSY)) {
+        g_error_free(why);
+        return TRUE;
+    }
     if (!text)
         return ignore_absent(why, error);
     g_autoptr(ModelDomain) model = model_domain_parse(text, len, error);

@@ -149,7 +149,8 @@ StoreTree *
 store_tree_open(const char *root, GError **error)
 {
     if (root && !*root) {
-        fail(error, KHO_ERROR_INVALID, "the root folder's name is empty: give --root or KHO_ROOT a folder");
+        fail(error, KHO_ERROR_INVALID,
+             "the root folder's name is empty: give --root or KHO_ROOT a folder, or unset KHO_ROOT");
         return NULL;
     }
     g_autoptr(StoreTree) tree = tree_place(root);

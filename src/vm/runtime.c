@@ -248,9 +248,25 @@ vm_runtime_is_held(const char *run_path, gint64 supervisor)
 char *
 vm_runtime_live_xml(const char *run_path, gsize *len, GError **error)
 {
-    fd_auto int folder = vm_folder_open(run_path, FALSE, error);
+    g_autoptr(GError) why = NULL;
+    fd_auto int folder = vm_folder_open(run_path, FALSE, &why);
+    char *text = folder < 0 ? NULL : vm_folder_read(folder, VM_FILE_LIVE_XML, len, &why);
+    VmPresence presence;
 
-    return folder < 0 ? NULL : vm_folder_read(folder, VM_FILE_LIVE_XML, len, error);
+    if (text)
+        return text;
+    if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return NULL;
+    }
+    if (!vm_runtime_probe(run_path, &presence, error))
+        return NULL;
+    g_autofree char *name = g_path_get_basename(run_path);
+    if (presence == VM_SUPERVISED || presence == VM_ORPHANED)
+        fail(error, KHO_ERROR_BUSY, "machine '%s' is starting: try again when it runs", name);
+    else
+        fail(error, KHO_ERROR_NOT_FOUND, "machine '%s' is not running", name);
+    return NULL;
 }
 
 /* Ends one process that status.json names, if it is still that one. */

@@ -59,7 +59,8 @@ VmStatus *vm_runtime_status(const char *run_path, GError **error);
  * all processes. */
 gboolean vm_runtime_is_held(const char *run_path, gint64 supervisor);
 
-/* live.xml. KHO_ERROR_NOT_FOUND. */
+/* live.xml. KHO_ERROR_BUSY while the machine is starting and has none yet; KHO_ERROR_NOT_FOUND where it is
+ * not running (any more). */
 char *vm_runtime_live_xml(const char *run_path, gsize *len, GError **error);
 
 /**
