@@ -47,7 +47,7 @@ clean:
 
 help:
 	@echo 'make           build into build/: build/kho and build/kho-vm run from there'
-	@echo 'make demo      a machine from nothing to running, step by step, with a real QEMU'
+	@echo 'make demo      a machine from nothing to a restored backup, step by step, with a real QEMU'
 	@echo 'make check     lint, unit tests and end-to-end tests, under sanitizers (build-check/)'
 	@echo 'make soak      the same with the long counts, then everything again in a clean Debian tree'
 	@echo 'make bench     what kho costs, beside QEMU and qemu-img'

@@ -202,11 +202,12 @@ make_streamable(VmClient *client, const VmMerge *merge, const VmNode *node, GErr
 }
 
 /* Lets go of what jobs that are over needed: lower layers are read again, and what the guest writes is open
- * for that alone. Their image locks go with them. */
+ * for that alone, for good: else QEMU, when it lets go of its images, would go back to reading. Their image
+ * locks go with them. */
 static gboolean
-tidy(VmClient *client, const char *device, GError **error)
+tidy(VmClient *client, const VmMerge *merge, GError **error)
 {
-    g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, device, error);
+    g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, merge->device, error);
 
     for (guint i = 0; layers && i < layers->len; i++) {
         const VmNode *node = layers->pdata[i];
@@ -215,7 +216,10 @@ tidy(VmClient *client, const char *device, GError **error)
             return FALSE;
         gsize n = json_array_size(descriptors_of(sets, node));
         gboolean stays_open = node->read_only && node->raw; /* make_writable */
-        if (n > 1 && !stays_open && !close_some(client, node, node->read_only, -1, error))
+        if (n <= 1 || stays_open)
+            continue;
+        if ((!node->read_only && !vm_node_write_file(client, node, merge->aio, error))
+            || !close_some(client, node, node->read_only, -1, error))
             return FALSE;
     }
     return layers != NULL;
@@ -294,7 +298,7 @@ vm_merge_cancel(VmClient *client, const VmMerge *merge, GError **error)
 {
     const char *ids[] = { merge->job, NULL };
 
-    return vm_jobs_cancel(client, ids, error) && tidy(client, merge->device, error);
+    return vm_jobs_cancel(client, ids, error) && tidy(client, merge, error);
 }
 
 /* ---- the effect ---- */
@@ -365,6 +369,5 @@ vm_merge_finish(VmClient *client, const VmMerge *merge, GError **error)
         return FALSE;
     /* A job that had its effect may still be there, to be dismissed. */
     return vm_jobs_cancel(client, ids, error)
-           && drop(client, merge->down ? merge->upper : merge->lower, error)
-           && tidy(client, merge->device, error);
+           && drop(client, merge->down ? merge->upper : merge->lower, error) && tidy(client, merge, error);
 }

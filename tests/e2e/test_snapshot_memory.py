@@ -72,6 +72,28 @@ def test_the_guest_goes_on_at_that_instant(kho):
     m.check()
 
 
+
+@pytest.mark.parametrize("below, above", [(1024, 64), (64, 1024)], ids=["down", "up"])
+def test_after_a_delete_under_the_guest_memory_can_be_written(kho, below, above):
+    """The layer that is left was opened as a lower one, or lay over one: QEMU lets go of it and takes it again as of any."""
+    m = layers.Machine(kho)
+    for target in m.targets:
+        m.write(target, 1, 0, below)
+    kho("snapshot-create-as", "m", "s1")
+    for target in m.targets:
+        m.write(target, 2, 2048, above)
+    kho("start", "m")
+    kho("snapshot-delete", "m", "s1")
+    kho("snapshot-create-as", "m", "s2")
+    kho("snapshot-revert", "m", "s2")
+    assert kho("domstate", "m").out == "running\n"
+    kho("managedsave", "m")
+    kho("start", "m")
+    assert kho("domstate", "m", "--reason").out == "running (restored)\n"
+    kho("destroy", "m")
+    m.check()
+
+
 def test_paused_machines(kho):
     m = layers.Machine(kho)
     kho("start", "m", "--paused")
