@@ -143,8 +143,17 @@ definition_names(const Delete *change, const char *path, gboolean *names, GError
     return model != NULL;
 }
 
+/* Whether the header that a merge changes names what it is to name. */
+static gboolean
+header_is_new(const DeleteDisk *row)
+{
+    return goes(row, DELETE_UP) ? !overlay_lies_on(row->follower, row->file)
+                                : !row->above_path || overlay_lies_on(row->above_path, row->file);
+}
+
 /* Whether both files have become one, for a merge step that was not done to its end: QEMU knows, and
- * otherwise the headers. A merge downwards by the engine has no other effect before that end. */
+ * otherwise the headers. A merge downwards by the engine has no other effect before that end. QEMU changes
+ * its nodes first: where it could not write the header then, the files are two as before. */
 static gboolean
 look_at(const Delete *change, const DeleteDisk *row, VmClient *client, gboolean *merged, GError **error)
 {
@@ -155,11 +164,9 @@ look_at(const Delete *change, const DeleteDisk *row, VmClient *client, gboolean 
     if (row->device && client) {
         if (!vm_merge_look(client, &merge, &state, error))
             return FALSE;
-        *merged = state == VM_MERGE_MERGED;
-    } else if (goes(row, DELETE_UP)) {
-        *merged = !overlay_lies_on(row->follower, row->file);
-    } else if (row->device && row->above_path) {
-        *merged = overlay_lies_on(row->above_path, row->file);
+        *merged = state == VM_MERGE_MERGED && header_is_new(row);
+    } else if (goes(row, DELETE_UP) || (row->device && row->above_path)) {
+        *merged = header_is_new(row);
     } else if (row->device) {
         return definition_names(change, row->file, merged, error);
     }

@@ -2,11 +2,13 @@
 #include "snapshot/delete.h"
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "snapshot/closed.h"
 #include "snapshot/files.h"
 #include "snapshot/overlay.h"
 #include "vm/nodes.h"
 
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <kho/image.h>
 #include <string.h>
@@ -136,22 +138,38 @@ refuse_space(const DeleteDisk *row, const KhoImageMergeCost *cost, GError **erro
                 cost->down_free_bytes);
 }
 
+/* All that @path holds may have to go where the other file is. */
+static gboolean
+held_bytes(const char *path, const char *to, guint64 *held, guint64 *available, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(to);
+    struct stat st;
+    FdUsage usage;
+    fd_auto int fd = fd_open(path, O_PATH, 0, error);
+
+    if (fd < 0 || !fd_stat(fd, &st, path, error) || !fd_usage(folder, &usage, error))
+        return FALSE;
+    *held = (guint64) st.st_blocks * 512;
+    *available = usage.available_bytes;
+    return TRUE;
+}
+
 /* What each way costs. Of images that the guest writes meanwhile the tables may not be readable as they
- * change: then the files' sizes tell. */
+ * change: then what the files take up tells. */
 static gboolean
 find_cost(const Deciding *d, const DeleteDisk *row, KhoImageMergeCost *cost, GError **error)
 {
     const KhoImageMerge merge = { .overlay = row->follower, .base = row->file, .base_format = row->format };
-    GStatBuf file, follower;
 
     if (!row->device)
         return kho_image_merge_cost(&merge, 0, cost, d->job, error);
     if (kho_image_merge_cost(&merge, KHO_IMAGE_NO_LOCK, cost, d->job, NULL))
         return TRUE;
-    if (g_stat(row->file, &file) < 0 || g_stat(row->follower, &follower) < 0)
-        return fail(error, KHO_ERROR_NOT_FOUND, "%s or %s is not there", row->file, row->follower);
-    *cost = (KhoImageMergeCost){ .up_bytes = (guint64) file.st_blocks * 512,
-                                 .down_bytes = (guint64) follower.st_blocks * 512 };
+    if (!held_bytes(row->file, row->follower, &cost->up_bytes, &cost->up_free_bytes, error)
+        || !held_bytes(row->follower, row->file, &cost->down_bytes, &cost->down_free_bytes, error))
+        return FALSE;
+    cost->up_space_bytes = cost->up_bytes;
+    cost->down_space_bytes = cost->down_bytes;
     return TRUE;
 }
 
@@ -205,10 +223,11 @@ name_layers(const Deciding *d, const ModelDisk *disk, const GPtrArray *paths, gu
     if (!layers)
         return FALSE;
     if (layers->len != paths->len)
-        return fail(
-            error, KHO_ERROR_CORRUPT,
-            "QEMU has %u layers of disk %s open, but the chain of %s has %u: somebody else changed it",
-            layers->len, disk->target, disk->source_file, paths->len);
+        return fail(error, KHO_ERROR_CORRUPT,
+                    "QEMU has %u layers of disk %s open, but the chain of %s has %u: a merge failed, or "
+                    "somebody else "
+                    "changed it; `kho destroy` or shut down the machine first",
+                    layers->len, disk->target, disk->source_file, paths->len);
     row->job = g_strdup_printf("delete-%u", d->plan->disks->len);
     row->device = g_strdup(disk->alias);
     row->discard = g_strdup(disk->discard == MODEL_DISCARD_UNMAP    ? "unmap"

@@ -1,9 +1,12 @@
 #include "vm/merge.h"
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "vm/job.h"
 #include "vm/nodes.h"
 
+#include <fcntl.h>
+#include <kho/image.h>
 #include <string.h>
 
 /* QEMU may be flushing a slow disk. */
@@ -239,6 +242,27 @@ open_files(VmClient *client, const VmMerge *merge, const Place *place, GError **
     return make_streamable(client, merge, upper, error);
 }
 
+/* QEMU writes the whole first cluster to change a header, which may lie in a hole; and where a commit has no
+ * room for that, QEMU 7.2 ends by a segmentation fault. */
+static gboolean
+reserve_header(const VmMerge *merge, GError **error)
+{
+    const char *path = merge->down ? merge->above_path : merge->upper_path;
+    KhoImageInfo info = { 0 };
+    guint64 size;
+    gboolean done;
+
+    if (!path)
+        return TRUE;
+    fd_auto int fd = fd_open(path, O_RDWR, 0, error);
+    if (fd < 0 || !fd_size(fd, &size, path, error) || !kho_image_info(path, "qcow2", &info, error))
+        return FALSE;
+    guint32 bytes = info.cluster_bytes;
+    kho_image_info_clear(&info);
+    /* where the file system knows of no such thing it is tried without */
+    return fd_space(fd, FD_SPACE_RESERVE, 0, MIN(bytes, size), &done, path, error);
+}
+
 static gboolean
 begin(VmClient *client, const VmMerge *merge, const Place *place, GError **error)
 {
@@ -272,7 +296,8 @@ copy(VmClient *client, const VmMerge *merge, const Place *place, const KhoJob *j
     if (!vm_job_look(client, merge->job, &state, error))
         return FALSE;
     if (state == VM_JOB_ABSENT
-        && (!open_files(client, merge, place, error) || !begin(client, merge, place, error)))
+        && (!reserve_header(merge, error) || !open_files(client, merge, place, error)
+            || !begin(client, merge, place, error)))
         return FALSE;
     return vm_jobs_wait(client, ids, copied_state(merge), job, error);
 }
