@@ -80,7 +80,8 @@ typedef enum {
 /* Brings the machine back to what it was when the snapshot was taken; what it did since, and no snapshot
  * keeps, is lost. One that runs is ended for it. The old state holds where this fails, except that a machine
  * that does not start is left shut off, at the snapshot. KHO_ERROR_INVALID for one that is half deleted, and
- * where a file was changed since a snapshot closed it, unless @force takes it as it is. */
+ * where a file was changed since a snapshot closed it, unless @force takes it as it is; a memory whose file
+ * is lost is done without then, too. */
 KHO_PUBLIC gboolean kho_snapshot_revert(KhoDomain *domain, const char *name, KhoRevertTo to, gboolean force,
                                         const KhoJob *job, GError **error);
 

@@ -15,7 +15,7 @@ static const CliArg revert_args[] = {
     { CLI_FLAG, "--running", offsetof(RevertArgs, running), "no", "let the machine run afterwards" },
     { CLI_FLAG, "--paused", offsetof(RevertArgs, paused), "no", "start it afterwards, and leave it paused" },
     { CLI_FLAG, "--force", offsetof(RevertArgs, force), "no",
-      "also where a file was changed since a snapshot closed it" },
+      "also where a file was changed since a snapshot closed it, or the memory's is lost" },
     { 0 },
 };
 

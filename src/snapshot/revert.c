@@ -46,9 +46,17 @@ revert_close(gpointer context)
 static gboolean
 check_memory(const RevertPlan *plan, const KhoJob *job, GError **error)
 {
-    g_autoptr(VmSaveHead) head = plan->memory ? vm_ramfile_read(plan->memory, error) : NULL;
+    g_autoptr(GError) why = NULL;
+    g_autoptr(VmSaveHead) head = plan->memory ? vm_ramfile_read(plan->memory, &why) : NULL;
 
-    return !plan->memory || (head && vm_ramfile_check_stream(plan->memory, head, job, error));
+    if (!plan->memory || (head && vm_ramfile_check_stream(plan->memory, head, job, &why)))
+        return TRUE;
+    if (why->code == KHO_ERROR_CORRUPT)
+        return fail(error, KHO_ERROR_CORRUPT,
+                    "%s: without that file `kho snapshot-revert --force %s %s` goes back to the disks alone",
+                    why->message, plan->machine, plan->name);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
 }
 
 static gboolean

@@ -59,7 +59,8 @@ typedef struct RevertWish {
     const ModelDomain *live;       /* NULL where it does not run */
     const ModelSnapshot *snapshot;
     RevertTo to;
-    gboolean force; /* files that were changed since they were closed are taken as they are */
+    gboolean force; /* files that were changed since they were closed are taken as they are, and a memory
+                     * whose file is lost is done without */
 } RevertWish;
 
 /**

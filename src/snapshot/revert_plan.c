@@ -206,21 +206,40 @@ plan_memory(RevertPlan *plan, const ModelDomain *now, const char *path, GError *
     return TRUE;
 }
 
+/* *has: whether the machine goes on from its memory. One whose file is gone or damaged may go back without.
+ */
+static gboolean
+find_memory(const Deciding *d, gboolean *has, GError **error)
+{
+    const ModelSnapshot *snapshot = d->wish->snapshot;
+    g_autoptr(GError) why = NULL;
+
+    *has = snapshot->memory == MODEL_LOCATION_EXTERNAL && snapshot->memory_file;
+    if (!*has || plan_memory(d->plan, d->wish->definition, snapshot->memory_file, &why))
+        return TRUE;
+    gboolean lost = why->code == KHO_ERROR_NOT_FOUND || why->code == KHO_ERROR_CORRUPT;
+    *has = FALSE;
+    if (lost && d->wish->force)
+        return TRUE;
+    g_autofree char *cure =
+        lost ? g_strdup_printf(": `kho snapshot-revert --force %s %s` goes back to its disks alone",
+                               d->plan->machine, snapshot->name)
+             : g_strdup("");
+    return fail(error, (KhoErrorCode) why->code, "the memory of snapshot '%s': %s%s", snapshot->name,
+                why->message, cure);
+}
+
 static gboolean
 plan_state(const Deciding *d, GError **error)
 {
-    const ModelSnapshot *snapshot = d->wish->snapshot;
-    gboolean has_memory = snapshot->memory == MODEL_LOCATION_EXTERNAL && snapshot->memory_file;
     RevertTo to = d->wish->to;
-    g_autoptr(GError) why = NULL;
+    gboolean was_paused = d->wish->snapshot->state == MODEL_SNAPSHOT_PAUSED, has_memory;
 
+    if (!find_memory(d, &has_memory, error))
+        return FALSE;
     d->plan->start = has_memory || to != REVERT_AS_TAKEN;
-    d->plan->paused =
-        to == REVERT_PAUSED || (to == REVERT_AS_TAKEN && snapshot->state == MODEL_SNAPSHOT_PAUSED);
-    if (!has_memory || plan_memory(d->plan, d->wish->definition, snapshot->memory_file, &why))
-        return TRUE;
-    g_propagate_prefixed_error(error, g_steal_pointer(&why), "the memory of snapshot '%s': ", snapshot->name);
-    return FALSE;
+    d->plan->paused = to == REVERT_PAUSED || (to == REVERT_AS_TAKEN && was_paused);
+    return TRUE;
 }
 
 static gboolean

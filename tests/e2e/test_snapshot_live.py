@@ -135,18 +135,18 @@ def test_deleted_while_paused(kho):
 
 # --- kills ---------------------------------------------------------------------------------------------------------------
 
-VERBS = {"snapshot-create": ("snapshot-create-as", "m", "s4", "--disk-only"),
-         "with memory": ("snapshot-create-as", "m", "s4"),
-         "snapshot-revert": ("snapshot-revert", "m", "s1", "--running"),
-         "to memory": ("snapshot-revert", "m", "s3"),
-         "snapshot-delete": ("snapshot-delete", "m", "s3"),  # the file that the guest writes
-         "middle": ("snapshot-delete", "m", "s1")}
+VERBS = {"snapshot-create": {"disks alone": ("snapshot-create-as", "m", "s4", "--disk-only"),
+                             "with memory": ("snapshot-create-as", "m", "s4")},
+         "snapshot-revert": {"boot": ("snapshot-revert", "m", "s1", "--running"),
+                             "to memory": ("snapshot-revert", "m", "s3")},
+         "snapshot-delete": {"active": ("snapshot-delete", "m", "s3"),  # the file that the guest writes
+                             "middle": ("snapshot-delete", "m", "s1")}}
 VICTIMS = [(), ("kho-vm",), ("qemu",), ("kho-vm", "qemu")]  # beside kho
 
 
 @pytest.fixture
-def scene(kho):
-    """(machine, saved tree, {verb: (state before, state after)}). Deletes go down with vda, up with vdb."""
+def scene(kho, kind):
+    """(machine, saved tree, {words: (state before, state after)}). Deletes go down with vda, up with vdb."""
     m = layers.Machine(kho)
     m.write("vda", 1, 0, 2048)
     m.write("vdb", 1, 0, 4)
@@ -160,13 +160,13 @@ def scene(kho):
     kho("destroy", "m")
     m.write("vdb", 3, 64, 2048)
     saved, found = layers.Saved(m), {}
-    for verb, words in VERBS.items():
+    for words in VERBS[kind].values():
         saved.restore()
         old = m.state()
         kho("start", "m")
         kho(*words)
         m.check()
-        found[verb] = (old, m.state())
+        found[words] = (old, m.state())
         kho("destroy", "m")
     return m, saved, found
 
@@ -179,42 +179,40 @@ def end(kho, victims):
             machine.kill(pids[victim])
 
 
-def die(scene, verb, kind, step, moment, victims, then):
+def die(scene, kind, words, step, moment, victims, then):
     """One death: at a step, of kho and whoever else; what the next command makes of it."""
     m, saved, states = scene
     kho = m.kho
     saved.restore()
     kho("start", "m")
-    child = layers.stop_at(kho, f"{kind}:{step}:{moment}", *VERBS[verb])
-    assert child, f"{verb} does not come to {step}:{moment}"
+    child = layers.stop_at(kho, f"{kind}:{step}:{moment}", *words)
+    assert child, f"{words} does not come to {step}:{moment}"
     end(kho, victims)
     layers.kill(child)
     kho(*then)
-    was_old = m.state() == states[verb][0]
+    was_old = m.state() == states[words][0]
     runs = kho.json("domstate", "m")["state"]
-    if "qemu" in victims and kind != "snapshot-revert":
-        assert runs == "shut off"
-    elif kind != "snapshot-revert" or was_old:
-        assert runs == "running", f"{verb} {step} {moment} {victims}: the guest is {runs}"
-    became = layers.judge(m, *states[verb], deleted=VERBS[verb][2] if kind == "snapshot-delete" else None)
-    print(verb, step, moment, victims, "new" if became else "old")
+    if kind != "snapshot-revert" or was_old:
+        wanted = "shut off" if "qemu" in victims else "running"
+        assert runs == wanted, f"{words} {step} {moment} {victims}: the guest is {runs}"
+    became = layers.judge(m, *states[words], deleted=words[2] if kind == "snapshot-delete" else None)
+    print(words, step, moment, victims, "new" if became else "old")
     if kho.json("domstate", "m")["state"] != "shut off":
         kho("destroy", "m")
     m.check()
 
 
-def test_killed_at_every_step(kho, scene, soak):
+@pytest.mark.parametrize("kind", VERBS)
+def test_killed_at_every_step(kho, scene, kind, soak):
     """Rule: whoever is killed at a step, the next command leaves the old state or the new one, and the guest runs on unless
     its QEMU was killed or ended for the revert."""
     moments, nexts = ["before", "after", "marked"], [("recover",), ("domblklist", "m"), ("autostart", "m")]
-    kinds = {"snapshot-create": ["snapshot-create", "with memory"], "snapshot-revert": ["snapshot-revert", "to memory"],
-             "snapshot-delete": ["snapshot-delete", "middle"]}
     turn = 0
-    for kind, step, _ in layers.steps(kho, *kinds):
-        for verb in kinds[kind]:
+    for _, step, _ in layers.steps(kho, kind):
+        for words in VERBS[kind].values():
             cases = [(moment, victims) for moment in moments for victims in VICTIMS]
             for moment, victims in cases if soak else [(moments[turn % 3], VICTIMS[turn % 4])]:
-                die(scene, verb, kind, step, moment, victims, nexts[turn % 3])
+                die(scene, kind, words, step, moment, victims, nexts[turn % 3])
             turn += 1
 
 

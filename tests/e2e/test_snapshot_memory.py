@@ -145,12 +145,16 @@ def test_a_damaged_memory_is_seen_before_anything_is_given_up(kho):
         byte = file.read(1)
         file.seek(size // 2)
         file.write(bytes([byte[0] ^ 1]))
-    kho.refuses("snapshot-revert", "m", "s1", status=CORRUPT, says=[path, "damaged"])
+    kho.refuses("snapshot-revert", "m", "s1", status=CORRUPT, says=[path, "damaged", "without that file", "--force m s1"])
     os.truncate(path, size // 2)
-    kho.refuses("snapshot-revert", "m", "s1", status=CORRUPT, says=[path, "truncated"])
+    kho.refuses("snapshot-revert", "m", "s1", status=CORRUPT, says=[path, "truncated", "--force m s1"])
     os.unlink(path)
-    kho.refuses("snapshot-revert", "m", "s1", says=[path, "'s1'"])
+    kho.refuses("snapshot-revert", "m", "s1", says=[path, "'s1'", "--force m s1"])
     assert m.state() == old and kho("domstate", "m").out == "running\n"
+    kho("snapshot-revert", "m", "s1", "--force")
+    assert kho("domstate", "m").out == "shut off\n" and m.now() == old["snapshots"]["s1"]["disks"]
+    kho("snapshot-revert", "m", "s1", "--force", "--running")
+    assert kho("domstate", "m", "--reason").out == "running (booted)\n"
     kho("snapshot-delete", "m", "s1")
     kho("destroy", "m")
     m.check()
