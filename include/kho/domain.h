@@ -31,6 +31,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KhoDomain, kho_domain_free)
 /* @which is matched as a name, then a uuid, then the id of a running machine. NULL with KHO_ERROR_NOT_FOUND.
  */
 KHO_PUBLIC KhoDomain *kho_domain_lookup(KhoHost *host, const char *which, GError **error);
+/* A machine whose definition is damaged, by its name, for kho_domain_undefine alone: its uuid is not known
+ * (kho_domain_lookup refuses it). NULL with KHO_ERROR_NOT_FOUND where @name has none, _INVALID where it is
+ * not damaged. */
+KHO_PUBLIC KhoDomain *kho_domain_lookup_damaged(KhoHost *host, const char *name, GError **error);
 KHO_PUBLIC const char *kho_domain_name(const KhoDomain *domain);
 KHO_PUBLIC const char *kho_domain_uuid(const KhoDomain *domain);
 /* Whether it has a definition; without one it exists for as long as it runs. */
@@ -67,7 +71,8 @@ typedef struct KhoDomainEntry {
     char *uuid; /* NULL unless KHO_DOMAIN_LIST_DETAILS */
     KhoDomainStatus status;
     gboolean persistent, autostart, managed_save;
-    char *title; /* NULL unless KHO_DOMAIN_LIST_DETAILS, and where there is none */
+    gboolean damaged; /* its definition cannot be read; FALSE unless KHO_DOMAIN_LIST_DAMAGE or _DETAILS */
+    char *title;      /* NULL unless KHO_DOMAIN_LIST_DETAILS, and where there is none */
 } KhoDomainEntry;
 
 KHO_PUBLIC void kho_domain_entry_free(KhoDomainEntry *entry);
@@ -76,10 +81,11 @@ typedef enum {
     KHO_DOMAIN_LIST_ACTIVE = 1 << 0,
     KHO_DOMAIN_LIST_INACTIVE = 1 << 1,
     KHO_DOMAIN_LIST_DETAILS = 1 << 2, /* uuid and title: reads every definition */
+    KHO_DOMAIN_LIST_DAMAGE = 1 << 3,  /* damaged, as a glance at every definition tells */
 } KhoDomainListFlags;
 
-/* KhoDomainEntry *, owned by the array: those that run by id, the others by name. Without DETAILS no
- * definition is read. */
+/* KhoDomainEntry *, owned by the array: those that run by id, the others by name. Without DETAILS and
+ * DAMAGE no definition is read. */
 KHO_PUBLIC GPtrArray *kho_domain_list(KhoHost *host, KhoDomainListFlags flags, GError **error);
 
 typedef struct KhoDomainInfo {
@@ -109,7 +115,8 @@ typedef struct KhoDomainDefineOptions {
  * @options: NULL for none
  * @unknown: (out) (optional): what of @xml was kept without being understood, one phrase each; NULL for none
  *
- * Makes or replaces a definition, at once or not at all. A running machine goes on as it is.
+ * Makes or replaces a definition, at once or not at all. A running machine goes on as it is. A damaged
+ * definition of that name is replaced whatever uuid it had.
  *
  * Returns: NULL with KHO_ERROR_INVALID (line and column for malformed XML; a forbidden name), _EXISTS (the
  * uuid belongs to another name, or the name to another uuid), _NO_SPACE, _DENIED, _IO.
@@ -153,7 +160,7 @@ KHO_PUBLIC gboolean kho_domain_destroy(KhoDomain *domain, gboolean graceful, GEr
 
 /* A change of a machine that a dead process had left half done. */
 typedef struct KhoRecovery {
-    char *name;    /* the machine's */
+    char *name;    /* the machine's; its uuid where an entry is damaged and nothing has that uuid */
     char *outcome; /* "finished snapshot-create of 's1'", "took back ..."; NULL where it failed */
     GError *why;   /* why it failed, or NULL; KHO_ERROR_BUSY where the change is still being driven */
 } KhoRecovery;

@@ -66,6 +66,26 @@ static const CliArg undefine_args[] = {
     { 0 },
 };
 
+/* Also one whose definition is damaged. */
+static gboolean
+open_to_undefine(const CliRun *cli, const char *which, CliDomain *opened, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (cli_domain_open(cli, which, opened, &why))
+        return TRUE;
+    g_autoptr(KhoHost) host =
+        g_error_matches(why, KHO_ERROR, KHO_ERROR_CORRUPT) ? cli_host_open(cli, NULL) : NULL;
+    KhoDomain *domain = host ? kho_domain_lookup_damaged(host, which, NULL) : NULL;
+    if (!domain) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    *opened =
+        (CliDomain){ .host = g_steal_pointer(&host), .domain = domain, .name = kho_domain_name(domain) };
+    return TRUE;
+}
+
 static gboolean
 run_undefine(CliRun *cli, const void *p, GError **error)
 {
@@ -74,7 +94,8 @@ run_undefine(CliRun *cli, const void *p, GError **error)
                              | (a->managed_save ? KHO_UNDEFINE_MANAGED_SAVE : 0);
     g_auto(CliDomain) opened = { 0 };
 
-    if (!cli_domain_open(cli, a->domain, &opened, error) || !kho_domain_undefine(opened.domain, flags, error))
+    if (!open_to_undefine(cli, a->domain, &opened, error)
+        || !kho_domain_undefine(opened.domain, flags, error))
         return FALSE;
     out_done(cli, "Domain '%s' has been undefined", opened.name);
     return TRUE;

@@ -87,7 +87,9 @@ print_table(const ListArgs *a, const GPtrArray *entries)
         const KhoDomainEntry *entry = entries->pdata[i];
         g_autofree char *id = entry->status.id >= 0 ? g_strdup_printf("%d", entry->status.id) : NULL;
         gboolean saved = a->managed_save && entry->managed_save && entry->status.id < 0;
-        g_autofree char *state = saved ? g_strdup("saved") : cli_domain_state_text(&entry->status);
+        g_autofree char *word = saved ? g_strdup("saved") : cli_domain_state_text(&entry->status);
+        g_autofree char *state =
+            g_strconcat(word, entry->damaged ? " (its definition is damaged)" : "", NULL);
         const char *cells[] = { id, entry->name, state, entry->title };
         out_table_row(table, cells);
     }
@@ -104,6 +106,7 @@ print_json(const GPtrArray *entries)
         json_t *object = json_object();
         json_object_set_new(object, "name", json_string(entry->name));
         json_object_set_new(object, "uuid", entry->uuid ? json_string(entry->uuid) : json_null());
+        json_object_set_new(object, "damaged", json_boolean(entry->damaged));
         json_object_set_new(object, "title", entry->title ? json_string(entry->title) : json_null());
         json_t *status = cli_domain_status_json(&entry->status);
         json_object_update(object, status);
@@ -135,6 +138,8 @@ run_list(CliRun *cli, const void *p, GError **error)
         flags |= KHO_DOMAIN_LIST_INACTIVE;
     if (a->uuids || a->title || cli->json)
         flags |= KHO_DOMAIN_LIST_DETAILS;
+    else if (!a->names && !a->ids)
+        flags |= KHO_DOMAIN_LIST_DAMAGE;
     g_autoptr(GPtrArray) entries = kho_domain_list(host, flags, error);
     if (!entries)
         return FALSE;

@@ -29,14 +29,15 @@ take_locks(KhoHost *host, const ModelDomain *model, MachineClaim *claim, GError 
 
 /* One name, one uuid: held against what is defined and what runs. Called under both locks. */
 static gboolean
-check_others(KhoHost *host, const ModelDomain *model, GError **error)
+check_others(KhoHost *host, const ModelDomain *model, gboolean defines, GError **error)
 {
     g_autoptr(GError) why = NULL;
     g_autoptr(ModelDomain) old = vm_definition(host->tree, model->name, &why);
     g_autofree char *live_uuid = running_uuid(host->tree, model->name);
     const char *uuid = old ? old->uuid : live_uuid;
 
-    if (!old && !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+    if (!old && !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)
+        && !(defines && g_error_matches(why, KHO_ERROR, KHO_ERROR_CORRUPT))) {
         g_propagate_error(error, g_steal_pointer(&why));
         return FALSE;
     }
@@ -53,5 +54,11 @@ check_others(KhoHost *host, const ModelDomain *model, GError **error)
 gboolean
 machine_claim(KhoHost *host, const ModelDomain *model, MachineClaim *claim, GError **error)
 {
-    return take_locks(host, model, claim, error) && check_others(host, model, error);
+    return take_locks(host, model, claim, error) && check_others(host, model, FALSE, error);
+}
+
+gboolean
+machine_claim_to_define(KhoHost *host, const ModelDomain *model, MachineClaim *claim, GError **error)
+{
+    return take_locks(host, model, claim, error) && check_others(host, model, TRUE, error);
 }

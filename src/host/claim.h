@@ -15,6 +15,9 @@ typedef struct MachineClaim {
  * uuid, and looks at all machines: KHO_ERROR_EXISTS where the name has another uuid, or the uuid another
  * name; _TIMEOUT, _BUSY. */
 gboolean machine_claim(KhoHost *host, const ModelDomain *model, MachineClaim *claim, GError **error);
+/* The same for who writes a new definition: one that is damaged stands in nobody's way. */
+gboolean
+machine_claim_to_define(KhoHost *host, const ModelDomain *model, MachineClaim *claim, GError **error);
 void machine_claim_clear(MachineClaim *claim);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(MachineClaim, machine_claim_clear)
 

@@ -57,7 +57,7 @@ kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefi
     g_autoptr(ModelDomain) model = read_definition(xml, len, wanted, error);
     g_auto(MachineClaim) claim = { NULL, NULL };
 
-    if (!model || !machine_claim(host, model, &claim, error)
+    if (!model || !machine_claim_to_define(host, model, &claim, error)
         || !check_unchanged(host, model->name, wanted->expect_xml, error))
         return NULL;
     g_autofree char *path = store_path_domain(host->tree, model->name);
@@ -83,10 +83,22 @@ still_defined(const KhoDomain *domain, GError **error)
 
     if (!model)
         return FALSE;
-    if (strcmp(model->uuid, domain->uuid) != 0)
+    if (g_strcmp0(model->uuid, domain->uuid) != 0)
         return fail(error, KHO_ERROR_NOT_FOUND, "machine '%s' was replaced by another of that name meanwhile",
                     domain->name);
     return TRUE;
+}
+
+/* A damaged one may be removed, be it that of a machine that runs. */
+static gboolean
+may_undefine(const KhoDomain *domain, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (still_defined(domain, &why) || g_error_matches(why, KHO_ERROR, KHO_ERROR_CORRUPT))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
 }
 
 /* Snapshots without a machine would be nobody's; called under its lock. */
@@ -117,8 +129,9 @@ kho_domain_undefine(KhoDomain *domain, KhoUndefineFlags flags, GError **error)
 
     if (!name)
         return FALSE;
-    g_autoptr(StoreLock) lock = machine_lock(domain, error);
-    if (!lock || !still_defined(domain, error))
+    /* without a uuid there is no machine whose changes the name's lock does not keep away */
+    g_autoptr(StoreLock) lock = domain->uuid ? machine_lock(domain, error) : NULL;
+    if ((domain->uuid && !lock) || !may_undefine(domain, error))
         return FALSE;
     if (saved_exists(tree, domain->name) && !(flags & KHO_UNDEFINE_MANAGED_SAVE))
         return fail(error, KHO_ERROR_INVALID,

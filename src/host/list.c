@@ -43,10 +43,16 @@ compare_entries(gconstpointer a, gconstpointer b)
 
 /* A damaged definition has no uuid and no title here; looking at that machine says what is wrong. */
 static void
-fill_details(const StoreTree *tree, KhoDomainEntry *entry)
+fill_details(const StoreTree *tree, KhoDomainListFlags flags, KhoDomainEntry *entry)
 {
-    g_autoptr(ModelDomain) model = vm_definition(tree, entry->name, NULL);
+    g_autoptr(GError) why = NULL;
 
+    if (!(flags & KHO_DOMAIN_LIST_DETAILS)) {
+        entry->damaged = vm_definition_looks_damaged(tree, entry->name);
+        return;
+    }
+    g_autoptr(ModelDomain) model = vm_definition(tree, entry->name, &why);
+    entry->damaged = g_error_matches(why, KHO_ERROR, KHO_ERROR_CORRUPT);
     entry->uuid = model ? g_strdup(model->uuid) : running_uuid(tree, entry->name);
     entry->title = model ? g_strdup(model->title) : NULL;
 }
@@ -86,8 +92,8 @@ add_entry(KhoHost *host, GPtrArray *entries, const ListName *at, KhoDomainListFl
     gboolean active = machine_state_is_active(entry->status.state);
     if (!(flags & (active ? KHO_DOMAIN_LIST_ACTIVE : KHO_DOMAIN_LIST_INACTIVE)) || (!active && !at->defined))
         g_ptr_array_remove_index(entries, entries->len - 1);
-    else if (flags & KHO_DOMAIN_LIST_DETAILS)
-        fill_details(host->tree, entry);
+    else if (flags & (KHO_DOMAIN_LIST_DETAILS | KHO_DOMAIN_LIST_DAMAGE))
+        fill_details(host->tree, flags, entry);
 }
 
 GPtrArray *

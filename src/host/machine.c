@@ -81,6 +81,23 @@ find_name(KhoHost *host, const char *name, GError **error)
     return NULL;
 }
 
+KhoDomain *
+kho_domain_lookup_damaged(KhoHost *host, const char *name, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!store_name_check(name, "machine", error))
+        return NULL;
+    g_autoptr(ModelDomain) definition = vm_definition(host->tree, name, &why);
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_CORRUPT))
+        return domain_new(host, name, NULL);
+    if (definition)
+        fail(error, KHO_ERROR_INVALID, "the definition of machine '%s' is not damaged", name);
+    else
+        g_propagate_error(error, g_steal_pointer(&why));
+    return NULL;
+}
+
 /* What a dead kho left half done on that machine is finished or taken back first, where that can be done at
  * once. */
 static KhoDomain *

@@ -10,7 +10,7 @@
 
 struct KhoDomain {
     KhoHost *host;
-    char *name, *uuid;
+    char *name, *uuid; /* uuid is NULL where the definition is damaged: kho_domain_lookup_damaged */
 };
 
 /* What a verb needs to be in order to make sense. */

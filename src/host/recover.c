@@ -11,6 +11,8 @@
 #include "snapshot/delete.h"
 #include "snapshot/revert.h"
 
+#include <string.h>
+
 /* clang-format off */
 const ChangeKind *const machine_changes[] = {
     &hotplug_attach_disk,
@@ -100,17 +102,31 @@ kho_recovery_free(KhoRecovery *recovery)
 }
 
 static KhoRecovery *
-recover_one(KhoHost *host, const StoreJournalInfo *info)
+recover_one(KhoHost *host, const StoreJournalInfo *info, const char *name)
 {
-    g_autofree char *object = g_strdup_printf("machine '%s'", info->name);
+    g_autofree char *object = g_strdup_printf("machine '%s'", name);
     KhoRecovery *recovery = g_new0(KhoRecovery, 1);
+
+    recovery->name = g_strdup(name);
+    if (info->why) {
+        recovery->why = g_error_copy(info->why);
+        return recovery;
+    }
     g_autoptr(StoreLock) lock =
         store_lock_take(host->tree, STORE_LOCK_DOMAIN, info->uuid, object, &host->wait, &recovery->why);
-
-    recovery->name = g_strdup(info->name);
     if (lock)
         recover_locked(host, info->uuid, &recovery->outcome, &recovery->why);
     return recovery;
+}
+
+/* An entry that cannot be read does not tell the name; its file's uuid leads to it, where it is defined. */
+static char *
+name_of(KhoHost *host, const StoreJournalInfo *info)
+{
+    g_autofree char *name =
+        info->name ? g_strdup(info->name) : machine_name_of_uuid(host->tree, info->uuid, NULL);
+
+    return name ? g_steal_pointer(&name) : g_strdup(info->uuid);
 }
 
 GPtrArray *
@@ -121,9 +137,10 @@ kho_host_recover(KhoHost *host, const char *which, GError **error)
 
     for (guint i = 0; all && i < all->len; i++) {
         const StoreJournalInfo *info = all->pdata[i];
-        if (which && g_strcmp0(which, info->name) != 0 && g_strcmp0(which, info->uuid) != 0)
+        g_autofree char *name = name_of(host, info);
+        if (which && strcmp(which, name) != 0 && strcmp(which, info->uuid) != 0)
             continue;
-        KhoRecovery *recovery = recover_one(host, info);
+        KhoRecovery *recovery = recover_one(host, info, name);
         if (recovery->outcome || recovery->why)
             g_ptr_array_add(done, recovery);
         else

@@ -46,6 +46,7 @@ store_journal_info_free(StoreJournalInfo *info)
     g_free(info->change);
     g_free(info->what);
     g_free(info->command);
+    g_clear_error(&info->why);
     g_free(info);
 }
 
@@ -186,7 +187,7 @@ read_marks(StoreJournal *journal, const char *text, gsize len, GError **error)
 
     for (const char *end; at < len && (end = memchr(text + at, '\n', len - at));
          at = (gsize) (end - text) + 1) {
-        json_auto json_t *line = json_parse(text + at, (gsize) (end - text) - at, journal->path, error);
+        json_auto json_t *line = json_parse(text + at, (gsize) (end - text) - at, "a line", error);
         if (!line)
             return FALSE;
         const char *mark = json_string_or(line, "mark", NULL);
@@ -213,10 +214,9 @@ read_text(StoreJournal *journal, GError **error)
     if (!text || !read_marks(journal, text, strnlen(text, len), error))
         return FALSE;
     if (!journal->head)
-        return fail(error, KHO_ERROR_CORRUPT, "the journal entry %s holds no plan: move it away",
-                    journal->path);
-    if (!json_get_int(journal->head, "version", journal->path, &version, error)
-        || !json_get_string(journal->head, "change", journal->path, &change, error))
+        return fail(error, KHO_ERROR_INVALID, "it holds no plan");
+    if (!json_get_int(journal->head, "version", "its plan", &version, error)
+        || !json_get_string(journal->head, "change", "its plan", &change, error))
         return FALSE;
     if (version > STORE_JOURNAL_VERSION)
         return fail(error, KHO_ERROR_UNSUPPORTED,
@@ -235,8 +235,11 @@ read_entry(StoreJournal *journal, GError **error)
     if (read_text(journal, &why))
         return TRUE;
     if (g_error_matches(why, KHO_ERROR, KHO_ERROR_INVALID))
-        return fail(error, KHO_ERROR_CORRUPT, "the journal entry %s is damaged: %s", journal->path,
-                    why->message);
+        return fail(
+            error, KHO_ERROR_CORRUPT,
+            "the journal entry %s is damaged (%s), and what it began can be neither finished nor taken "
+            "back: move it away, and look at the machine's disks before its next start",
+            journal->path, why->message);
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;
 }
@@ -346,14 +349,14 @@ store_journal_end(StoreJournal *journal, GError **error)
 }
 
 static StoreJournalInfo *
-look_at(const char *path)
+look_at(const char *path, GError **error)
 {
     g_autoptr(StoreJournal) journal = journal_new(-1, path);
-    fd_auto int fd = fd_open(path, O_RDONLY | O_NOFOLLOW, 0, NULL);
+    fd_auto int fd = fd_open(path, O_RDONLY | O_NOFOLLOW, 0, error);
     StoreJournalInfo *info = NULL;
     gboolean driven = FALSE;
 
-    if (fd < 0 || !read_entry(journal, NULL) || !fd_lock_probe(fd, 0, 1, TRUE, &driven, path, NULL))
+    if (fd < 0 || !read_entry(journal, error) || !fd_lock_probe(fd, 0, 1, TRUE, &driven, path, error))
         return NULL;
     const json_t *head = journal->head, *driver = json_object_get(head, "driver");
     info = g_new(StoreJournalInfo, 1);
@@ -376,7 +379,25 @@ store_journal_look(const StoreTree *tree, const char *kind, const char *uuid)
 {
     g_autofree char *path = path_of(tree, kind, uuid);
 
-    return look_at(path);
+    return look_at(path, NULL);
+}
+
+/* One of the list, from its file's name: KIND-UUID.jsonl. NULL where it was ended just now. */
+static StoreJournalInfo *
+look_in_list(const char *folder_path, const char *name, const char *kind)
+{
+    g_autofree char *path = g_build_filename(folder_path, name, NULL);
+    g_autoptr(GError) why = NULL;
+    StoreJournalInfo *info = look_at(path, &why);
+
+    if (info || g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
+        return info;
+    const char *uuid = name + strlen(kind) + 1;
+    info = g_new0(StoreJournalInfo, 1);
+    info->object_kind = g_strdup(kind);
+    info->uuid = g_strndup(uuid, strlen(uuid) - strlen(".jsonl"));
+    info->why = g_steal_pointer(&why);
+    return info;
 }
 
 GPtrArray *
@@ -397,8 +418,7 @@ store_journal_list(const StoreTree *tree, const char *kind, GError **error)
     for (const char *name; (name = g_dir_read_name(folder));) {
         if (!g_str_has_prefix(name, prefix) || !g_str_has_suffix(name, ".jsonl"))
             continue;
-        g_autofree char *path = g_build_filename(folder_path, name, NULL);
-        StoreJournalInfo *info = look_at(path);
+        StoreJournalInfo *info = look_in_list(folder_path, name, kind);
         if (info)
             g_ptr_array_add(found, info);
     }

@@ -28,6 +28,7 @@ typedef struct StoreJournalInfo {
     gint64 pid;                      /* of who began it */
     char *command;
     gboolean driven; /* somebody holds it right now */
+    GError *why;     /* it cannot be read, and only kind and uuid are known; else NULL */
 } StoreJournalInfo;
 
 void store_journal_info_free(StoreJournalInfo *info);
@@ -83,7 +84,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreJournal, store_journal_free)
  * is none. */
 StoreJournalInfo *store_journal_look(const StoreTree *tree, const char *kind, const char *uuid);
 
-/* StoreJournalInfo *, owned: all entries of @kind. NULL with @error where the folder cannot be read. */
+/* StoreJournalInfo *, owned: all entries of @kind, those that cannot be read as well. NULL with @error where
+ * the folder cannot be read. */
 GPtrArray *store_journal_list(const StoreTree *tree, const char *kind, GError **error);
 
 #endif

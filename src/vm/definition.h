@@ -11,6 +11,10 @@ char *vm_definition_text(const StoreTree *tree, const char *name, gsize *len, GE
 /* The same as a struct; KHO_ERROR_CORRUPT where it cannot be read as that machine's. */
 ModelDomain *vm_definition(const StoreTree *tree, const char *name, GError **error);
 
+/* Whether there is one that vm_definition refuses as damaged. A glance comes first, and what looks right is
+ * not parsed: what is malformed but closes all that it opens, and names that machine, is missed. */
+gboolean vm_definition_looks_damaged(const StoreTree *tree, const char *name);
+
 /* Replaces it, durably. The caller holds the machine's change lock, or its journal entry. */
 gboolean vm_definition_publish(const StoreTree *tree, const char *name, const char *text, GError **error);
 

@@ -142,6 +142,41 @@ def test_a_damaged_definition_hides_no_other_machine(kho):
     kho.refuses("dominfo", "bad", status=CORRUPT, says="etc/qemu/bad.xml")
 
 
+@pytest.mark.parametrize("damage", [lambda text: "bad\n", lambda text: "", lambda text: text.replace("web1", "web2"),
+                                    lambda text: text + " " * (5 << 20)], ids=["text", "empty", "name", "long"])
+def test_a_damaged_definition_is_told_replaced_and_removed(kho, damage):
+    machine.define(kho, "web1")
+    kho("autostart", "web1")
+    path = kho.root / "etc/qemu/web1.xml"
+    good = path.read_text()
+    path.write_text(damage(good))
+    for verb in ("dominfo", "edit", "start", "dumpxml", "autostart"):
+        kho.refuses(verb, "web1", status=CORRUPT, says=[str(path), "damaged", "`kho define FILE`", "`kho undefine web1`"])
+    assert kho("list", "--all").out.splitlines()[2].split(maxsplit=2)[2] == "shut off (its definition is damaged)"
+    assert kho.json("list", "--all")[0]["damaged"] is True
+    kho("define", "-", input=machine.xml("web1"))  # whatever uuid the damaged one had
+    assert kho.json("dominfo", "web1")["autostart"] is True and kho.json("list", "--all")[0]["damaged"] is False
+    path.write_text(damage(good))
+    kho("undefine", "web1")
+    assert not path.exists() and kho("list", "--all", "--name").out == "" and not list(path.parent.glob("autostart/*"))
+
+
+def test_a_damaged_definition_of_a_machine_that_runs(kho):
+    """Its uuid is known: it is no other machine's name now."""
+    machine.define(kho, "web1")
+    kho("start", "web1")
+    path = kho.root / "etc/qemu/web1.xml"
+    good = path.read_text()
+    path.write_text("bad\n")
+    assert "running (its definition is damaged)" in kho("list").out
+    kho.refuses("define", "-", input=machine.xml("web1"), says="exists already with uuid")
+    kho("define", "-", input=good)
+    path.write_text("bad\n")
+    kho("undefine", "web1")
+    kho("destroy", "web1")
+    assert kho("list", "--all", "--name").out == ""
+
+
 # --- bad input ----------------------------------------------------------------------------------------------------------
 
 BAD_NAMES = ["", "a/b", ".", "..", "-a", ".a", "a\tb", "x" * 201]

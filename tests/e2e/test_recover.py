@@ -6,8 +6,12 @@ import os
 import re
 import struct
 
+import pytest
+
 import harness
 import machine
+
+CORRUPT = 7
 
 F_OFD_SETLK = 37
 
@@ -38,6 +42,24 @@ def test_what_is_not_known_stays_and_is_told(kho):
         assert ran.status != 0 and "the journal holds a no-such-change" in ran.err, str(ran)
     assert path.exists()
     assert kho("domstate", "web1").out == "shut off\n"
+
+
+@pytest.mark.parametrize("text", ["x", "x\n", "{}\n", ""])
+def test_a_damaged_entry_is_told_with_what_can_be_done(kho, text):
+    """It keeps the machine from being changed: what recovers must not call that nothing."""
+    machine.define(kho, "web1")
+    machine.define(kho, "web2")
+    path = entry(kho, "web1")
+    path.write_text(text)
+    for verb in [("recover",), ("recover", "web1"), ("start", "web1")]:
+        ran = kho.refuses(*verb, status=CORRUPT, says=["damaged", "move it away"])
+        assert ran.err.count(str(path)) == 1, str(ran)
+    assert "machine 'web1'" in kho.refuses("recover").err
+    assert json.loads(kho("recover", "--json", status=CORRUPT).out)[0]["name"] == "web1"
+    assert kho("recover", "web2").out == "Nothing to recover\n"
+    path.rename(path.with_suffix(".away"))
+    assert kho("recover").out == "Nothing to recover\n"
+    kho("undefine", "web1")
 
 
 def test_who_drives_is_told_and_reads_go_on(kho):
