@@ -160,7 +160,7 @@ class GuestSerial:
 class BareGuest:
     """The guest in a QEMU of its own, without kho, its serial port on a socket pair."""
 
-    def __init__(self, *arguments, memory_mib=256, append=""):
+    def __init__(self, *arguments, memory_mib=256, append="", pass_fds=()):
         make()
         ours, theirs = socket.socketpair()
         self.started = time.monotonic()
@@ -168,7 +168,7 @@ class BareGuest:
             ["qemu-system-x86_64", "-machine", "pc,accel=tcg", "-m", str(memory_mib), "-nodefaults", "-no-user-config",
              "-display", "none", "-kernel", KERNEL, "-initrd", INITRAMFS, "-append", f"{command_line()} {append}",
              "-chardev", f"socket,id=serial,fd={theirs.fileno()}", "-serial", "chardev:serial", *map(str, arguments)],
-            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            pass_fds=[theirs.fileno(), *pass_fds], stdin=subprocess.DEVNULL)
         theirs.close()
         self.serial = GuestSerial(ours.detach())
 
