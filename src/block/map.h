@@ -146,8 +146,10 @@ typedef struct {
     /* Grows (or, where @may_shrink, shrinks) the virtual disk. What is added reads as zeros from the moment
      * that the new size is on disk: also where a backing file is longer than the disk was, whole clusters of
      * which the format hides as far as backing_bytes says. The cluster that the old end lies in is the
-     * caller's business: one of the image's own reads as zeros past that end. */
-    gboolean (*resize)(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
+     * caller's business: one of the image's own reads as zeros past that end. A crash leaves the old disk or
+     * the new one, and so does a failure or a @job (may be NULL) that was cancelled. */
+    gboolean (*resize)(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, const struct KhoJob *job,
+                       GError **error);
 
     /* Makes the header name @file, of format @file_format, as the backing file (both NULL: none). All that
      * was committed before is durable first; durable itself when it returns TRUE; a crash leaves the old

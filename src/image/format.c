@@ -269,7 +269,7 @@ format_flush(FormatImage *image, GError **error)
 }
 
 gboolean
-format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error)
+format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, const KhoJob *job, GError **error)
 {
     if (!is_writable(image, error))
         return FALSE;
@@ -281,7 +281,7 @@ format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GErr
                     "%s has %" G_GUINT64_FORMAT " bytes: to shrink it to %" G_GUINT64_FORMAT
                     " loses what lies past the end, which must be asked for",
                     image->file->label, image->guest_bytes, guest_bytes);
-    if (!image->ops->resize(image, guest_bytes, may_shrink, error))
+    if (!image->ops->resize(image, guest_bytes, may_shrink, job, error))
         return FALSE;
     return image->guest_bytes >= guest_bytes || broken(image, "resize", guest_bytes, error);
 }

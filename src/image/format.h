@@ -6,6 +6,8 @@
 
 #include "block/map.h"
 
+#include <kho/job.h>
+
 /* NULL with KHO_ERROR_UNSUPPORTED, naming the formats there are. */
 const FormatOps *format_by_name(const char *name, GError **error);
 
@@ -33,7 +35,8 @@ gsize format_pack(FormatPacker *packer, const guint8 *cluster, guint8 *packed);
 /* The image is unpublished. */
 gboolean format_put_packed(FormatImage *image, GuestOff at, const guint8 *packed, gsize len, GError **error);
 gboolean format_flush(FormatImage *image, GError **error);
-gboolean format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
+gboolean format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, const KhoJob *job,
+                       GError **error);
 gboolean format_set_backing(FormatImage *image, const char *file, const char *file_format,
                             gboolean only_check, GError **error);
 gboolean format_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);

@@ -240,13 +240,13 @@ merge_up(const Merge *merge, const KhoJob *job, GError **error)
 /* Before anything else is written, so that a size that cannot be had changes nothing. Growth is not taken
  * back after a failure: on the way back there are moments in which what lies below the base shows through. */
 static gboolean
-fit_base(const Merge *merge, GError **error)
+fit_base(const Merge *merge, const KhoJob *job, GError **error)
 {
     guint64 to = kho_image_size_bytes(merge->overlay), now = kho_image_size_bytes(merge->base);
 
     if (to > now)
         return resize_extend(merge->base, to, error);
-    return to == now || !merge->cut_base || format_resize(merge->base->format, to, TRUE, error);
+    return to == now || !merge->cut_base || format_resize(merge->base->format, to, TRUE, job, error);
 }
 
 gboolean
@@ -268,7 +268,7 @@ merge_down(const Merge *merge, const KhoJob *job, GError **error)
         return FALSE;
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", base->path);
-    if (!fit_base(merge, error))
+    if (!fit_base(merge, job, error))
         return FALSE;
     if (!image_copy(&plan, &cause))
         return tell_cancelled(merge, cause, error);

@@ -34,7 +34,7 @@ own_last_cluster(KhoImage *image, GError **error)
 gboolean
 resize_extend(KhoImage *image, guint64 to, GError **error)
 {
-    return own_last_cluster(image, error) && format_resize(image->format, to, FALSE, error);
+    return own_last_cluster(image, error) && format_resize(image->format, to, FALSE, NULL, error);
 }
 
 static gboolean
@@ -48,7 +48,7 @@ grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GErro
     if (resize_extend(image, to, &cause) && prealloc_range(image, from, to, prealloc, job, &cause)
         && kho_image_flush(image, &cause))
         return TRUE;
-    if (kho_image_size_bytes(image) != from && !format_resize(image->format, from, TRUE, &undo))
+    if (kho_image_size_bytes(image) != from && !format_resize(image->format, from, TRUE, NULL, &undo))
         return fail(error, (KhoErrorCode) cause->code, "%s; it keeps its new size, since %s", cause->message,
                     undo->message);
     g_propagate_error(error, g_steal_pointer(&cause));
@@ -75,8 +75,9 @@ kho_image_resize(const char *path, const char *format, const KhoImageResize *opt
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", path);
 
-    gboolean done = to > from ? grow(image, to, prealloc, job, error)
-                              : to == from || format_resize(image->format, to, options->may_shrink, error);
+    gboolean done = to > from
+                        ? grow(image, to, prealloc, job, error)
+                        : to == from || format_resize(image->format, to, options->may_shrink, job, error);
     /* After a failure there is one message already. */
     return kho_image_close(g_steal_pointer(&image), done ? error : NULL) && done;
 }

@@ -1,6 +1,7 @@
 #include "qcow2/flush.h"
 
 #include "base/error.h"
+#include "qcow2/l1.h"
 #include "qcow2/packed.h"
 #include "qcow2/refcount.h"
 
@@ -152,8 +153,8 @@ give_back(Qcow2Image *image, const Qcow2Lower *lower)
 }
 
 /* Phase 4: what phase 3 let go. */
-static gboolean
-apply_lowers(Qcow2Image *image, GError **error)
+gboolean
+qcow2_lower_now_locked(Qcow2Image *image, GError **error)
 {
     g_autoptr(GArray) lowers = g_steal_pointer(&image->lowers);
 
@@ -201,7 +202,7 @@ run_phases(Qcow2Image *image, gboolean lazy, GError **error)
         return FALSE;
     if (image->lowers->len == 0)
         return TRUE;
-    return qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error) && apply_lowers(image, error)
+    return qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error) && qcow2_lower_now_locked(image, error)
            && (lazy || qcow2_write_refblocks_locked(image, error));
 }
 
@@ -280,6 +281,8 @@ qcow2_close(FormatImage *image, GError **error)
 
     if (image->flags & FORMAT_WRITABLE) {
         g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&qcow2->meta);
+        if (qcow2->held.is_set)
+            qcow2_l1_take_back_locked(qcow2);
         done = qcow2_flush_locked(qcow2, TRUE, error) && clear_dirty_mark(qcow2, error);
         /* Also where the flush itself met it, which is the failure to be told then. */
         done = mark_corrupt(qcow2, done ? error : NULL) && done;

@@ -22,6 +22,9 @@ gboolean qcow2_write_refblocks_locked(Qcow2Image *image, GError **error);
 /* The same, and then the refcount table's new entries. Rule: TABLE_BEFORE_POINTER. */
 gboolean qcow2_write_refcounts_locked(Qcow2Image *image, GError **error);
 
+/* Lowers what waits for the barrier after phase 3, at once: nothing durable names it any more, or yet. */
+gboolean qcow2_lower_now_locked(Qcow2Image *image, GError **error);
+
 /* FormatOps.flush and .close */
 gboolean qcow2_flush(FormatImage *image, GError **error);
 gboolean qcow2_close(FormatImage *image, GError **error);

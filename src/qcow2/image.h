@@ -25,6 +25,15 @@ typedef struct {
     guint64 first, n; /* cluster indices */
 } Qcow2Lower;
 
+/* While the disk has another size for this process than in the header (l1.h): what the header names. */
+typedef struct {
+    gboolean is_set;
+    Qcow2Words l1;
+    guint64 guest_bytes;
+    guint64 file_bytes;   /* how long the file was */
+    guint64 kept, shared; /* L1 entries that are the same in both tables; then, of the next one's L2 table */
+} Qcow2Held;
+
 typedef struct {
     FormatImage base;
     Qcow2Geometry geo; /* fixed but for l1_guest_entries and reftable_entries */
@@ -34,8 +43,9 @@ typedef struct {
 
     Qcow2Header header;
     Qcow2Extensions extensions;
-    guint8 *head;        /* the first cluster as it is on disk */
-    Qcow2Words l1;       /* words NULL until needed */
+    guint8 *head;  /* the first cluster as it is on disk */
+    Qcow2Words l1; /* words NULL until needed */
+    Qcow2Held held;
     Qcow2Words reftable; /* the same; loaded for writing only */
     Qcow2Cache cache;
     guint64 file_bytes; /* at least; asked again when a place lies past it */

@@ -5,14 +5,15 @@
 #include <string.h>
 
 gboolean
-qcow2_l2_get_locked(Qcow2Image *image, guint64 l1_index, Qcow2Table **table, GError **error)
+qcow2_l2_find_locked(Qcow2Image *image, const Qcow2Words *l1, guint64 l1_index, Qcow2Table **table,
+                     GError **error)
 {
     guint64 off;
     gboolean copied, within;
 
     *table = NULL;
-    g_assert(l1_index < image->l1.n);
-    const char *wrong = qcow2_l1_decode(image->l1.words[l1_index], &image->header, &off, &copied);
+    g_assert(l1_index < l1->n);
+    const char *wrong = qcow2_l1_decode(l1->words[l1_index], &image->header, &off, &copied);
     if (wrong)
         return qcow2_corrupt_locked(image, error,
                                     "guest offset %" G_GUINT64_FORMAT ": L1 entry %" G_GUINT64_FORMAT " %s",
@@ -30,6 +31,12 @@ qcow2_l2_get_locked(Qcow2Image *image, guint64 l1_index, Qcow2Table **table, GEr
     }
     *table = qcow2_cache_get(&image->cache, QCOW2_TABLE_L2, off, error);
     return *table != NULL;
+}
+
+gboolean
+qcow2_l2_get_locked(Qcow2Image *image, guint64 l1_index, Qcow2Table **table, GError **error)
+{
+    return qcow2_l2_find_locked(image, &image->l1, l1_index, table, error);
 }
 
 gboolean

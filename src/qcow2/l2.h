@@ -26,6 +26,9 @@ qcow2_l2_entry(const Qcow2Table *table, guint64 l2_index)
 
 /* *table is NULL where the L1 entry is empty. KHO_ERROR_CORRUPT where it is wrong. */
 gboolean qcow2_l2_get_locked(Qcow2Image *image, guint64 l1_index, Qcow2Table **table, GError **error);
+/* The same through another L1 table of the disk. */
+gboolean qcow2_l2_find_locked(Qcow2Image *image, const Qcow2Words *l1, guint64 l1_index, Qcow2Table **table,
+                              GError **error);
 
 /* The table, alone in naming its clusters: made where there is none, copied where a snapshot shares it. The
  * old one is let go. Wants qcow2_begin_write_locked passed. */

@@ -4,22 +4,23 @@
 
 #include "qcow2/image.h"
 
+#include <kho/job.h>
+
 /**
  * qcow2_resize: FormatOps.resize
- * Growing: a longer L1 table is written and durable, then the header takes table and size in one write. What
- * stood in the tables past the old end is unmapped before, and where a longer backing file would show, zeros
- * are mapped: by flags, or in version 2 by clusters of zeros. Shrinking: what lies past the new end is
- * unmapped and durable, then the header's size changes, and the file is cut to its last cluster in use.
- * Nobody else uses the image meanwhile. Durable when it returns TRUE.
+ * The disk has the old size or the new one, whatever happens: what the new one takes is written beside the
+ * old one (l1.h), tables that a longer backing file makes necessary among it (entries that read as zeros, or
+ * in version 2 clusters of zeros), and the header takes it all in one write. Then, when it shrank, what lay
+ * past the end is freed, and the file is cut to its last cluster in use. What lies past the end within the
+ * last cluster stays until the disk grows again, which makes it zeros first. @job is looked at until the
+ * header is about to be written. Nobody else uses the image meanwhile. Durable when it returns TRUE.
  *
  * Returns: FALSE with KHO_ERROR_INVALID (smaller without @may_shrink), _UNSUPPORTED (version 2 with
- * snapshots, which do not record their size), _NO_SPACE (the L1 table would pass 32 MiB).
+ * snapshots, which do not record their size), _NO_SPACE (also where the L1 table would pass 32 MiB),
+ * _CANCELLED.
  */
-gboolean qcow2_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error);
-
-/* Lets go what is mapped in [from, to) guest bytes, both rounded up to clusters; *to* may lie past the
- * guest's end as far as the L1 table reaches. */
-gboolean qcow2_unmap_locked(Qcow2Image *image, guint64 from, guint64 to, GError **error);
+gboolean
+qcow2_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, const KhoJob *job, GError **error);
 
 /* Moves L1 table and header to @guest_bytes, which is not less than now. */
 gboolean qcow2_grow_locked(Qcow2Image *image, guint64 guest_bytes, GError **error);

@@ -131,11 +131,11 @@ do_resize(Model *m)
     g_autoptr(GError) error = NULL;
 
     if (m->kind->version == 2 && m->snapshots->len > 0) {
-        g_assert_false(m->image->ops->resize(m->image, to, TRUE, &error));
+        g_assert_false(m->image->ops->resize(m->image, to, TRUE, NULL, &error));
         g_assert_error(error, KHO_ERROR, KHO_ERROR_UNSUPPORTED);
         return;
     }
-    m->image->ops->resize(m->image, to, TRUE, &error);
+    m->image->ops->resize(m->image, to, TRUE, NULL, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(m->image->guest_bytes, ==, to);
     if (to < old)

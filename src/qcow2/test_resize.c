@@ -25,7 +25,7 @@ test_grow_over_backing(gconstpointer version)
 
         test_fill(image, 0, 1000, 1);
         image->backing_bytes = sizes[i][2];
-        g_assert_true(image->ops->resize(image, sizes[i][1], FALSE, NULL));
+        g_assert_true(image->ops->resize(image, sizes[i][1], FALSE, NULL, NULL));
         test_close(image);
         test_clean(store, 0);
         image = test_open(store);
@@ -51,11 +51,11 @@ test_shrink_cuts(void)
     test_fill(image, 0, 40 * MIB, 1);
     g_assert_true(image->ops->flush(image, NULL));
     g_assert_true(blk_size(store, &before, NULL));
-    g_assert_true(image->ops->resize(image, MIB, TRUE, NULL));
+    g_assert_true(image->ops->resize(image, MIB, TRUE, NULL, NULL));
     g_assert_true(blk_size(store, &after, NULL));
     g_assert_cmpuint(after, <, before - 38 * MIB);
     test_expect(image, 0, MIB, 1);
-    g_assert_true(image->ops->resize(image, 64 * MIB, FALSE, NULL));
+    g_assert_true(image->ops->resize(image, 64 * MIB, FALSE, NULL, NULL));
     test_expect(image, 0, MIB, 1);
     test_expect(image, MIB, 10 * MIB, 0);
     test_fill(image, 20 * MIB, MIB, 2);
@@ -75,7 +75,7 @@ test_shrink_gives_back(void)
     test_fill(image, MIB, 9 * MIB, 0xab);
     test_fill(image, 0, MIB, 1);
     g_assert_true(image->ops->flush(image, NULL));
-    g_assert_true(image->ops->resize(image, MIB, TRUE, NULL));
+    g_assert_true(image->ops->resize(image, MIB, TRUE, NULL, NULL));
     test_expect(image, 0, MIB, 1);
     test_close(image);
     test_clean(store, 0);
@@ -89,6 +89,49 @@ test_shrink_gives_back(void)
         g_assert_cmpint(memcmp(file + at, gone, sizeof gone), !=, 0);
 }
 
+/* A cancel before the header is written leaves the disk as it was, and the file as long. */
+static void
+test_shrink_cancelled(void)
+{
+    g_autoptr(BlkStore) store = test_create(&(Qcow2CreateOptions){ .guest_bytes = 64 * MIB });
+    FormatImage *image = test_open(store);
+    const gint yes = 1;
+    KhoJob job = { .cancelled = &yes };
+    g_autoptr(GError) error = NULL;
+    guint64 before, after;
+
+    test_fill(image, 0, 40 * MIB, 1);
+    g_assert_true(image->ops->flush(image, NULL));
+    g_assert_true(blk_size(store, &before, NULL));
+    g_assert_false(image->ops->resize(image, MIB, TRUE, &job, &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_CANCELLED);
+    g_assert_cmpuint(image->guest_bytes, ==, 64 * MIB);
+    test_expect(image, 0, 40 * MIB, 1);
+    g_assert_true(blk_size(store, &after, NULL));
+    g_assert_cmpuint(after, ==, before);
+    test_close(image);
+    test_clean(store, 0);
+}
+
+/* Down to nothing, which takes no L1 table at all, and up again. */
+static void
+test_shrink_to_nothing(void)
+{
+    g_autoptr(BlkStore) store = test_create(&(Qcow2CreateOptions){ .guest_bytes = 8 * MIB });
+    FormatImage *image = test_open(store);
+
+    test_fill(image, 0, 3 * MIB, 1);
+    g_assert_true(image->ops->resize(image, 0, TRUE, NULL, NULL));
+    test_close(image);
+    test_clean(store, 0);
+    image = test_open(store);
+    g_assert_cmpuint(image->guest_bytes, ==, 0);
+    g_assert_true(image->ops->resize(image, 8 * MIB, FALSE, NULL, NULL));
+    test_expect(image, 0, 8 * MIB, 0);
+    test_close(image);
+    test_clean(store, 0);
+}
+
 /* Smaller must be allowed by name, and a version 2 image with snapshots keeps its size. */
 static void
 test_refuses(void)
@@ -98,12 +141,12 @@ test_refuses(void)
     FormatImage *image = test_open(store);
     g_autoptr(GError) smaller = NULL, snapshots = NULL, large = NULL;
 
-    g_assert_false(image->ops->resize(image, MIB, FALSE, &smaller));
+    g_assert_false(image->ops->resize(image, MIB, FALSE, NULL, &smaller));
     g_assert_error(smaller, KHO_ERROR, KHO_ERROR_INVALID);
-    g_assert_false(image->ops->resize(image, G_MAXUINT64 / 2, FALSE, &large));
+    g_assert_false(image->ops->resize(image, G_MAXUINT64 / 2, FALSE, NULL, &large));
     g_assert_error(large, KHO_ERROR, KHO_ERROR_NO_SPACE);
     g_assert_true(qcow2_snapshot_create(image, "s", 1, NULL));
-    g_assert_false(image->ops->resize(image, 65 * MIB, FALSE, &snapshots));
+    g_assert_false(image->ops->resize(image, 65 * MIB, FALSE, NULL, &snapshots));
     g_assert_error(snapshots, KHO_ERROR, KHO_ERROR_UNSUPPORTED);
     g_assert_cmpuint(image->guest_bytes, ==, 64 * MIB);
     test_close(image);
@@ -116,6 +159,8 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/resize/cuts", test_shrink_cuts);
     g_test_add_func("/qcow2/resize/gives-back", test_shrink_gives_back);
+    g_test_add_func("/qcow2/resize/cancelled", test_shrink_cancelled);
+    g_test_add_func("/qcow2/resize/nothing", test_shrink_to_nothing);
     g_test_add_data_func("/qcow2/resize/backing/version-2", GUINT_TO_POINTER(2), test_grow_over_backing);
     g_test_add_data_func("/qcow2/resize/backing/version-3", GUINT_TO_POINTER(3), test_grow_over_backing);
     g_test_add_func("/qcow2/resize/refuses", test_refuses);

@@ -15,7 +15,7 @@ make(void)
     test_fill(image, 0, 2 * CLUSTER, 1);
     g_assert_true(qcow2_snapshot_create(image, "first", 1700000000, NULL));
     test_fill(image, CLUSTER, CLUSTER, 2);
-    g_assert_true(image->ops->resize(image, 65 * MIB, FALSE, NULL));
+    g_assert_true(image->ops->resize(image, 65 * MIB, FALSE, NULL, NULL));
     g_assert_true(qcow2_snapshot_create(image, "second", 1700000001, NULL));
     test_fill(image, 0, CLUSTER, 3);
     test_close(image);

@@ -100,7 +100,8 @@ raw_flush(FormatImage *image, GError **error)
 }
 
 static gboolean
-raw_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, GError **error)
+raw_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, const struct KhoJob *job,
+           GError **error)
 {
     const char *label = image->file->label;
     guint64 now;

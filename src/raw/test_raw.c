@@ -104,15 +104,15 @@ test_resize(void)
     FormatImage *image = open_mem("", 0);
     g_autoptr(GError) error = NULL;
 
-    g_assert_true(raw_format.resize(image, 1000, FALSE, NULL));
+    g_assert_true(raw_format.resize(image, 1000, FALSE, NULL, NULL));
     g_assert_cmpuint(image->guest_bytes, ==, 1024);
-    g_assert_false(raw_format.resize(image, 512, FALSE, &error));
+    g_assert_false(raw_format.resize(image, 512, FALSE, NULL, &error));
     g_assert_error(error, KHO_ERROR, KHO_ERROR_INVALID);
     g_assert_nonnull(strstr(error->message, "disk"));
     g_assert_cmpuint(image->guest_bytes, ==, 1024);
-    g_assert_true(raw_format.resize(image, 512, TRUE, NULL));
+    g_assert_true(raw_format.resize(image, 512, TRUE, NULL, NULL));
     g_assert_cmpuint(image->guest_bytes, ==, 512);
-    g_assert_false(raw_format.resize(image, G_MAXUINT64, TRUE, NULL));
+    g_assert_false(raw_format.resize(image, G_MAXUINT64, TRUE, NULL, NULL));
     g_assert_cmpuint(image->guest_bytes, ==, 512);
     close_image(image);
 }

@@ -147,13 +147,11 @@ oracle_allows_size(const OracleView *view, guint64 sectors)
     return exact == sectors;
 }
 
-/* What is cut off goes before the size does, as QEMU does it: until then the backing file shows there. */
+/* The zeros that a disk has where it was cut: nobody sees them before it grows again. */
 static gboolean
-shows_backing(const Oracle *oracle, const OracleOp *op, guint64 sector, guint64 value)
+only_cuts(const OracleOp *op)
 {
-    gboolean shrinks = op->kind == OP_RESIZE && op->first == op->sectors;
-
-    return shrinks && value == GUEST_BACKING_VALUE && sector < oracle->backing_bytes / SECTOR;
+    return op->kind == OP_RESIZE && op->first == op->sectors;
 }
 
 gboolean
@@ -165,16 +163,17 @@ oracle_allows(const OracleView *view, guint64 sector, guint64 value)
         return TRUE;
     /* Backwards: what a promised operation overwrote cannot come back, what failed or came later may be
      * there. */
+    gboolean resized_later = FALSE;
     for (guint i = view->n_ops; i-- > 0;) {
         const OracleOp *op = op_at(view->oracle, i);
+        gboolean unseen = only_cuts(op) && !resized_later;
+        resized_later = resized_later || op->kind == OP_RESIZE || op->kind == OP_REVERT;
         if (sector < op->first || sector >= op->first + op->n)
             continue;
-        if (op->values[sector - op->first] == value)
+        if (op->values[sector - op->first] == value && !unseen)
             return TRUE;
         if ((gint) i <= view->durable_op && op->done)
             return FALSE;
-        if (shows_backing(view->oracle, op, sector, value))
-            return TRUE;
     }
     return FALSE;
 }

@@ -145,7 +145,7 @@ scenario_resize(Scenario *s, guint64 sectors, GError **error)
     oracle_begin(s->oracle, OP_RESIZE, event_now(s), from, to - from, zeros)->sectors = sectors;
     gboolean grows = sectors * SECTOR > s->image->guest_bytes;
     return ended(s, (!grows || own_last_cluster(s, error))
-                        && s->image->ops->resize(s->image, sectors * SECTOR, TRUE, error));
+                        && s->image->ops->resize(s->image, sectors * SECTOR, TRUE, NULL, error));
 }
 
 gboolean

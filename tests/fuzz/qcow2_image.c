@@ -216,7 +216,7 @@ change(BlkStore *mem)
     if (image->guest_bytes >= 512)
         write_at(image, 0);
     if (image->guest_bytes <= 1 * GIB)
-        image->ops->resize(image, image->guest_bytes + 1 * MIB, FALSE, NULL);
+        image->ops->resize(image, image->guest_bytes + 1 * MIB, FALSE, NULL, NULL);
     if (describe(image) > 0)
         qcow2_snapshot_delete(image, 0, NULL);
     image->ops->close(image, NULL);
