@@ -9,4 +9,7 @@
 /* The host of --root, whose waits for locks end with Ctrl-C, and by themselves after half a minute. */
 KhoHost *cli_host_open(const CliRun *cli, GError **error);
 
+/* Adds to an @error for missing rights whose the tree is that was opened, where it is another user's. */
+void cli_host_explain(GError *error);
+
 #endif

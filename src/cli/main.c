@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "cli/exit.h"
 #include "cli/help.h"
+#include "cli/host.h"
 #include "cli/output.h"
 #include "cli/parse.h"
 #include "cli/progress.h"
@@ -68,8 +69,10 @@ run_verb(const CliVerb *verb, char *const *words, CliGlobals *globals)
     cli.job = progress_start(!globals->no_progress && !globals->quiet);
     status = verb->run(&cli, values, &error) ? cli.status : exit_status_of(error);
     progress_clear();
-    if (status != 0 && error)
+    if (status != 0 && error) {
+        cli_host_explain(error);
         out_error(error->message);
+    }
     cli_parse_clear(verb, values);
     return status;
 }

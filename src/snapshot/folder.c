@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "base/owner.h"
 #include "base/xml.h"
 #include "store/list.h"
 #include "store/publish.h"
@@ -35,7 +36,7 @@ snapshot_folder_make(const StoreTree *tree, const char *machine, GError **error)
 
     /* QEMU never opens a path in it: 0700 keeps what guests had in memory from others. */
     return g_file_test(folder, G_FILE_TEST_IS_DIR)
-           || (fd_mkdir(folder, 0700, error) && fd_sync_parent(folder, error));
+           || (owner_mkdir(folder, 0700, error) && fd_sync_parent(folder, error));
 }
 
 gboolean

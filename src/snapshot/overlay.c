@@ -3,6 +3,7 @@
 #include "base/entry.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/owner.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -117,8 +118,10 @@ overlay_make(const char *overlay, const char *file, const char *format, const Kh
         .mode = st.st_mode & 0777, /* who may read the disk may read on, and nobody else */
     };
     if (kho_image_create(overlay, &options, &kho_image_gate_open, job, &why)
-        || (g_error_matches(why, KHO_ERROR, KHO_ERROR_EXISTS) && overlay_lies_on(overlay, file)))
+        || (g_error_matches(why, KHO_ERROR, KHO_ERROR_EXISTS) && overlay_lies_on(overlay, file))) {
+        owner_as(overlay, file);
         return TRUE;
+    }
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;
 }

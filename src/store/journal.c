@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "base/owner.h"
 #include "base/proc.h"
 
 #include <fcntl.h>
@@ -116,6 +117,7 @@ make_file(int folder, const char *temporary, const char *path, gboolean *named, 
     }
     if (fd < 0 || !fd_lock_range(fd, 0, 1, TRUE, path, error))
         return -1;
+    owner_pass_on(folder, fd);
     return fd_steal(&fd);
 }
 
@@ -148,7 +150,7 @@ store_journal_begin(const StoreTree *tree, const char *kind, const StoreJournalP
     g_autofree char *temporary = g_strdup_printf(".%s-%s.kho-tmp", kind, plan->uuid);
     gboolean named;
 
-    if (!fd_mkdir(folder_path, 0700, error) || !fd_sync_parent(folder_path, error))
+    if (!owner_mkdir(folder_path, 0700, error) || !fd_sync_parent(folder_path, error))
         return NULL;
     fd_auto int folder = fd_open(folder_path, O_RDONLY | O_DIRECTORY, 0, error);
     int fd = folder < 0 ? -1 : make_file(folder, temporary, path, &named, error);

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/owner.h"
 #include "base/proc.h"
 
 #include <fcntl.h>
@@ -92,7 +93,7 @@ take(const StoreTree *tree, const char *kind, const char *key, const char *objec
 {
     g_autofree char *path = g_build_filename(tree->run, "lock", kind, key, NULL);
     /* Nobody else may open it: whoever can read a file can lock it. */
-    fd_auto int fd = fd_open(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0600, error);
+    fd_auto int fd = owner_open(path, O_RDWR, 0600, error);
 
     if (fd < 0 || !wait_for(fd, path, object, wait ? wait : &wait_default, error))
         return NULL;

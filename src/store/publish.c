@@ -3,6 +3,7 @@
 #include "base/entry.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/owner.h"
 
 #include <fcntl.h>
 #include <kho/error.h>
@@ -50,11 +51,13 @@ name_file(int fd, int folder, const char *path, GError **error)
 
 /* Where the file system has no nameless files. */
 static gboolean
-publish_named(const char *path, const char *text, gsize len, mode_t mode, GError **error)
+publish_named(int folder, const char *path, const char *text, gsize len, mode_t mode, GError **error)
 {
     g_autofree char *temporary = temporary_of(path);
     fd_auto int fd = fd_open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode, error);
 
+    if (fd >= 0)
+        owner_pass_on(folder, fd);
     if (fd >= 0 && write_whole(fd, path, text, len, mode, error) && fd_rename(temporary, path, error))
         return TRUE;
     remove_leftover(temporary);
@@ -77,8 +80,10 @@ store_publish(const char *path, const char *text, gsize len, mode_t mode, GError
         g_propagate_error(error, g_steal_pointer(&nameless));
         return FALSE;
     }
+    if (fd >= 0)
+        owner_pass_on(folder, fd);
     gboolean done = fd < 0
-                        ? publish_named(path, text, len, mode, error)
+                        ? publish_named(folder, path, text, len, mode, error)
                         : write_whole(fd, path, text, len, mode, error) && name_file(fd, folder, path, error);
     return done && fd_sync(folder, folder_path, error);
 }

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "base/owner.h"
 #include "store/lock.h"
 #include "store/publish.h"
 
@@ -74,7 +75,7 @@ make_parents(const char *path, mode_t mode, GError **error)
 
     if (g_file_test(parent, G_FILE_TEST_IS_DIR))
         return TRUE;
-    return make_parents(parent, mode, error) && fd_mkdir(parent, mode, error);
+    return make_parents(parent, mode, error) && owner_mkdir(parent, mode, error);
 }
 
 static gboolean
@@ -91,7 +92,7 @@ make_folders(const StoreTree *tree, GError **error)
 
         if (!*folders[i].path && !make_parents(base, root ? 0755 : 0700, error))
             return FALSE;
-        if (!fd_mkdir(path, mode, error))
+        if (!owner_mkdir(path, mode, error))
             return FALSE;
     }
     return TRUE;

@@ -91,14 +91,22 @@ end_reason(const char *word)
 static void
 do_destroy(Client *c, json_t *arguments, json_t *id)
 {
-    gint64 timeout_ms = json_int_or(arguments, "timeout-ms", DESTROY_TIMEOUT_MS);
-    gboolean graceful = json_is_true(json_object_get(arguments, "graceful"));
+    gint64 timeout_ms = DESTROY_TIMEOUT_MS;
+    gboolean graceful = FALSE;
+    g_autofree char *word = NULL;
+    g_autoptr(GError) why = NULL;
 
+    if (!json_opt_int(arguments, "timeout-ms", "kho-destroy", &timeout_ms, &why)
+        || !json_opt_bool(arguments, "graceful", "kho-destroy", &graceful, &why)
+        || !json_opt_string(arguments, "reason", "kho-destroy", &word, &why)) {
+        client_send(c, qmp_error(why, id));
+        return;
+    }
     if (timeout_ms < 0 || timeout_ms > 3600 * 1000) {
         client_refuse(c, id, KHO_ERROR_INVALID, "timeout-ms is not from 0 to 3600000");
         return;
     }
-    const char *reason = end_reason(json_string_or(arguments, "reason", "destroyed"));
+    const char *reason = end_reason(word ? word : "destroyed");
     if (!reason) {
         client_refuse(c, id, KHO_ERROR_INVALID, "reason is none of those that a machine is ended for");
         return;
@@ -199,11 +207,46 @@ do_capabilities(Client *c, json_t *arguments, json_t *id)
 static const struct {
     const char *command;
     void (*run)(Client *c, json_t *arguments, json_t *id);
+    const char
+        *arguments; /* all that it knows, each with a space after it; NULL: as QEMU does, whatever is given */
 } own_commands[] = {
-    { "kho-status", do_status },     { "kho-destroy", do_destroy }, { "kho-shutdown", do_shutdown },
-    { "kho-reboot", do_reboot },     { "kho-open", do_open },       { "kho-close", do_close },
-    { "kho-live-xml", do_live_xml }, { "kho-state", do_state },     { "qmp_capabilities", do_capabilities },
+    { "kho-status", do_status, "" },
+    { "kho-destroy", do_destroy, "graceful timeout-ms reason " },
+    { "kho-shutdown", do_shutdown, "" },
+    { "kho-reboot", do_reboot, "" },
+    { "kho-open", do_open, "path read-only fdset fdname offset " },
+    { "kho-close", do_close, "fdset fd " },
+    { "kho-live-xml", do_live_xml, "xml " },
+    { "kho-state", do_state, "state reason " },
+    { "qmp_capabilities", do_capabilities, NULL },
 };
+
+/* A word that is misspelt must not leave the command to what it does without it. */
+static gboolean
+check_arguments(const char *command, const char *known, json_t *arguments, GError **error)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach (arguments, key, value) {
+        g_autofree char *word = g_strconcat(key, " ", NULL);
+        const char *at = known ? strstr(known, word) : key;
+        if (!at || (known && at != known && at[-1] != ' '))
+            return fail(error, KHO_ERROR_INVALID, "%s has no argument '%s'", command, key);
+    }
+    return TRUE;
+}
+
+static void
+run_own(Client *c, gsize i, json_t *arguments, json_t *id)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (check_arguments(own_commands[i].command, own_commands[i].arguments, arguments, &why))
+        own_commands[i].run(c, arguments, id);
+    else
+        client_send(c, qmp_error(why, id));
+}
 
 void
 command_run(Client *c, const json_t *message)
@@ -219,7 +262,7 @@ command_run(Client *c, const json_t *message)
     }
     for (gsize i = 0; i < G_N_ELEMENTS(own_commands); i++)
         if (strcmp(command, own_commands[i].command) == 0) {
-            own_commands[i].run(c, arguments, id);
+            run_own(c, i, arguments, id);
             return;
         }
     if (!c->negotiated) {

@@ -40,9 +40,14 @@ grant_open_file(const char *path, gboolean read_only, GError **error)
 static gboolean
 get_number(const json_t *wanted, const char *key, gint64 *number, GError **error)
 {
-    if (!json_opt_int(wanted, key, "the command", number, error))
+    gint64 given = 0;
+
+    if (!json_opt_int(wanted, key, "the command", &given, error))
         return FALSE;
-    return *number <= G_MAXINT || fail(error, KHO_ERROR_INVALID, "%s is not from 0 to %d", key, G_MAXINT);
+    if (json_is_integer(json_object_get(wanted, key)))
+        *number = given;
+    return (given >= 0 && given <= G_MAXINT)
+           || fail(error, KHO_ERROR_INVALID, "%s is not from 0 to %d", key, G_MAXINT);
 }
 
 gboolean

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "base/owner.h"
 #include "base/proc.h"
 
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 int
 vm_folder_open(const char *run_path, gboolean make, GError **error)
 {
+    g_autoptr(GError) why = NULL;
     struct stat st;
 
     if (make && !fd_mkdir(run_path, 0700, error))
@@ -24,7 +26,16 @@ vm_folder_open(const char *run_path, gboolean make, GError **error)
         fail(error, KHO_ERROR_INVALID, "%s is not a folder: remove it", run_path);
         return -1;
     }
-    return fd_open(run_path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, error);
+    int fd = fd_open(run_path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, &why);
+    if (fd >= 0)
+        return fd;
+    g_autofree char *owner = g_error_matches(why, KHO_ERROR, KHO_ERROR_DENIED) ? owner_other(run_path) : NULL;
+    if (owner)
+        fail(error, KHO_ERROR_DENIED, "%s: what runs there belongs to user %s: use sudo", why->message,
+             owner);
+    else
+        g_propagate_error(error, g_steal_pointer(&why));
+    return -1;
 }
 
 int

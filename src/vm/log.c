@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/owner.h"
 #include "base/pipe.h"
 #include "base/proc.h"
 
@@ -24,7 +25,7 @@ reopen(VmLog *log, GError **error)
 {
     struct stat st;
     /* Without blocking: a pipe of that name is no log, and nobody may ever read from it. */
-    fd_auto int fd = fd_open(log->path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0640, error);
+    fd_auto int fd = owner_open(log->path, O_WRONLY | O_APPEND | O_NONBLOCK, 0640, error);
 
     if (g_lstat(log->path, &st) == 0 && !S_ISREG(st.st_mode)) {
         g_clear_error(error);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "base/owner.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -33,7 +34,7 @@ vm_ramfile_make(const char *path, VmSaveHead *head, GError **error)
 {
     gsize len;
     g_autofree guint8 *bytes = vm_savefile_encode(head, &len, error);
-    fd_auto int fd = bytes ? fd_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, error) : -1;
+    fd_auto int fd = bytes ? owner_open(path, O_RDWR | O_EXCL, 0600, error) : -1;
 
     return fd >= 0 && fd_pwrite_full(fd, bytes, len, 0, path, error) && fd_close(&fd, path, error);
 }

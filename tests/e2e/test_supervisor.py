@@ -257,6 +257,24 @@ def test_why_it_was_ended_is_told(machine, reason):
     assert f"ended ({reason}): " in machine.ended()
 
 
+def test_arguments_that_are_none_end_nothing(machine):
+    """Of another type, or misspelt: what the command does without them is not what was meant."""
+    machine.start()
+    wrong = [("kho-destroy", {"graceful": 5}), ("kho-destroy", {"graceful": "no"}), ("kho-destroy", {"timeout-ms": "9"}),
+             ("kho-destroy", {"timeout-ms": -1}), ("kho-destroy", {"timeout-ms": 1.5}), ("kho-destroy", {"reason": 1}),
+             ("kho-destroy", {"gracefull": True}), ("kho-destroy", {"": 1}), ("kho-status", {"x": 1}),
+             ("kho-shutdown", {"timeout-ms": 1}), ("kho-state", {"state": "paused", "reason": 1}), ("kho-state", {"state": 1}),
+             ("kho-live-xml", {"xml": 1}), ("kho-close", {"fdset": 1, "fd": -1}), ("kho-close", {"fdset": 1, "fd": "1"}),
+             ("kho-open", {"path": "/etc/passwd", "read-only": 1, "fdset": 1})]
+    with machine.client() as client:
+        for command, arguments in wrong:
+            client.send({"execute": command, "arguments": arguments})
+            reply = client.reply()
+            assert reply and reply["error"]["kho-code"] == "invalid", (command, arguments, reply)
+        assert client.ask("kho-status")["state"] == "running"
+    machine.destroy()
+
+
 def test_graceful_destroy_does_not_kill(machine):
     machine.plan["argv"] = ["/usr/bin/python3", str(harness.REPO / "tests/fake_qemu.py"), "hold"]
     machine.start()
