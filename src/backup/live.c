@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/pipe.h"
+#include "vm/blockdev.h"
 #include "vm/job.h"
 #include "vm/nodes.h"
 #include "vm/reach.h"
@@ -135,75 +136,26 @@ await_end(Live *live)
  */
 
 static gboolean
-drop_node(Live *live, const json_t *nodes, const char *name, GError **error)
-{
-    size_t i;
-    json_t *node;
-
-    json_array_foreach ((json_t *) nodes, i, node)
-        if (strcmp(json_string_or(node, "node-name", ""), name) == 0)
-            return tell(live, "blockdev-del", json_pack("{s:s}", "node-name", name), error);
-    return TRUE;
-}
-
-static gboolean
 drop_nodes(Live *live, GError **error)
 {
-    json_auto json_t *nodes = ask(live, "query-named-block-nodes", json_pack("{s:b}", "flat", TRUE), error);
-
-    for (guint i = 0; nodes && i < live->plan->sources->len; i++) {
+    for (guint i = 0; i < live->plan->sources->len; i++) {
         g_autofree char *node = node_of(live->plan, i);
         g_autofree char *file_node = file_node_of(live->plan, i);
-        if (!drop_node(live, nodes, node, error) || !drop_node(live, nodes, file_node, error))
+        if (!vm_blockdev_drop(live->client, node, error) || !vm_blockdev_drop(live->client, file_node, error))
             return FALSE;
     }
-    return nodes != NULL;
-}
-
-/* Each descriptor by its number: its locks are ended then though the guest be paused. */
-static gboolean
-close_one_by_one(Live *live, const json_t *set, GError **error)
-{
-    size_t i;
-    json_t *entry;
-
-    json_array_foreach (json_object_get(set, "fds"), i, entry)
-        if (!tell(live, "kho-close",
-                  json_pack("{s:I,s:I}", "fdset", (json_int_t) json_int_or(set, "fdset-id", -1), "fd",
-                            (json_int_t) json_int_or(entry, "fd", -1)),
-                  error))
-            return FALSE;
     return TRUE;
 }
 
-/* What a QEMU whose guest does not run has kept of it: it goes when the guest goes on. */
-static gboolean
-close_rest(Live *live, const json_t *set, GError **error)
-{
-    return tell(live, "kho-close", json_pack("{s:I}", "fdset", (json_int_t) json_int_or(set, "fdset-id", -1)),
-                error);
-}
-
-static gboolean
-for_each_set(Live *live, gboolean (*act)(Live *live, const json_t *set, GError **error), GError **error)
-{
-    json_auto json_t *sets = ask(live, "query-fdsets", NULL, error);
-    gint64 first = live->plan->first_fdset, end = first + live->plan->sources->len;
-    size_t i;
-    json_t *set;
-
-    json_array_foreach (sets, i, set) {
-        gint64 number = json_int_or(set, "fdset-id", -1);
-        if (number >= first && number < end && !act(live, set, error))
-            return FALSE;
-    }
-    return sets != NULL;
-}
-
+/* What a QEMU whose guest does not run has kept of them goes when the guest goes on. */
 static gboolean
 close_files(Live *live, GError **error)
 {
-    return for_each_set(live, close_one_by_one, error) && for_each_set(live, close_rest, error);
+    for (guint i = 0; i < live->plan->sources->len; i++)
+        if (!vm_fdset_close_each(live->client, live->plan->first_fdset + i, error)
+            || !vm_fdset_close(live->client, live->plan->first_fdset + i, error))
+            return FALSE;
+    return TRUE;
 }
 
 static gboolean
@@ -260,8 +212,7 @@ open_target(Live *live, guint index, const char *path, GError **error)
     json_int_t fdset = (json_int_t) live->plan->first_fdset + index;
     g_autofree char *file = g_strdup_printf("/dev/fdset/%" G_GINT64_FORMAT, (gint64) fdset);
 
-    return tell(live, "kho-open",
-                json_pack("{s:s,s:b,s:I}", "path", path, "read-only", FALSE, "fdset", fdset), error)
+    return vm_fdset_open(live->client, fdset, path, FALSE, error)
            && tell(live, "blockdev-add",
                    json_pack("{s:s,s:s,s:s,s:s}", "driver", "file", "node-name", file_node, "filename", file,
                              "discard", "unmap"),

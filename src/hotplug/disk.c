@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/pipe.h"
+#include "vm/blockdev.h"
 #include "vm/definition.h"
 #include "vm/reach.h"
 
@@ -75,101 +76,74 @@ definition_undo(gpointer context, GError **error)
 static gboolean
 reach(Plug *plug, gboolean *runs, GError **error)
 {
+    if (plug->client && !vm_client_is_open(plug->client))
+        g_clear_pointer(&plug->client, vm_client_close);
     if (plug->live && !plug->client && !vm_reach(plug->tree, plug->name, &plug->client, error))
         return FALSE;
     *runs = plug->client != NULL;
     return TRUE;
 }
 
+/* The same, where a machine that was to be changed while it runs must run. */
 static gboolean
-fail_ended(const Plug *plug, GError **error)
+reach_for_change(Plug *plug, gboolean *runs, GError **error)
 {
-    return fail(error, KHO_ERROR_INVALID, "machine '%s' ended meanwhile", plug->name);
+    if (!reach(plug, runs, error))
+        return FALSE;
+    return *runs || !plug->live || fail(error, KHO_ERROR_INVALID, "machine '%s' ended meanwhile", plug->name);
 }
 
-static json_t *
-call(Plug *plug, const char *command, json_t *arguments, GError **error)
+static gboolean
+check_not_cancelled(const Plug *plug, const KhoJob *job, GError **error)
 {
-    json_t *answer = vm_client_call(plug->client, command, arguments, CALL_TIMEOUT_MS, error);
-
-    /* a connection that ended is of no more use: the next step looks anew whether the machine runs */
-    if (!answer && !vm_client_is_open(plug->client))
-        g_clear_pointer(&plug->client, vm_client_close);
-    return answer;
+    return !kho_job_is_cancelled(job)
+           || fail(error, KHO_ERROR_CANCELLED, "cancelled: machine '%s' is as it was", plug->name);
 }
 
 static gboolean
 tell(Plug *plug, const char *command, json_t *arguments, GError **error)
 {
-    json_auto json_t *answer = call(plug, command, arguments, error);
+    json_auto json_t *answer = vm_client_call(plug->client, command, arguments, CALL_TIMEOUT_MS, error);
 
     return answer != NULL;
-}
-
-/* The values of @member in an array that QEMU answers, as a set of strings or numbers written out. */
-static GHashTable *
-names_of(Plug *plug, const char *command, json_t *arguments, const char *member, GError **error)
-{
-    json_auto json_t *list = call(plug, command, arguments, error);
-    GHashTable *names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    size_t i;
-    json_t *entry;
-
-    if (!list) {
-        g_hash_table_unref(names);
-        return NULL;
-    }
-    json_array_foreach (list, i, entry) {
-        const json_t *value = json_object_get(entry, member);
-        g_hash_table_add(names, json_is_integer(value)
-                                    ? g_strdup_printf("%" JSON_INTEGER_FORMAT, json_integer_value(value))
-                                    : g_strdup(json_is_string(value) ? json_string_value(value) : ""));
-    }
-    return names;
 }
 
 static gboolean
 has_device(Plug *plug, gboolean *there, GError **error)
 {
     const char *alias = json_string_or(plug->live, "alias", "");
-    g_autoptr(GHashTable) names =
-        names_of(plug, "qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), "name", error);
+    json_auto json_t *devices = vm_client_call(
+        plug->client, "qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), CALL_TIMEOUT_MS, error);
+    size_t i;
+    json_t *device;
 
-    if (names)
-        *there = g_hash_table_contains(names, alias);
-    return names != NULL;
+    *there = FALSE;
+    json_array_foreach (devices, i, device)
+        *there |= strcmp(json_string_or(device, "name", ""), alias) == 0;
+    return devices != NULL;
 }
 
 static gboolean
 open_files(Plug *plug, GError **error)
 {
-    g_autoptr(GHashTable) sets = names_of(plug, "query-fdsets", NULL, "fdset-id", error);
     json_t *files = json_object_get(plug->live, "files"), *file;
     size_t i;
 
-    if (!sets)
-        return FALSE;
-    json_array_foreach (files, i, file) {
-        g_autofree char *number = g_strdup_printf("%" G_GINT64_FORMAT, json_int_or(file, "fdset", -1));
-        if (!g_hash_table_contains(sets, number) && !tell(plug, "kho-open", json_deep_copy(file), error))
+    json_array_foreach (files, i, file)
+        if (!vm_fdset_open(plug->client, json_int_or(file, "fdset", -1), json_string_or(file, "path", ""),
+                           json_is_true(json_object_get(file, "read-only")), error))
             return FALSE;
-    }
     return TRUE;
 }
 
 static gboolean
 add_nodes(Plug *plug, GError **error)
 {
-    g_autoptr(GHashTable) known =
-        names_of(plug, "query-named-block-nodes", json_pack("{s:b}", "flat", TRUE), "node-name", error);
     json_t *nodes = json_object_get(plug->live, "nodes"), *node;
     size_t i;
 
-    if (!known)
-        return FALSE;
     json_array_foreach (nodes, i, node)
-        if (!g_hash_table_contains(known, json_string_or(node, "node-name", ""))
-            && !tell(plug, "blockdev-add", json_deep_copy(node), error))
+        if (!vm_blockdev_add(plug->client, node, error))
             return FALSE;
     return TRUE;
 }
@@ -180,11 +154,8 @@ files_run(gpointer context, const KhoJob *job, GError **error)
     Plug *plug = context;
     gboolean runs;
 
-    if (!reach(plug, &runs, error))
-        return FALSE;
-    if (!runs)
-        return !plug->live || fail_ended(plug, error);
-    return open_files(plug, error) && add_nodes(plug, error);
+    return reach_for_change(plug, &runs, error)
+           && (!runs || (open_files(plug, error) && add_nodes(plug, error)));
 }
 
 /* Takes the nodes away, highest first, and then their files. */
@@ -192,33 +163,21 @@ static gboolean
 files_undo(gpointer context, GError **error)
 {
     Plug *plug = context;
+    json_t *nodes = json_object_get(plug->live, "nodes"), *files = json_object_get(plug->live, "files"),
+           *file;
     gboolean runs;
+    size_t i;
 
     if (!reach(plug, &runs, error))
         return FALSE;
     if (!runs)
         return TRUE;
-    g_autoptr(GHashTable) known =
-        names_of(plug, "query-named-block-nodes", json_pack("{s:b}", "flat", TRUE), "node-name", error);
-    json_t *nodes = json_object_get(plug->live, "nodes"), *files = json_object_get(plug->live, "files"),
-           *file;
-    size_t i;
-    for (i = known ? json_array_size(nodes) : 0; i-- > 0;) {
-        const char *name = json_string_or(json_array_get(nodes, i), "node-name", "");
-        if (g_hash_table_contains(known, name)
-            && !tell(plug, "blockdev-del", json_pack("{s:s}", "node-name", name), error))
+    for (i = json_array_size(nodes); i-- > 0;)
+        if (!vm_blockdev_drop(plug->client, json_string_or(json_array_get(nodes, i), "node-name", ""), error))
             return FALSE;
-    }
-    g_autoptr(GHashTable) sets = known ? names_of(plug, "query-fdsets", NULL, "fdset-id", error) : NULL;
-    if (!sets)
-        return FALSE;
-    json_array_foreach (files, i, file) {
-        gint64 fdset = json_int_or(file, "fdset", -1);
-        g_autofree char *number = g_strdup_printf("%" G_GINT64_FORMAT, fdset);
-        if (g_hash_table_contains(sets, number)
-            && !tell(plug, "kho-close", json_pack("{s:I}", "fdset", (json_int_t) fdset), error))
+    json_array_foreach (files, i, file)
+        if (!vm_fdset_close(plug->client, json_int_or(file, "fdset", -1), error))
             return FALSE;
-    }
     return TRUE;
 }
 
@@ -245,13 +204,9 @@ plug_run(gpointer context, const KhoJob *job, GError **error)
     Plug *plug = context;
     gboolean runs, there;
 
-    if (kho_job_is_cancelled(job))
-        return fail(error, KHO_ERROR_CANCELLED, "cancelled: machine '%s' is as it was", plug->name);
-    if (!reach(plug, &runs, error))
+    if (!check_not_cancelled(plug, job, error) || !reach_for_change(plug, &runs, error))
         return FALSE;
-    if (!runs)
-        return !plug->live || fail_ended(plug, error);
-    return has_device(plug, &there, error) && (there || add_device(plug, error));
+    return !runs || (has_device(plug, &there, error) && (there || add_device(plug, error)));
 }
 
 static gboolean
@@ -348,12 +303,10 @@ unplug_run(gpointer context, const KhoJob *job, GError **error)
     const char *alias = json_string_or(plug->live, "alias", "");
     gboolean runs, there;
 
-    if (kho_job_is_cancelled(job))
-        return fail(error, KHO_ERROR_CANCELLED, "cancelled: machine '%s' is as it was", plug->name);
-    if (!reach(plug, &runs, error))
+    if (!check_not_cancelled(plug, job, error) || !reach_for_change(plug, &runs, error))
         return FALSE;
     if (!runs)
-        return !plug->live || fail_ended(plug, error);
+        return TRUE;
     if (!has_device(plug, &there, error))
         return FALSE;
     return !there || (ask_unplug(plug, alias, error) && wait_deleted(plug, alias, error));

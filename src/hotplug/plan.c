@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "hotplug/disk.h"
 #include "vm/argv.h"
+#include "vm/blockdev.h"
 #include "vm/nodes.h"
 #include "vm/reach.h"
 #include "vm/start.h"
@@ -66,20 +67,6 @@ definition_with(const HotplugRequest *request, const char *disk_xml, GError **er
     if (!is_free || !model_domain_complete(model, &vm_host_defaults, error) || !vm_argv_check(model, error))
         return NULL;
     return model_domain_format(model, MODEL_FORMAT_INACTIVE);
-}
-
-/* The first number of a free fdset. */
-static gboolean
-next_fdset(VmClient *client, gint64 *next, GError **error)
-{
-    json_auto json_t *sets = vm_client_call(client, "query-fdsets", NULL, CALL_TIMEOUT_MS, error);
-    size_t i;
-    json_t *set;
-
-    *next = 0;
-    json_array_foreach (sets, i, set)
-        *next = MAX(*next, json_int_or(set, "fdset-id", 0) + 1);
-    return sets != NULL;
 }
 
 /* A copy of the machine that runs with this disk alone, so that only its image is looked at. */
@@ -147,7 +134,7 @@ plan_live(const HotplugRequest *request, const char *disk_xml, GError **error)
         fail(error, KHO_ERROR_INVALID, "machine '%s' has just ended", request->name);
         return NULL;
     }
-    if (!next_fdset(client, &fdset, error))
+    if (!vm_fdset_free_number(client, &fdset, error))
         return NULL;
     json_auto json_t *files = files_json(plan, &disks, fdset);
     const VmResources resources = { .monitor_fd = -1,

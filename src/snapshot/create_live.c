@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "vm/argv.h"
+#include "vm/blockdev.h"
 #include "vm/nodes.h"
 
 #include <string.h>
@@ -11,20 +12,6 @@
 #define SWITCH_TIMEOUT_MS 60000
 
 /* ---- deciding ---- */
-
-/* The first number of an fdset that QEMU does not use, nor anything above it. */
-static gboolean
-find_fdset(VmClient *client, gint64 *number, GError **error)
-{
-    json_auto json_t *sets = vm_client_call(client, "query-fdsets", NULL, CALL_TIMEOUT_MS, error);
-    size_t i;
-    json_t *set;
-
-    *number = 0;
-    json_array_foreach (sets, i, set)
-        *number = MAX(*number, json_int_or(set, "fdset-id", 0) + 1);
-    return sets != NULL;
-}
 
 /* What blockdev-add is told of an overlay: what a start would say of the disk's top layer, under names of its
  * own. [file, format] */
@@ -84,7 +71,7 @@ create_live_plan(CreatePlan *plan, const ModelDomain *live, VmClient *client, GE
 {
     gint64 fdset;
 
-    if (!find_fdset(client, &fdset, error))
+    if (!vm_fdset_free_number(client, &fdset, error))
         return FALSE;
     for (guint i = 0; i < plan->disks->len; i++) {
         CreateDisk *row = plan->disks->pdata[i];
@@ -121,40 +108,15 @@ call(VmClient *client, const char *command, json_t *arguments, GError **error)
 }
 
 static gboolean
-has_node(VmClient *client, const char *node, gboolean *has, GError **error)
-{
-    json_auto json_t *named = vm_client_call(client, "query-named-block-nodes",
-                                             json_pack("{s:b}", "flat", TRUE), CALL_TIMEOUT_MS, error);
-    size_t i;
-    json_t *entry;
-
-    *has = FALSE;
-    json_array_foreach (named, i, entry)
-        *has |= strcmp(json_string_or(entry, "node-name", ""), node) == 0;
-    return named != NULL;
-}
-
-/* Opens an overlay in QEMU; what an attempt before this one has opened is there already. */
-static gboolean
 open_overlay(const CreateDisk *row, VmClient *client, GError **error)
 {
-    g_autofree char *file_node = g_strconcat(row->overlay_node, "-file", NULL);
     json_auto json_t *nodes = json_loads(row->nodes, 0, NULL);
-    gboolean has_file, has_format;
 
     if (json_array_size(nodes) != 2)
         return fail(error, KHO_ERROR_CORRUPT, "the plan's nodes of disk %s are no list of two", row->target);
-    if (!has_node(client, file_node, &has_file, error)
-        || !has_node(client, row->overlay_node, &has_format, error))
-        return FALSE;
-    if (!has_file
-        && (!call(client, "kho-open",
-                  json_pack("{s:s,s:b,s:I}", "path", row->overlay, "read-only", FALSE, "fdset",
-                            (json_int_t) row->fdset),
-                  error)
-            || !call(client, "blockdev-add", json_incref(json_array_get(nodes, 0)), error)))
-        return FALSE;
-    return has_format || call(client, "blockdev-add", json_incref(json_array_get(nodes, 1)), error);
+    return vm_fdset_open(client, row->fdset, row->overlay, FALSE, error)
+           && vm_blockdev_add(client, json_array_get(nodes, 0), error)
+           && vm_blockdev_add(client, json_array_get(nodes, 1), error);
 }
 
 gboolean
@@ -185,37 +147,14 @@ create_live_switch(const CreatePlan *plan, VmClient *client, GError **error)
     return done != NULL;
 }
 
-static gboolean
-drop_node(VmClient *client, const char *node, GError **error)
-{
-    gboolean has;
-
-    return has_node(client, node, &has, error)
-           && (!has || call(client, "blockdev-del", json_pack("{s:s}", "node-name", node), error));
-}
-
-static gboolean
-close_fdset(VmClient *client, gint64 fdset, GError **error)
-{
-    json_auto json_t *sets = vm_client_call(client, "query-fdsets", NULL, CALL_TIMEOUT_MS, error);
-    size_t i;
-    json_t *set;
-
-    json_array_foreach (sets, i, set)
-        if (json_int_or(set, "fdset-id", -1) == fdset
-            && !call(client, "kho-close", json_pack("{s:I}", "fdset", (json_int_t) fdset), error))
-            return FALSE;
-    return sets != NULL;
-}
-
 gboolean
 create_live_take_back(const CreatePlan *plan, VmClient *client, GError **error)
 {
     for (guint i = 0; i < plan->disks->len; i++) {
         const CreateDisk *row = plan->disks->pdata[i];
         g_autofree char *file_node = g_strconcat(row->overlay_node, "-file", NULL);
-        if (!drop_node(client, row->overlay_node, error) || !drop_node(client, file_node, error)
-            || !close_fdset(client, row->fdset, error))
+        if (!vm_blockdev_drop(client, row->overlay_node, error) || !vm_blockdev_drop(client, file_node, error)
+            || !vm_fdset_close(client, row->fdset, error))
             return FALSE;
     }
     return TRUE;
