@@ -6,8 +6,8 @@ import hashlib
 import os
 import pathlib
 import re
-import shutil
 import signal
+import stat
 import struct
 import tempfile
 
@@ -164,9 +164,24 @@ class Saved:
         harness.run(["cp", "-a", "--sparse=always", source, target])
 
     def restore(self):
+        """What was not written since stays, so that what is known of it need not be found out anew."""
         for n, part in enumerate(self.parts):
-            shutil.rmtree(part)
-            self.copy(self.folder / str(n), part)
+            saved = self.folder / str(n)
+            for path in sorted(part.rglob("*"), reverse=True):
+                if looks(path) != looks(saved / path.relative_to(part)):
+                    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+            for path in sorted(saved.rglob("*")):
+                if looks(part / path.relative_to(saved)) is None:
+                    self.copy(path, part / path.relative_to(saved))
+
+
+def looks(path):
+    """Differs where a file was written; None where there is none."""
+    try:
+        st = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return (st.st_mode, *(() if stat.S_ISDIR(st.st_mode) else (st.st_size, st.st_mtime_ns)))
 
 
 def without_marks(state):
