@@ -151,6 +151,12 @@ typedef struct {
     gboolean (*resize)(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, const struct KhoJob *job,
                        GError **error);
 
+    /* Grows the disk for this process alone. Whoever opens the file meets the old one, until resize to the
+     * size that the disk has now publishes it with what was mapped meanwhile, which lies behind the cluster
+     * of the old end. resize to the old size (and close) takes it all back, and gives the file its old
+     * length. NULL where resize alone says how long the disk is. */
+    gboolean (*extend)(FormatImage *image, guint64 guest_bytes, GError **error);
+
     /* Makes the header name @file, of format @file_format, as the backing file (both NULL: none). All that
      * was committed before is durable first; durable itself when it returns TRUE; a crash leaves the old
      * header or the new one. With @only_check nothing is written, and TRUE says that it would fit. May be

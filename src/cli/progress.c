@@ -78,6 +78,8 @@ progress_start(gboolean show)
             sigaction(ending[i], &action, NULL);
     }
     sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore,
+              NULL); /* a file at its limit is an error like a full disk, with its message */
     started_us = g_get_monotonic_time();
     job.cancelled = &cancelled;
     job.progress = show && isatty(STDERR_FILENO) ? show_progress : NULL;

@@ -287,6 +287,17 @@ format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, cons
 }
 
 gboolean
+format_extend(FormatImage *image, guint64 guest_bytes, GError **error)
+{
+    g_assert(guest_bytes > image->guest_bytes && guest_bytes <= NUM_OFFSET_MAX);
+    if (!image->ops->extend)
+        return format_resize(image, guest_bytes, FALSE, NULL, error);
+    if (!is_writable(image, error) || !image->ops->extend(image, guest_bytes, error))
+        return FALSE;
+    return image->guest_bytes == guest_bytes || broken(image, "extend", guest_bytes, error);
+}
+
+gboolean
 format_set_backing(FormatImage *image, const char *file, const char *file_format, gboolean only_check,
                    GError **error)
 {

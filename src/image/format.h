@@ -37,6 +37,8 @@ gboolean format_put_packed(FormatImage *image, GuestOff at, const guint8 *packed
 gboolean format_flush(FormatImage *image, GError **error);
 gboolean format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, const KhoJob *job,
                        GError **error);
+/* Where the format has no such thing, resize. */
+gboolean format_extend(FormatImage *image, guint64 guest_bytes, GError **error);
 gboolean format_set_backing(FormatImage *image, const char *file, const char *file_format,
                             gboolean only_check, GError **error);
 gboolean format_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);

@@ -82,7 +82,7 @@ prealloc_range(KhoImage *image, guint64 from, guint64 to, KhoPrealloc prealloc, 
 {
     guint64 next;
 
-    if (prealloc == KHO_PREALLOC_OFF)
+    if (prealloc == KHO_PREALLOC_OFF || from >= to)
         return TRUE;
     for (guint64 at = from; at < to; at = next) {
         if (kho_job_is_cancelled(job))

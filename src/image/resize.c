@@ -16,15 +16,15 @@ check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, GError **
                                 image->path, error);
 }
 
-/* The cluster that the old end lies in becomes the image's own, zeros past the end, before the disk grows:
- * else the backing file would show through its rest. Writing what is there already does it. */
+/* The cluster that the old end lies in becomes the image's own, zeros past the end. Writing what is there
+ * already does it. */
 static gboolean
 own_last_cluster(KhoImage *image, GError **error)
 {
     guint64 from = kho_image_size_bytes(image);
     guint64 inside = from % image->cluster_bytes;
 
-    if (!image->backing || inside == 0 || kho_image_size_bytes(image->backing) <= from)
+    if (inside == 0)
         return TRUE;
     g_autofree guint8 *last = g_malloc(inside);
     return kho_image_read(image, from - inside, last, inside, error)
@@ -34,7 +34,21 @@ own_last_cluster(KhoImage *image, GError **error)
 gboolean
 resize_extend(KhoImage *image, guint64 to, GError **error)
 {
-    return own_last_cluster(image, error) && format_resize(image->format, to, FALSE, NULL, error);
+    /* Else the backing file would show through its rest. */
+    gboolean shows = image->backing && kho_image_size_bytes(image->backing) > kho_image_size_bytes(image);
+
+    return (!shows || own_last_cluster(image, error)) && format_resize(image->format, to, FALSE, NULL, error);
+}
+
+/* The space first, then the size that goes with it. */
+static gboolean
+extend_reserved(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
+{
+    guint64 from = num_align_up(kho_image_size_bytes(image), image->cluster_bytes);
+
+    return own_last_cluster(image, error) && format_extend(image->format, to, error)
+           && prealloc_range(image, from, to, prealloc, job, error)
+           && format_resize(image->format, to, FALSE, NULL, error);
 }
 
 static gboolean
@@ -45,7 +59,8 @@ grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GErro
 
     if (!check_space(image, to - from, prealloc, error))
         return FALSE;
-    if (resize_extend(image, to, &cause) && prealloc_range(image, from, to, prealloc, job, &cause)
+    if ((prealloc == KHO_PREALLOC_OFF ? resize_extend(image, to, &cause)
+                                      : extend_reserved(image, to, prealloc, job, &cause))
         && kho_image_flush(image, &cause))
         return TRUE;
     if (kho_image_size_bytes(image) != from && !format_resize(image->format, from, TRUE, NULL, &undo))
@@ -70,8 +85,10 @@ kho_image_resize(const char *path, const char *format, const KhoImageResize *opt
     if (!image || !prealloc_check(image->format->ops, prealloc, FALSE, error))
         return FALSE;
     guint64 from = kho_image_size_bytes(image);
-    if (to < from && prealloc != KHO_PREALLOC_OFF)
-        return fail(error, KHO_ERROR_INVALID, "%s: preallocation is for growing, not for shrinking", path);
+    if (to <= from && prealloc != KHO_PREALLOC_OFF)
+        return fail(error, KHO_ERROR_INVALID,
+                    "%s: preallocation is for growing, and it has %s%" G_GUINT64_FORMAT " bytes", path,
+                    to < from ? "more than " : "", to);
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", path);
 

@@ -50,13 +50,13 @@ pay_barrier(Qcow2Image *image, GError **error)
     return TRUE;
 }
 
-typedef enum { REFBLOCKS, FRESH_L2, USED_L2 } TableClass;
+typedef enum { FRESH_REFBLOCKS, REFBLOCKS, FRESH_L2, USED_L2 } TableClass;
 
 static TableClass
 class_of(const Qcow2Table *table)
 {
     if (table->kind == QCOW2_TABLE_REFBLOCK)
-        return REFBLOCKS;
+        return table->fresh ? FRESH_REFBLOCKS : REFBLOCKS;
     return table->fresh ? FRESH_L2 : USED_L2;
 }
 
@@ -96,7 +96,7 @@ too_dirty(const Qcow2Image *image)
 gboolean
 qcow2_write_refblocks_locked(Qcow2Image *image, GError **error)
 {
-    return write_class(image, REFBLOCKS, error);
+    return write_class(image, FRESH_REFBLOCKS, error) && write_class(image, REFBLOCKS, error);
 }
 
 /* New blocks are durable before the refcount table names them. Rule: TABLE_BEFORE_POINTER. */
@@ -183,15 +183,17 @@ static gboolean
 run_phases(Qcow2Image *image, gboolean lazy, GError **error)
 {
     gboolean references = any_dirty(image, USED_L2) || qcow2_words_dirty(&image->l1);
-    gboolean deferring = lazy && (image->lowers->len > 0 || any_dirty(image, REFBLOCKS));
+    gboolean deferring =
+        lazy && (image->lowers->len > 0 || any_dirty(image, FRESH_REFBLOCKS) || any_dirty(image, REFBLOCKS));
     gboolean mark = deferring && !(image->header.incompat & QCOW2_INCOMPAT_DIRTY);
 
+    /* What needs new space first: where there is none, no count was raised on disk, and nothing leaks. */
+    if (!write_class(image, FRESH_L2, error))
+        return FALSE;
     if (!lazy && !qcow2_mutated(QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE)
         && !qcow2_write_refcounts_locked(image, error))
         return FALSE;
     if (mark && !qcow2_mutated(QCOW2_RULE_DIRTY_BEFORE_DEFERRED) && !mark_dirty(image, error))
-        return FALSE;
-    if (!write_class(image, FRESH_L2, error))
         return FALSE;
     if (references && (!barrier_before_references(image, error) || !write_references(image, error)))
         return FALSE;

@@ -119,7 +119,8 @@ qcow2_l1_take_back_locked(Qcow2Image *image)
     image->held.is_set = FALSE;
     /* Only a refcount table that moved has let something go meanwhile. */
     if (!image->broken && (image->lowers->len == 0 || qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, NULL))
-        && let_go(image, &mine, NULL) && qcow2_flush_locked(image, FALSE, NULL))
+        && let_go(image, &mine, NULL) && qcow2_reftable_trim(image, NULL)
+        && qcow2_flush_locked(image, FALSE, NULL))
         qcow2_cut_file_locked(image, image->held.file_bytes, NULL);
     image->held = (Qcow2Held){ 0 };
     qcow2_words_clear(&mine);

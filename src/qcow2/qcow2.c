@@ -35,6 +35,7 @@ const FormatOps qcow2_format = {
     .put_packed = qcow2_put_packed,
     .flush = qcow2_flush,
     .resize = qcow2_resize,
+    .extend = qcow2_extend,
     .set_backing = qcow2_set_backing,
     .check = qcow2_check,
     .close = qcow2_close,

@@ -48,4 +48,8 @@ void qcow2_refblock_set(Qcow2Image *image, Qcow2Table *block, guint64 cluster, g
  * TABLE_BEFORE_POINTER. */
 gboolean qcow2_reftable_cover(Qcow2Image *image, guint64 cluster, guint64 want, GError **error);
 
+/* The last blocks go as far as they count nothing but themselves, so that the file can end before them. Rule:
+ * L2_BEFORE_LOWER, for entries of the refcount table. */
+gboolean qcow2_reftable_trim(Qcow2Image *image, GError **error);
+
 #endif

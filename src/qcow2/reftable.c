@@ -1,5 +1,6 @@
 /* Growing what holds the refcounts: new blocks, and a longer refcount table. */
 #include "base/error.h"
+#include "qcow2/entry.h"
 #include "qcow2/flush.h"
 #include "qcow2/refcount.h"
 
@@ -130,5 +131,70 @@ qcow2_reftable_cover(Qcow2Image *image, guint64 cluster, guint64 want, GError **
         return FALSE;
     }
     qcow2_words_clear(&old);
+    return TRUE;
+}
+
+/* Does the block at @cluster, which entry @index names, count nothing but perhaps itself? */
+static gboolean
+counts_nothing(Qcow2Image *image, guint64 index, guint64 cluster, gboolean *nothing, GError **error)
+{
+    guint64 first = index * image->geo.refblock_entries;
+    Qcow2Table *block;
+
+    *nothing = FALSE;
+    if (!qcow2_refblock_get(image, first, &block, error))
+        return FALSE;
+    for (guint64 i = 0; i < image->geo.refblock_entries; i++)
+        if (first + i != cluster && qcow2_refcount_load(block->bytes, i, image->geo.refcount_bits) != 0)
+            return TRUE;
+    *nothing = TRUE;
+    return TRUE;
+}
+
+/* Takes the last blocks out of the table in memory; *gone are their clusters. A block that counts one of
+ * these stays for another round: on disk it must not go before that one. */
+static gboolean
+drop_last_blocks(Qcow2Image *image, GArray *gone, GError **error)
+{
+    for (guint64 i = image->reftable.n; i-- > 1;) {
+        guint64 off = image->reftable.words[i] & QCOW2_REFTABLE_OFFSET;
+        guint64 cluster = off >> image->geo.cluster_bits;
+        gboolean nothing;
+        if (off == 0)
+            continue;
+        if (!counts_nothing(image, i, cluster, &nothing, error))
+            return FALSE;
+        if (!nothing)
+            return TRUE;
+        qcow2_words_set(&image->reftable, i, 0);
+        qcow2_cache_drop(&image->cache, off);
+        g_array_append_val(gone, cluster);
+    }
+    return TRUE;
+}
+
+gboolean
+qcow2_reftable_trim(Qcow2Image *image, GError **error)
+{
+    guint n;
+
+    do {
+        g_autoptr(GArray) gone = g_array_new(FALSE, FALSE, sizeof(guint64));
+        if (!drop_last_blocks(image, gone, error))
+            return FALSE;
+        n = gone->len;
+        if (n > 0
+            && (!qcow2_write_refcounts_locked(image, error)
+                || !qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error)))
+            return FALSE;
+        for (guint i = 0; i < n; i++) {
+            guint64 cluster = g_array_index(gone, guint64, i), count;
+            qcow2_guard_unmark(&image->guard, cluster, 1);
+            image->free_hint = MIN(image->free_hint, cluster);
+            if (!qcow2_refcount_get(image, cluster, &count, error)
+                || (count > 0 && !qcow2_refcount_lower(image, cluster, 1, error)))
+                return FALSE; /* the rest leaks */
+        }
+    } while (n > 0);
     return TRUE;
 }

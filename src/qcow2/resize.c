@@ -156,9 +156,10 @@ hide_backing(Qcow2Image *image, guint64 from, GError **error)
     return TRUE;
 }
 
-/* All that the new size takes, up to the header. Where the L1 table in use can serve both sizes, it does. */
+/* All that the new size takes, up to the header. Where the L1 table in use can serve both sizes, it does,
+ * unless the new one is to be @held for a while. */
 static gboolean
-prepare_size(Qcow2Image *image, guint64 guest_bytes, const KhoJob *job, GError **error)
+prepare_size(Qcow2Image *image, guint64 guest_bytes, gboolean held, const KhoJob *job, GError **error)
 {
     guint64 from = image->base.guest_bytes;
     guint64 cluster_end = num_align_up(from, image->geo.cluster_bytes);
@@ -168,7 +169,7 @@ prepare_size(Qcow2Image *image, guint64 guest_bytes, const KhoJob *job, GError *
         || (guest_bytes > from && !clean_last_cluster(image, error))
         || !qcow2_flush_locked(image, FALSE, error))
         return FALSE;
-    if (!mapped && !hides && qcow2_l1_entries_for(&image->geo, guest_bytes) <= image->l1.n)
+    if (!held && !mapped && !hides && qcow2_l1_entries_for(&image->geo, guest_bytes) <= image->l1.n)
         return TRUE;
     if (!qcow2_l1_begin_locked(image, guest_bytes, error))
         return FALSE;
@@ -191,7 +192,7 @@ publish_size(Qcow2Image *image, guint64 guest_bytes, GError **error)
 gboolean
 qcow2_grow_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
 {
-    return prepare_size(image, guest_bytes, NULL, error) && publish_size(image, guest_bytes, error);
+    return prepare_size(image, guest_bytes, FALSE, NULL, error) && publish_size(image, guest_bytes, error);
 }
 
 static gboolean
@@ -228,11 +229,53 @@ shrink_locked(Qcow2Image *image, guint64 guest_bytes, const KhoJob *job, GError 
 {
     guint64 l1_off = image->l1.off;
 
-    if (!prepare_size(image, guest_bytes, job, error) || !publish_size(image, guest_bytes, error))
+    if (!prepare_size(image, guest_bytes, FALSE, job, error) || !publish_size(image, guest_bytes, error))
         return FALSE;
     if (l1_off != image->l1.off)
         move_tables_down(image);
-    return qcow2_flush_locked(image, TRUE, error) && qcow2_cut_file_locked(image, 0, error);
+    return qcow2_reftable_trim(image, error) && qcow2_flush_locked(image, TRUE, error)
+           && qcow2_cut_file_locked(image, 0, error);
+}
+
+/* The size that the header names is not the one in use: that one is published, or goes. */
+static gboolean
+end_extended(Qcow2Image *image, guint64 guest_bytes, GError **error)
+{
+    if (guest_bytes == image->base.guest_bytes)
+        return publish_size(image, guest_bytes, error) && qcow2_flush_locked(image, TRUE, error);
+    g_assert(guest_bytes == image->held.guest_bytes);
+    qcow2_l1_take_back_locked(image);
+    return TRUE;
+}
+
+static gboolean
+check_size(Qcow2Image *image, guint64 guest_bytes, gboolean may_shrink, GError **error)
+{
+    const char *label = image->base.file->label;
+
+    if (guest_bytes > NUM_OFFSET_MAX)
+        return fail(error, KHO_ERROR_INVALID, "%s: a size of %" G_GUINT64_FORMAT " bytes is too large", label,
+                    guest_bytes);
+    if (guest_bytes < image->base.guest_bytes && !may_shrink)
+        return fail(error, KHO_ERROR_INVALID,
+                    "%s: shrinking from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
+                    " bytes loses what lies past the end; say so to allow it",
+                    label, image->base.guest_bytes, guest_bytes);
+    if (image->header.snapshots > 0 && image->header.version < 3)
+        return fail(error, KHO_ERROR_UNSUPPORTED,
+                    "%s: a version 2 image with snapshots cannot change its size: they do not record theirs",
+                    label);
+    return TRUE;
+}
+
+gboolean
+qcow2_extend(FormatImage *format, guint64 guest_bytes, GError **error)
+{
+    Qcow2Image *image = qcow2_image(format);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
+
+    return qcow2_begin_write_locked(image, error) && check_size(image, guest_bytes, FALSE, error)
+           && prepare_size(image, guest_bytes, TRUE, NULL, error);
 }
 
 gboolean
@@ -240,26 +283,15 @@ qcow2_resize(FormatImage *format, guint64 guest_bytes, gboolean may_shrink, cons
 {
     Qcow2Image *image = qcow2_image(format);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
-    const char *label = format->file->label;
 
-    if (!qcow2_begin_write_locked(image, error))
+    if (image->held.is_set)
+        return end_extended(image, guest_bytes, error);
+    if (!qcow2_begin_write_locked(image, error) || !check_size(image, guest_bytes, may_shrink, error))
         return FALSE;
-    if (guest_bytes > NUM_OFFSET_MAX)
-        return fail(error, KHO_ERROR_INVALID, "%s: a size of %" G_GUINT64_FORMAT " bytes is too large", label,
-                    guest_bytes);
-    if (guest_bytes < format->guest_bytes && !may_shrink)
-        return fail(error, KHO_ERROR_INVALID,
-                    "%s: shrinking from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
-                    " bytes loses what lies past the end; say so to allow it",
-                    label, format->guest_bytes, guest_bytes);
-    if (image->header.snapshots > 0 && image->header.version < 3)
-        return fail(error, KHO_ERROR_UNSUPPORTED,
-                    "%s: a version 2 image with snapshots cannot change its size: they do not record theirs",
-                    label);
     if (guest_bytes == format->guest_bytes)
         return TRUE;
     if (guest_bytes < format->guest_bytes)
         return shrink_locked(image, guest_bytes, job, error);
-    return prepare_size(image, guest_bytes, job, error) && publish_size(image, guest_bytes, error)
+    return prepare_size(image, guest_bytes, FALSE, job, error) && publish_size(image, guest_bytes, error)
            && qcow2_flush_locked(image, TRUE, error);
 }

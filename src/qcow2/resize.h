@@ -22,6 +22,9 @@
 gboolean
 qcow2_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, const KhoJob *job, GError **error);
 
+/* FormatOps.extend: the first half of growing; errors as there. */
+gboolean qcow2_extend(FormatImage *image, guint64 guest_bytes, GError **error);
+
 /* Moves L1 table and header to @guest_bytes, which is not less than now. */
 gboolean qcow2_grow_locked(Qcow2Image *image, guint64 guest_bytes, GError **error);
 

@@ -1,4 +1,5 @@
 /* What a flush promises and costs, deferred refcounts, and what the first write does. */
+#include "block/fault.h"
 #include "qcow2/test_io.h"
 
 #define CLUSTER 65536
@@ -129,6 +130,40 @@ test_read_only(void)
     test_close(image);
 }
 
+/* A write that finds no space for its tables leaves no counts raised on disk, so nothing leaks. */
+static void
+test_full_leaks_nothing(void)
+{
+    const Qcow2CreateOptions options = { .guest_bytes = 200 * KIB, .cluster_bytes = 512 };
+    g_autoptr(BlkStore) first = test_create(&options);
+    FormatImage *image = test_open(first);
+    guint64 bytes;
+    gboolean done = FALSE;
+
+    test_fill(image, 0, options.guest_bytes, 1);
+    g_assert_true(qcow2_snapshot_create(image, "s", 1, NULL));
+    for (guint64 at = 0; at < 96 * KIB; at += 32 * KIB)
+        test_fill(image, at, 4 * KIB, 2); /* takes what the snapshot left free */
+    test_close(image);
+    g_assert_true(blk_size(first, &bytes, NULL));
+    g_autoptr(GBytes) all = blk_mem_snapshot(first);
+    for (guint64 limit = bytes; !done; limit += 512) {
+        g_autoptr(BlkStore) store = blk_mem_new(g_bytes_get_data(all, NULL), bytes, "full");
+        g_autoptr(BlkStore) small = blk_fault_new(store, FAULT_NO_SPACE, limit, TRUE);
+        guint8 data[512] = { 3 };
+        store->writable = small->writable = TRUE;
+        image = test_open(small);
+        done = test_write(image, 100 * KIB, data, sizeof data, NULL);
+        done = image->ops->close(image, NULL) && done;
+        test_clean(store, 0);
+        image = test_open(store); /* with space again: a count past the file's end would show now */
+        test_fill(image, 128 * KIB, 16 * KIB, 4);
+        test_close(image);
+        test_clean(store, 0);
+        g_assert_true(done || limit < bytes + 64 * KIB);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -138,5 +173,6 @@ main(int argc, char **argv)
     g_test_add_func("/qcow2/flush/lazy", test_lazy);
     g_test_add_func("/qcow2/open/autoclear", test_autoclear);
     g_test_add_func("/qcow2/open/read-only", test_read_only);
+    g_test_add_func("/qcow2/flush/full", test_full_leaks_nothing);
     return g_test_run();
 }

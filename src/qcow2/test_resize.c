@@ -1,4 +1,5 @@
 /* Growing and shrinking; random sizes are test_model.c's. */
+#include "block/fault.h"
 #include "qcow2/test_io.h"
 
 /* Growing over a longer backing file: the new part is zeros from the moment it is there, whatever tables it
@@ -132,6 +133,144 @@ test_shrink_to_nothing(void)
     test_clean(store, 0);
 }
 
+/* A disk that was filled past its old end and taken back is what it was, and so is its file. */
+static void
+test_extend_taken_back(void)
+{
+    const Qcow2CreateOptions options = { .guest_bytes = 100 * KIB,
+                                         .cluster_bytes = 512,
+                                         .refcount_bits = 64 };
+    g_autoptr(BlkStore) store = test_create(&options);
+    FormatImage *image = test_open(store);
+    guint64 before, after;
+
+    test_fill(image, 0, 30 * KIB, 1);
+    g_assert_true(image->ops->flush(image, NULL));
+    g_assert_true(blk_size(store, &before, NULL));
+    g_autoptr(GBytes) was = blk_mem_snapshot(store);
+    for (guint round = 0; round < 2; round++) {
+        g_assert_true(image->ops->extend(image, 700 * KIB, NULL));
+        test_fill(image, 100 * KIB, 600 * KIB, 2);
+        g_assert_true(image->ops->flush(image, NULL));
+        if (round == 0)
+            g_assert_true(image->ops->resize(image, 100 * KIB, TRUE, NULL, NULL));
+        else
+            test_close(image); /* the other way to give up */
+        if (round == 1)
+            image = test_open(store);
+        test_expect(image, 0, 30 * KIB, 1);
+        g_assert_true(image->ops->flush(image, NULL));
+        g_assert_true(blk_size(store, &after, NULL));
+        g_assert_cmpuint(after, ==, before);
+        test_clean(store, 0);
+    }
+    g_autoptr(GBytes) is = blk_mem_snapshot(store);
+    g_assert_true(g_bytes_equal(was, is));
+    test_close(image);
+}
+
+/* Nobody else sees the space before its size is published. */
+static void
+test_extend_published(void)
+{
+    g_autoptr(BlkStore) store =
+        test_create(&(Qcow2CreateOptions){ .guest_bytes = MIB, .cluster_bytes = 4096 });
+    FormatImage *image = test_open(store);
+
+    g_assert_true(image->ops->extend(image, 20 * MIB, NULL));
+    test_fill(image, MIB, 19 * MIB, 0);
+    g_assert_true(image->ops->flush(image, NULL));
+    FormatImage *other = test_open_flags(store, 0);
+    g_assert_cmpuint(other->guest_bytes, ==, MIB);
+    test_close(other);
+    g_assert_true(image->ops->resize(image, 20 * MIB, FALSE, NULL, NULL));
+    test_close(image);
+    test_clean(store, 0);
+    image = test_open(store);
+    for (guint64 at = MIB; at < 20 * MIB;) {
+        Run run;
+        g_assert_true(image->ops->map(image, guest_off(at), 20 * MIB - at, &run, NULL));
+        g_assert_cmpint(run.kind, ==, RUN_DATA);
+        at += run.bytes;
+    }
+    test_close(image);
+}
+
+static const struct {
+    const char *name;
+    Qcow2CreateOptions create;
+    guint64 backing_bytes, to_bytes;
+    gboolean snapshot;
+} full[] = {
+    { "grow-over-backing",
+      { .guest_bytes = 40 * KIB, .cluster_bytes = 512, .backing_file = "b", .backing_format = "raw" },
+      3 * MIB,
+      3 * MIB },
+    { "grow-over-backing-v2",
+      { .guest_bytes = 40 * KIB,
+        .cluster_bytes = 512,
+        .version = 2,
+        .backing_file = "b",
+        .backing_format = "raw" },
+      300 * KIB,
+      300 * KIB },
+    { "grow-narrow-blocks",
+      { .guest_bytes = 40 * KIB, .cluster_bytes = 512, .refcount_bits = 64 },
+      0,
+      6 * MIB },
+    { "shrink", { .guest_bytes = 200 * KIB, .cluster_bytes = 512 }, 0, 21 * KIB },
+    { "shrink-snapshot", { .guest_bytes = 200 * KIB, .cluster_bytes = 512 }, 0, 21 * KIB, TRUE },
+    { "grow-snapshot", { .guest_bytes = 200 * KIB + 512, .cluster_bytes = 1024 }, 0, 6 * MIB, TRUE },
+};
+
+/* A file that can grow up to @limit only. FALSE when that was enough. */
+static gboolean
+resize_in(gsize i, GBytes *bytes, guint64 limit)
+{
+    g_autoptr(BlkStore) store =
+        blk_mem_new(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), full[i].name);
+    g_autoptr(BlkStore) small = blk_fault_new(store, FAULT_NO_SPACE, limit, TRUE);
+    g_autoptr(GError) error = NULL;
+
+    store->writable = small->writable = TRUE;
+    FormatImage *image = test_open(small);
+    guint64 from = image->guest_bytes;
+    image->backing_bytes = full[i].backing_bytes;
+    gboolean done = image->ops->resize(image, full[i].to_bytes, TRUE, NULL, &error);
+    g_assert_true(done || g_error_matches(error, KHO_ERROR, KHO_ERROR_NO_SPACE));
+    g_assert_cmpuint(image->guest_bytes, ==, done ? full[i].to_bytes : from);
+    image->ops->close(image, NULL);
+    test_clean(store, 0);
+    image = test_open(store);
+    g_assert_cmpuint(image->guest_bytes, ==, done ? full[i].to_bytes : from);
+    test_expect(image, 0, MIN(from, full[i].to_bytes), 1);
+    test_fill(image, 0, MIN(from, full[i].to_bytes), 2); /* a count past the file's end would show now */
+    test_close(image);
+    test_clean(store, 0);
+    return !done;
+}
+
+/* A resize that finds no space leaves the old disk, and no leaks, whichever write it is that fails. */
+static void
+test_full(gconstpointer data)
+{
+    gsize i = GPOINTER_TO_SIZE(data);
+    g_autoptr(BlkStore) store = test_create(&full[i].create);
+    FormatImage *image = test_open(store);
+    guint64 bytes;
+
+    test_fill(image, 0, full[i].create.guest_bytes, 1);
+    if (full[i].snapshot)
+        g_assert_true(qcow2_snapshot_create(image, "s", 1, NULL));
+    test_close(image);
+    g_assert_true(blk_size(store, &bytes, NULL));
+    g_autoptr(GBytes) all = blk_mem_snapshot(store);
+    guint64 limit = bytes;
+    while (resize_in(i, all, limit))
+        limit += full[i].create.cluster_bytes;
+    g_assert_cmpuint(limit, >, bytes);
+}
+
 /* Smaller must be allowed by name, and a version 2 image with snapshots keeps its size. */
 static void
 test_refuses(void)
@@ -160,6 +299,12 @@ main(int argc, char **argv)
     g_test_add_func("/qcow2/resize/cuts", test_shrink_cuts);
     g_test_add_func("/qcow2/resize/gives-back", test_shrink_gives_back);
     g_test_add_func("/qcow2/resize/cancelled", test_shrink_cancelled);
+    g_test_add_func("/qcow2/resize/taken-back", test_extend_taken_back);
+    g_test_add_func("/qcow2/resize/published", test_extend_published);
+    for (gsize i = 0; i < G_N_ELEMENTS(full); i++) {
+        g_autofree char *name = g_strdup_printf("/qcow2/resize/full/%s", full[i].name);
+        g_test_add_data_func(name, GSIZE_TO_POINTER(i), test_full);
+    }
     g_test_add_func("/qcow2/resize/nothing", test_shrink_to_nothing);
     g_test_add_data_func("/qcow2/resize/backing/version-2", GUINT_TO_POINTER(2), test_grow_over_backing);
     g_test_add_data_func("/qcow2/resize/backing/version-3", GUINT_TO_POINTER(3), test_grow_over_backing);

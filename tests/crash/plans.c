@@ -68,6 +68,18 @@ random_resize(Scenario *s, GError **error)
     scenario_resize(s, clusters * cluster - (cluster > 1 && g_rand_boolean(s->rand)), error);
 }
 
+static void
+random_thick(Scenario *s, GError **error)
+{
+    guint64 cluster = s->disk->create.cluster_bytes / SECTOR, most = s->oracle->capacity / cluster;
+    guint64 from = MAX(s->oracle->now_sectors, s->image->guest_bytes / SECTOR);
+
+    if ((s->disk->create.version == 2 && scenario_live_snapshots(s) > 0) || from / cluster + 1 >= most)
+        return;
+    guint64 clusters = (guint64) g_rand_int_range(s->rand, (gint32) (from / cluster) + 1, (gint32) most);
+    scenario_thick(s, clusters * cluster, g_rand_boolean(s->rand), error);
+}
+
 void
 plan_step(const Plan *plan, Scenario *s, GError **error)
 {
@@ -185,7 +197,7 @@ static const ScenarioDisk resized[] = {
 
 static const RandomOp resize_ops[] = {
     random_resize, random_resize, random_resize, random_write,       random_write,
-    random_write,  random_zero,   random_flush,  random_snapshot_op,
+    random_write,  random_zero,   random_flush,  random_snapshot_op, random_thick,
 };
 
 const Plan plan_resize = { "resize", resized, G_N_ELEMENTS(resized), resize_ops, G_N_ELEMENTS(resize_ops) };

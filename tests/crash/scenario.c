@@ -148,6 +148,36 @@ scenario_resize(Scenario *s, guint64 sectors, GError **error)
                         && s->image->ops->resize(s->image, sectors * SECTOR, TRUE, NULL, error));
 }
 
+/* Up to 64 KiB of the clusters behind the old end, which the file shows to nobody yet. */
+static gboolean
+fill_extended(Scenario *s, guint64 from, guint8 byte, GError **error)
+{
+    guint64 cluster = s->disk->create.cluster_bytes, at = (from + cluster - 1) / cluster * cluster;
+    guint64 bytes = s->image->guest_bytes > at ? MIN(s->image->guest_bytes - at, 65536) : 0;
+    g_autofree guint8 *filled = g_malloc(bytes + 1);
+
+    memset(filled, byte, bytes);
+    return bytes == 0
+           || (guest_write(s->image, at, filled, bytes, error) && s->image->ops->flush(s->image, error));
+}
+
+gboolean
+scenario_thick(Scenario *s, guint64 sectors, gboolean gives_up, GError **error)
+{
+    guint64 from = s->image->guest_bytes, more = gives_up ? 0 : sectors - s->oracle->now_sectors;
+    g_autofree guint64 *zeros = g_new0(guint64, more + 1);
+
+    oracle_begin(s->oracle, OP_RESIZE, event_now(s), s->oracle->now_sectors, more, zeros)->sectors =
+        gives_up ? s->oracle->now_sectors : sectors;
+    gboolean done = own_last_cluster(s, error) && s->image->ops->extend(s->image, sectors * SECTOR, error)
+                    && fill_extended(s, from, gives_up ? 0xee : 0, error);
+    if (!done || gives_up)
+        s->image->ops->resize(s->image, from, TRUE, NULL, NULL);
+    else
+        done = s->image->ops->resize(s->image, sectors * SECTOR, FALSE, NULL, error);
+    return ended(s, done);
+}
+
 gboolean
 scenario_snapshot(Scenario *s, GError **error)
 {

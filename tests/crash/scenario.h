@@ -41,6 +41,9 @@ gboolean scenario_write(Scenario *s, guint64 first, guint64 n, GError **error);
 gboolean scenario_zero(Scenario *s, guint64 first, guint64 n, GError **error);
 gboolean scenario_flush(Scenario *s, GError **error);
 gboolean scenario_resize(Scenario *s, guint64 sectors, GError **error);
+/* Grows by format's two halves, with the new part made zeros in between; or, where @gives_up,
+ * with garbage in them that is taken back. */
+gboolean scenario_thick(Scenario *s, guint64 sectors, gboolean gives_up, GError **error);
 gboolean scenario_snapshot(Scenario *s, GError **error);
 gboolean scenario_delete(Scenario *s, guint snapshot, GError **error);
 gboolean scenario_revert(Scenario *s, guint snapshot, GError **error);

@@ -1,14 +1,15 @@
-"""Ctrl-C and kill -9 during a convert: what stood there stands, and nothing else does."""
+"""Ctrl-C and kill -9 during a convert or a resize: what stood there stands, and nothing else does."""
 
 import os
 import pathlib
+import shutil
 import signal
 import time
 
 import pytest
 
 import harness
-from interop.engine import assert_same, qemu_img
+from interop.engine import assert_clean, assert_same, qemu_img, qemu_io, qemu_json, sha256_of
 
 SOURCE_MIB = 384
 
@@ -115,3 +116,78 @@ def test_cancelled_check(kho):
     out, err = child.communicate(timeout=harness.HANG_GUARD_S)
     assert child.returncode == 130 and b"cancelled" in err and out == b"", (child.returncode, out, err)
     assert (kho.tmp / "disk").stat().st_mtime_ns == before
+
+
+def thick_resize(kho, number):
+    """A growth by 2 GiB of zeros that is signalled under way: (Popen, the disk as qemu-img tells of it)."""
+    disk = kho.tmp / "disk"
+    if not disk.exists():
+        qemu_img("create", "-q", "-f", "qcow2", disk, "1M")
+        qemu_io(disk, ["write -P 5 100k 800k"])
+    child = kho.spawn("img", "resize", "--preallocation", "full", "disk", "+2G")
+    harness.wait_for("zeros to be written", lambda: child.poll() is not None or moved_bytes(child.pid) > 64 << 20,
+                     every_s=0.001)
+    child.send_signal(number)
+    child.out, child.err = (text.decode() for text in child.communicate(timeout=harness.HANG_GUARD_S))
+    return child, qemu_json("info", disk)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_cancelled_thick_resize(kho, number):
+    """Rule: nothing is left of it, not in the file's length either."""
+    disk = kho.tmp / "disk"
+    thick_resize(kho, signal.SIGINT)  # the first one may make the last cluster whole
+    before, length = sha256_of(disk), disk.stat().st_size
+    child, info = thick_resize(kho, number)
+    assert child.returncode == 130 and "unchanged" in child.err, (child.returncode, child.err)
+    assert info["virtual-size"] == 1 << 20 and disk.stat().st_size == length and sha256_of(disk) == before
+    assert disk.stat().st_blocks * 512 < 4 << 20
+    assert_clean(disk)
+
+
+def test_killed_thick_resize(kho):
+    """Rule: the size is published when the space is there. What a kill leaves is leaks, which a repair gives back; and
+    the same command does the whole of it."""
+    child, info = thick_resize(kho, signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL and info["virtual-size"] == 1 << 20
+    found = qemu_img("check", "disk", cwd=kho.tmp, status=None)
+    assert found.status in (0, 3), str(found)
+    kho("img", "check", "-r", "leaks", "disk")
+    assert_clean(kho.tmp / "disk")
+    qemu_io(kho.tmp / "disk", ["read -P 5 100k 800k"])
+    kho("img", "resize", "--preallocation", "falloc", "disk", "+40M")
+    assert kho.json("img", "map", "disk")[-1]["data"]
+
+
+def test_same_size_reserves_nothing(kho):
+    """As qemu-img does it: preallocation is for what is added."""
+    kho("img", "create", "-f", "qcow2", "disk", "8M")
+    kho.refuses("img", "resize", "--preallocation", "full", "disk", "8M", says=["disk", "growing"])
+    kho.refuses("img", "resize", "--preallocation", "full", "disk", "+0", says=["disk", "growing"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_signalled_shrink(kho, number):
+    """Rule: wherever a shrink is stopped, the disk is the old one or the new one."""
+    path, content = kho.tmp / "disk", kho.tmp / "content"
+    kho("img", "create", "-f", "qcow2", "-o", "preallocation=metadata,cluster_size=512", "whole", "96M")
+    qemu_io(kho.tmp / "whole", ["write -P 5 0 1M", "write -P 6 20M 1M", "write -P 7 95M 1M"])
+    qemu_img("convert", "-O", "raw", "whole", content, cwd=kho.tmp)
+    for at_kib in (64, 512, 1024, 1600, 2400):
+        shutil.copyfile(kho.tmp / "whole", path)
+        child = kho.spawn("img", "resize", "--shrink", "disk", "16M")
+        harness.wait_for("tables to be read",
+                         lambda: child.poll() is not None or moved_bytes(child.pid, "rchar") > at_kib << 10, every_s=0.001)
+        child.send_signal(number)
+        child.communicate(timeout=harness.HANG_GUARD_S)
+        found = qemu_json("check", "-f", "qcow2", path, status=None)
+        assert not found.get("corruptions") and not found["check-errors"], found
+        size = qemu_json("info", path)["virtual-size"]
+        assert size == (16 << 20 if child.returncode == 0 else size), (size, child.returncode)
+        if child.returncode == 130:
+            assert size == 96 << 20 and not found.get("leaks"), (size, found)
+        if size == 96 << 20:
+            assert_same(path, "qcow2", content, "raw")
+        else:
+            assert size == 16 << 20
+            qemu_io(path, ["read -P 5 0 1M", "read -P 0 1M 15M"])

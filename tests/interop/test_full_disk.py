@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 
 import pytest
 
+import harness
 from interop.engine import assert_clean, assert_same, qemu_img, qemu_io, sha256_of
 
 NO_SPACE = 10
@@ -121,6 +123,58 @@ def test_resize(kho, small_fs, fmt, cluster, mode, more):
 
     fresh()
     at_every_level(fs, 24 << 20, attempt, fresh)
+
+
+@pytest.mark.parametrize("version", ["0.10", "1.1"])
+def test_resize_over_a_backing_file(kho, small_fs, version):
+    """Rule: the same where tables must hide a longer backing file, 24,000 clusters of which are small ones."""
+    fs = small_fs("ext4", 32)
+    base, whole, disk = fs.path / "b.q", kho.tmp / "whole", fs.path / "s.q"
+    qemu_img("create", "-q", "-f", "qcow2", base, "12M")
+    qemu_io(base, ["write -P 7 0 1M", "write -P 8 4M 4M"])
+    qemu_img("create", "-q", "-f", "qcow2", "-o", f"cluster_size=512,compat={version}", "-F", "qcow2", "-b", base, whole, "4112K")
+    qemu_io(whole, ["write -P 5 100k 300k", "write -P 6 4111k 1k"])
+
+    def fresh(status=0):
+        shutil.copyfile(whole, disk)
+
+    def attempt():
+        content = kho.tmp / "before.raw"
+        qemu_img("convert", "-f", "qcow2", "-O", "raw", disk, content)
+        status = refused_or_done(kho("img", "resize", disk, "12M", status=None))
+        if status:
+            assert_same(disk, "qcow2", content, "raw")
+        else:
+            qemu_io(disk, ["read -P 5 100k 300k", "read -P 8 4096k 15k", "read -P 6 4111k 1k", f"read -P 0 4112k {12288 - 4112}k"])
+        assert_clean(disk)
+        return status
+
+    fresh()
+    at_every_level(fs, (1 << 20) if version == "1.1" else (10 << 20), attempt, fresh)
+
+
+@pytest.mark.parametrize("to", ["20k", "2M", "16M"])
+def test_resize_under_a_limit(kho, to):
+    """Rule: the same where the file may not become longer (RLIMIT_FSIZE), with internal snapshots that share its tables."""
+    whole, disk, content = (kho.tmp / name for name in ("whole", "disk", "content"))
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=512", whole, "4097K")
+    qemu_io(whole, ["write -P 5 0 2M", "write -P 6 4096k 1k"])
+    qemu_img("snapshot", "-c", "first", whole)
+    qemu_img("convert", "-O", "raw", whole, content)
+    statuses = []
+    for clusters in (0, 1, 2, 3, 5, 40, 4000):
+        shutil.copyfile(whole, disk)
+        limit = whole.stat().st_size + clusters * 512
+        ran = harness.run(["prlimit", f"--fsize={limit}", kho.program, "img", "resize", "--shrink", disk, to], status=None,
+                          env=kho.env())
+        statuses.append(ran.status)
+        assert ran.status == 0 or len(ran.err.splitlines()) == 1, str(ran)
+        assert_clean(disk)
+        if ran.status:
+            assert_same(disk, "qcow2", content, "raw")
+        qemu_img("snapshot", "-a", "first", disk)
+        assert_same(disk, "qcow2", content, "raw")
+    assert statuses[0] != 0 and statuses[-1] == 0, statuses
 
 
 @pytest.mark.parametrize("kind", ["leaks", "all"])
