@@ -158,12 +158,14 @@ kho_domain_destroy(KhoDomain *domain, gboolean graceful, GError **error)
 {
     g_auto(KhoDomainStatus) status = { 0 };
     g_autofree char *run_path = store_path_domain_run(domain->host->tree, domain->name);
+    g_autofree char *log_path = store_path_log(domain->host->tree, domain->name);
     g_autoptr(GError) why = NULL;
     VmPresence presence;
 
     if (!kho_domain_status(domain, &status, error))
         return FALSE;
-    if (status.state == KHO_DOMAIN_SHUTOFF && status.unsupervised && !running_end_stuck(run_path, error))
+    if (status.state == KHO_DOMAIN_SHUTOFF && status.unsupervised
+        && !running_end_stuck(domain->host->tree, domain->name, error))
         return FALSE;
     if (!machine_state_admits(MACHINE_DESTROY, domain->name, status.state, error))
         return FALSE;
@@ -179,5 +181,5 @@ kho_domain_destroy(KhoDomain *domain, gboolean graceful, GError **error)
         return TRUE; /* it ended while it was asked to */
     if (graceful)
         return fail_for(domain, client, g_steal_pointer(&why), error);
-    return vm_runtime_kill(run_path, "destroyed", DESTROY_TIMEOUT_MS, error);
+    return vm_runtime_kill(run_path, log_path, "destroyed", DESTROY_TIMEOUT_MS, error);
 }

@@ -2,6 +2,7 @@
  * wrote down last is told where it does not answer. */
 #include "host/running.h"
 
+#include "base/entry.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
@@ -180,12 +181,17 @@ ask_supervisor(const char *run_path, KhoDomainStatus *status, GError **error)
 static Look
 look(const StoreTree *tree, const char *name, const char *run_path, KhoDomainStatus *status, GError **error)
 {
+    g_autofree char *log_path = store_path_log(tree, name);
     VmPresence presence;
 
     if (!vm_runtime_probe_settled(run_path, deadline_in(STATUS_TIMEOUT_MS), &presence, error))
         return LOOK_FAILED;
     switch (presence) {
     case VM_ABSENT:
+        /* an empty folder is what could not be removed when the machine ended */
+        entry_remove_folder(run_path, NULL);
+        running_status_off(tree, name, TRUE, status);
+        return LOOK_DONE;
     case VM_PASSING: running_status_off(tree, name, TRUE, status); return LOOK_DONE;
     case VM_SUPERVISED: return ask_supervisor(run_path, status, error);
     case VM_ORPHANED:
@@ -193,7 +199,7 @@ look(const StoreTree *tree, const char *name, const char *run_path, KhoDomainSta
         if (vm_runtime_adopt(run_path, ADOPT_TIMEOUT_MS, NULL))
             return LOOK_AGAIN;
         return look_at_file(run_path, FALSE, status);
-    case VM_DEAD: return vm_runtime_clear(run_path, error) ? LOOK_AGAIN : LOOK_FAILED;
+    case VM_DEAD: return vm_runtime_clear(run_path, log_path, error) ? LOOK_AGAIN : LOOK_FAILED;
     }
     g_assert_not_reached();
 }
@@ -226,8 +232,10 @@ kho_domain_status(KhoDomain *domain, KhoDomainStatus *status, GError **error)
 }
 
 gboolean
-running_end_stuck(const char *run_path, GError **error)
+running_end_stuck(const StoreTree *tree, const char *name, GError **error)
 {
+    g_autofree char *run_path = store_path_domain_run(tree, name);
+    g_autofree char *log_path = store_path_log(tree, name);
     gint64 deadline_ms = deadline_in(STUCK_AFTER_MS);
     VmPresence presence;
 
@@ -237,7 +245,7 @@ running_end_stuck(const char *run_path, GError **error)
         if (presence != VM_SUPERVISED)
             return TRUE;
         if (deadline_left(deadline_ms) == 0)
-            return vm_runtime_kill(run_path, "crashed", STUCK_AFTER_MS, error);
+            return vm_runtime_kill(run_path, log_path, "crashed", STUCK_AFTER_MS, error);
         clock_pause(LOOK_AGAIN_MS);
     }
 }

@@ -28,7 +28,7 @@ void running_status_off(const StoreTree *tree, const char *name, gboolean why, K
 
 /* Ends a kho-vm that was left by a machine that is shut off (its status says `unsupervised`) and does not end
  * by itself: it was stopped. */
-gboolean running_end_stuck(const char *run_path, GError **error);
+gboolean running_end_stuck(const StoreTree *tree, const char *name, GError **error);
 
 /* Processor time of a process with all its threads; 0 where it is gone. */
 guint64 running_cpu_time_ns(gint64 pid);

@@ -17,8 +17,7 @@ kho_domain_start(KhoDomain *domain, KhoStartFlags flags, const KhoJob *job, GErr
     if (!lock || !kho_domain_status(domain, &status, error)
         || !machine_state_admits(MACHINE_START, domain->name, status.state, error))
         return FALSE;
-    g_autofree char *run_path = store_path_domain_run(tree, domain->name);
-    if (status.unsupervised && !running_end_stuck(run_path, error))
+    if (status.unsupervised && !running_end_stuck(tree, domain->name, error))
         return FALSE;
     /* its memory is gone before the guest writes to the disks that it fits */
     if (flags & KHO_START_FORCE_BOOT && !saved_remove(tree, domain->name, error))

@@ -25,8 +25,11 @@ adopt(const char *run_path, GError **last, GError **error)
 }
 
 static gboolean
-attempt(const char *run_path, VmClient **client, gboolean *settled, GError **last, GError **error)
+attempt(const StoreTree *tree, const char *name, VmClient **client, gboolean *settled, GError **last,
+        GError **error)
 {
+    g_autofree char *run_path = store_path_domain_run(tree, name);
+    g_autofree char *log_path = store_path_log(tree, name);
     g_autoptr(GError) why = NULL;
     VmPresence presence;
 
@@ -37,7 +40,7 @@ attempt(const char *run_path, VmClient **client, gboolean *settled, GError **las
     switch (presence) {
     case VM_ABSENT:
     case VM_PASSING: return TRUE;
-    case VM_DEAD: return vm_runtime_clear(run_path, error);
+    case VM_DEAD: return vm_runtime_clear(run_path, log_path, error);
     case VM_ORPHANED: *settled = FALSE; return adopt(run_path, last, error);
     case VM_SUPERVISED: break;
     }
@@ -46,7 +49,6 @@ attempt(const char *run_path, VmClient **client, gboolean *settled, GError **las
     *settled = *client || !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND);
     if (*client || !*settled)
         return TRUE;
-    g_autofree char *name = g_path_get_basename(run_path);
     g_propagate_prefixed_error(error, g_steal_pointer(&why), "machine '%s': ", name);
     return FALSE;
 }
@@ -54,12 +56,11 @@ attempt(const char *run_path, VmClient **client, gboolean *settled, GError **las
 gboolean
 vm_reach(const StoreTree *tree, const char *name, VmClient **client, GError **error)
 {
-    g_autofree char *run_path = store_path_domain_run(tree, name);
     g_autoptr(GError) last = NULL;
     gboolean settled = FALSE;
 
     for (guint i = 0; i < ATTEMPTS; i++)
-        if (!attempt(run_path, client, &settled, &last, error))
+        if (!attempt(tree, name, client, &settled, &last, error))
             return FALSE;
         else if (settled)
             return TRUE;
@@ -101,6 +102,7 @@ gboolean
 vm_end(const StoreTree *tree, const char *name, const char *uuid, const char *reason, GError **error)
 {
     g_autofree char *run_path = store_path_domain_run(tree, name);
+    g_autofree char *log_path = store_path_log(tree, name);
 
     for (guint i = 0; i < ATTEMPTS; i++) {
         g_autoptr(VmClient) client = NULL;
@@ -114,7 +116,8 @@ vm_end(const StoreTree *tree, const char *name, const char *uuid, const char *re
             return FALSE;
         }
         if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT)) /* kho-vm is stuck */
-            return !is_own(run_path, uuid) || vm_runtime_kill(run_path, reason, END_TIMEOUT_MS, error);
+            return !is_own(run_path, uuid)
+                   || vm_runtime_kill(run_path, log_path, reason, END_TIMEOUT_MS, error);
     }
     return fail(error, KHO_ERROR_BUSY, "machine '%s' cannot be ended: its kho-vm dies again and again", name);
 }

@@ -154,6 +154,15 @@ judge_answer(const char *line, GError **error)
                 json_string_or(answer, "message", "kho-vm gave no reason"));
 }
 
+static void
+log_end(const char *log_path, const char *reason, const char *detail)
+{
+    g_autoptr(VmLog) log = vm_log_open(log_path, NULL);
+
+    if (log)
+        vm_log_end(log, reason, detail);
+}
+
 gboolean
 vm_runtime_start(const VmPlan *plan, const volatile gint *cancelled, GError **error)
 {
@@ -168,7 +177,11 @@ vm_runtime_start(const VmPlan *plan, const volatile gint *cancelled, GError **er
     if (line)
         return judge_answer(line, error);
     /* It died or hangs: nobody was told that the machine runs, so it must not. */
-    vm_runtime_kill(plan->run_path, "failed", START_MARGIN_MS, NULL);
+    vm_runtime_kill(plan->run_path, plan->log_path, "failed", START_MARGIN_MS, NULL);
+    gint64 since_ms;
+    g_autofree char *told = vm_log_last_end(plan->log_path, &since_ms);
+    if (!told) /* it died before it had a folder */
+        log_end(plan->log_path, "failed", "its kho-vm ended before it had begun");
     g_prefix_error(error, "machine '%s' did not start (its log: %s): ", plan->name, plan->log_path);
     return FALSE;
 }
@@ -191,18 +204,8 @@ busy(const char *run_path, GError **error)
     return fail(error, KHO_ERROR_BUSY, "machine '%s' is running", name);
 }
 
-static void
-log_end(int folder, const char *reason, const char *detail)
-{
-    g_autoptr(VmStatus) status = vm_status_read(folder, NULL);
-    g_autoptr(VmLog) log = status ? vm_log_open(status->log_path, NULL) : NULL;
-
-    if (log)
-        vm_log_end(log, reason, detail);
-}
-
 gboolean
-vm_runtime_clear(const char *run_path, GError **error)
+vm_runtime_clear(const char *run_path, const char *log_path, GError **error)
 {
     VmPresence presence;
 
@@ -214,7 +217,7 @@ vm_runtime_clear(const char *run_path, GError **error)
     fd_auto int supervisor = folder < 0 ? -1 : vm_folder_lock(folder, VM_FILE_SUPERVISOR, NULL);
     fd_auto int alive = supervisor < 0 ? -1 : vm_folder_lock(folder, VM_FILE_ALIVE, NULL);
     if (alive >= 0) {
-        log_end(folder, "crashed", "QEMU and its kho-vm both ended without a word");
+        log_end(log_path, "crashed", "QEMU and its kho-vm both ended without a word");
         return vm_folder_remove(folder, run_path, error);
     }
     /* Somebody else was faster: to clear up (then nothing is left), or to start. */
@@ -341,7 +344,8 @@ wrest_alive(int folder, guint patience_ms, gint64 deadline_ms, GError **error)
 }
 
 gboolean
-vm_runtime_kill(const char *run_path, const char *reason, guint timeout_ms, GError **error)
+vm_runtime_kill(const char *run_path, const char *log_path, const char *reason, guint timeout_ms,
+                GError **error)
 {
     gint64 deadline_ms = deadline_in(timeout_ms);
     g_autoptr(GError) why = NULL;
@@ -350,7 +354,7 @@ vm_runtime_kill(const char *run_path, const char *reason, guint timeout_ms, GErr
     fd_auto int alive = supervisor < 0 ? -1 : wrest_alive(folder, timeout_ms / 2, deadline_ms, &why);
 
     if (alive >= 0) {
-        log_end(folder, reason, "ended by kho, since its kho-vm did not");
+        log_end(log_path, reason, "ended by kho, since its kho-vm did not");
         return vm_folder_remove(folder, run_path, error);
     }
     if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))

@@ -50,7 +50,7 @@ gboolean vm_runtime_adopt(const char *run_path, guint timeout_ms, GError **error
 
 /* Removes what a machine left that died together with its kho-vm, and says so in its log. TRUE as well when
  * there is nothing to remove. KHO_ERROR_BUSY when it lives. */
-gboolean vm_runtime_clear(const char *run_path, GError **error);
+gboolean vm_runtime_clear(const char *run_path, const char *log_path, GError **error);
 
 /* What kho-vm wrote last; unanswered_ms is 0. KHO_ERROR_NOT_FOUND where there is no status. */
 VmStatus *vm_runtime_status(const char *run_path, GError **error);
@@ -72,7 +72,8 @@ char *vm_runtime_live_xml(const char *run_path, gsize *len, GError **error);
  * and whoever else holds `alive` (a QEMU that a script started). Ends a kho-vm that does not answer; clears
  * up. KHO_ERROR_BUSY where somebody unknown holds a lock still.
  */
-gboolean vm_runtime_kill(const char *run_path, const char *reason, guint timeout_ms, GError **error);
+gboolean vm_runtime_kill(const char *run_path, const char *log_path, const char *reason, guint timeout_ms,
+                         GError **error);
 
 /* How a machine that is shut off ended, from its log: "shutdown", "destroyed", "crashed", "failed", ... ;
  * "unknown" where the log does not say. @since_ms (out) (optional): when; 0 when not known. Freed with

@@ -79,13 +79,13 @@ test_presence(Fixture *f, gconstpointer data)
     fd_clear(&supervisor);
     g_assert_cmpint(probe(f), ==, VM_ORPHANED);
     g_autoptr(GError) error = NULL;
-    g_assert_false(vm_runtime_clear(f->run, &error));
+    g_assert_false(vm_runtime_clear(f->run, f->log, &error));
     g_assert_error(error, KHO_ERROR, KHO_ERROR_BUSY);
     spawn_end(&qemu);
     g_assert_cmpint(probe(f), ==, VM_DEAD);
-    g_assert_true(vm_runtime_clear(f->run, NULL));
+    g_assert_true(vm_runtime_clear(f->run, f->log, NULL));
     g_assert_cmpint(probe(f), ==, VM_ABSENT);
-    g_assert_true(vm_runtime_clear(f->run, NULL)); /* again: nothing to do */
+    g_assert_true(vm_runtime_clear(f->run, f->log, NULL)); /* again: nothing to do */
 }
 
 static void
@@ -145,7 +145,7 @@ test_kill(Fixture *f, gconstpointer data)
     g_assert_cmpint(probe(f), ==, VM_SUPERVISED);
     if (data)
         g_assert_true(proc_signal(qemu.pidfd, SIGSTOP, NULL) && proc_signal(supervisor.pidfd, SIGSTOP, NULL));
-    g_assert_true(vm_runtime_kill(f->run, "destroyed", GUARD_MS, NULL));
+    g_assert_true(vm_runtime_kill(f->run, f->log, "destroyed", GUARD_MS, NULL));
     g_assert_cmpint(probe(f), ==, VM_ABSENT);
     spawn_end(&qemu);
     spawn_end(&supervisor);
@@ -166,7 +166,7 @@ test_kill_spares_others(Fixture *f, gconstpointer data)
     status->pid_start--;
     status->supervisor_start--;
     g_assert_true(vm_status_write(status, folder, NULL));
-    g_assert_true(vm_runtime_kill(f->run, "destroyed", 1000, NULL));
+    g_assert_true(vm_runtime_kill(f->run, f->log, "destroyed", 1000, NULL));
     g_assert_false(proc_is_ending(bystander.pid));
     spawn_end(&bystander);
 }

@@ -142,7 +142,26 @@ def test_destroy_ends_a_machine_whose_status_is_damaged(kho):
     kho.refuses("start", "web1")
     assert machine.is_alive(qemu)
     kho("destroy", "web1")
-    assert not machine.is_alive(qemu) and kho("domstate", "web1").out == "shut off\n"
+    assert not machine.is_alive(qemu) and kho("domstate", "web1", "--reason").out == "shut off (destroyed)\n"
+
+
+def test_both_killed_with_a_damaged_status_is_told_as_crashed(kho):
+    qemu, supervisor = start(kho)
+    machine.kill(supervisor)
+    machine.kill(qemu)
+    (kho.root / "run/qemu/web1/status.json").write_text("")
+    assert kho("domstate", "web1", "--reason").out == "shut off (crashed)\n"
+
+
+def test_an_empty_run_folder_that_stayed_is_swept(kho):
+    machine.define(kho, "web1")
+    for verb, status in ((["list", "--all"], 0), (["destroy", "web1"], 5), (["domstate", "web1"], 0)):
+        (kho.root / "run/qemu/web1").mkdir()
+        kho(*verb, status=status)
+        assert not kho.leftovers(), verb
+    (kho.root / "run/qemu/gone").mkdir()
+    kho("list")
+    assert not kho.leftovers()
 
 
 def test_a_dead_supervisor_is_replaced_by_the_next_command(kho):

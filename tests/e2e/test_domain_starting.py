@@ -11,14 +11,20 @@ import machine
 INVALID, BUSY = 5, 8
 
 
+def is_held(pid):
+    try:
+        return machine.is_stopped(pid)
+    except OSError:
+        return False
+
+
 def held_at(kho, step):
     """A start whose kho-vm has stopped at @step; returns the kho and the pid of its kho-vm."""
     child = kho.spawn("start", "web1", env={"KHO_VM_STOP_AT": step})
 
     def stopped():
         assert child.poll() is None, child.communicate()
-        pid = machine.supervisor_pid(kho, "web1")
-        return pid if pid and machine.is_stopped(pid) else None
+        return next((pid for pid, command in kho.processes().items() if "kho-vm --start" in command and is_held(pid)), None)
     return child, harness.wait_for(f"kho-vm to stop at {step}", stopped)
 
 
@@ -45,3 +51,14 @@ def test_the_definition_is_told_until_there_is_a_live_xml(kho, tmp, step):
     harness.wait_for("the start to be given up", lambda: not kho.leftovers())
     kho.refuses("console", "web1", status=INVALID, says="machine 'web1' is not running")
     reads(kho)
+
+
+@pytest.mark.parametrize("step", ["start-detached", "start-planned", "start-locked", "start-forked", "start-described"])
+def test_why_a_killed_start_ended_is_told(kho, step):
+    machine.define(kho, "web1")
+    child, supervisor = held_at(kho, step)
+    machine.kill(supervisor)
+    _, err = child.communicate(timeout=harness.HANG_GUARD_S)
+    assert child.returncode == 1 and b"kho-vm ended without an answer" in err, err
+    harness.wait_for("nothing to be left", lambda: not kho.leftovers())
+    assert kho("domstate", "web1", "--reason").out == "shut off (failed)\n"
