@@ -45,7 +45,8 @@ check_duplicates(KhoHost *host, const ModelPool *wanted, GError **error)
 static gboolean
 define(KhoHost *host, ModelPool *wanted, GError **error)
 {
-    if (!pool_check(wanted, error) || !model_pool_complete(wanted, error))
+    if (!pool_check(wanted, error) || !pool_check_target(wanted, error)
+        || !model_pool_complete(wanted, error))
         return FALSE;
     g_autofree char *object = g_strdup_printf("pool %s", wanted->name);
     g_autofree char *key = host_pool_place_key(wanted);

@@ -110,7 +110,7 @@ begin_create(KhoDomain *domain, const KhoSnapshotCreate *options, const char *na
 {
     const StoreTree *tree = domain->host->tree;
     g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET, NULL };
-    g_auto(SnapshotOverlays) overlays = { 0, NULL };
+    g_auto(SnapshotOverlays) overlays = { 0 };
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
 
     if (!lock || !machine_look(domain, &machine, error) || !check_options(domain, options, &machine, error))
@@ -133,10 +133,14 @@ begin_create(KhoDomain *domain, const KhoSnapshotCreate *options, const char *na
         return NULL;
     g_autoptr(CreatePlan) plan =
         snapshot_create_plan(tree, machine.definition, machine.live, &wish, &overlays, error);
-    if (!plan || (machine.live && !create_live_plan(plan, machine.live, machine.client, error))
-        || !snapshot_set_overlays(tree, domain->name, &overlays, error))
-        return NULL;
-    return begin(domain, &snapshot_create_kind, &snapshot_create_table, plan, name, error);
+    StoreJournal *journal =
+        plan && (!machine.live || create_live_plan(plan, machine.live, machine.client, error))
+                && snapshot_set_overlays(tree, domain->name, &overlays, error)
+            ? begin(domain, &snapshot_create_kind, &snapshot_create_table, plan, name, error)
+            : NULL;
+    if (!journal)
+        snapshot_restore_overlays(tree, domain->name, overlays.before, NULL);
+    return journal;
 }
 
 char *
@@ -162,7 +166,7 @@ begin_revert(KhoDomain *domain, const char *name, KhoRevertTo to, gboolean force
                                        [KHO_REVERT_PAUSED] = REVERT_PAUSED };
     const StoreTree *tree = domain->host->tree;
     g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET, NULL };
-    g_auto(SnapshotOverlays) overlays = { 0, NULL };
+    g_auto(SnapshotOverlays) overlays = { 0 };
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
     g_autoptr(ModelSnapshot) snapshot = lock ? snapshot_read(tree, domain->name, name, error) : NULL;
 

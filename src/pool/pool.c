@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "store/tree.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const PoolType *const types[] = { &pool_type_dir };
@@ -30,6 +31,36 @@ pool_check(const ModelPool *pool, GError **error)
         return fail(error, KHO_ERROR_INVALID, "pool %s has the target path '%s': an absolute path is needed",
                     pool->name, pool->target_path ? pool->target_path : "");
     return TRUE;
+}
+
+/* Below these nothing is a file that somebody keeps; but /dev/shm is a folder as any other. */
+static gboolean
+is_kernels(const char *path)
+{
+    static const char *const tops[] = { "/dev", "/proc", "/sys" };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(tops); i++) {
+        gsize len = strlen(tops[i]);
+        if (g_str_has_prefix(path, tops[i]) && (path[len] == '/' || !path[len]))
+            return !g_str_has_prefix(path, "/dev/shm/");
+    }
+    return FALSE;
+}
+
+gboolean
+pool_check_target(const ModelPool *pool, GError **error)
+{
+    g_autofree char *named = g_canonicalize_filename(pool->target_path, "/");
+    char *real = realpath(named, NULL);
+    gboolean kernels = is_kernels(named) || (real && is_kernels(real));
+    gboolean root = strcmp(real ? real : named, "/") == 0;
+
+    free(real);
+    if (!kernels && !root)
+        return TRUE;
+    return fail(error, KHO_ERROR_INVALID,
+                "pool %s: %s is %s, no place for volumes: choose a folder of its own", pool->name,
+                pool->target_path, root ? "the system's root folder" : "the kernel's");
 }
 
 char *

@@ -26,6 +26,9 @@ extern const PoolType pool_type_dir;
 /* Whether this kho builds pools of that type, and the pool has a name and all that its type needs.
  * KHO_ERROR_INVALID, _UNSUPPORTED. */
 gboolean pool_check(const ModelPool *pool, GError **error);
+/* Whether its folder may be a pool's at all, for one that is being defined: not what the system itself stands
+ * on. */
+gboolean pool_check_target(const ModelPool *pool, GError **error);
 
 /* Where an admitted pool lies or would lie, whatever links and mounts are on the way: two pools of the same
  * place share every volume. Text without a meaning of its own; it changes when what is missing is made. */

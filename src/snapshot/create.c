@@ -47,29 +47,44 @@ create_close(gpointer context)
 }
 
 static gboolean
-run_make_overlays(gpointer context, const KhoJob *job, GError **error)
+remove_overlays(const Create *create, GError **error)
 {
-    const Create *create = context;
-
-    for (guint i = 0; i < create->plan->disks->len; i++) {
-        const CreateDisk *disk = create->plan->disks->pdata[i];
-        if (!overlay_make(disk->overlay, disk->file, disk->format, job, error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
-static gboolean
-undo_make_overlays(gpointer context, GError **error)
-{
-    const Create *create = context;
-
     for (guint i = 0; i < create->plan->disks->len; i++) {
         const CreateDisk *disk = create->plan->disks->pdata[i];
         if (!overlay_take_back(disk->overlay, disk->file, error))
             return FALSE;
     }
     return TRUE;
+}
+
+/* What is refused here leaves nothing, and the numbers are free again: QEMU has not heard of them. */
+static gboolean
+run_make_overlays(gpointer context, const KhoJob *job, GError **error)
+{
+    const Create *create = context;
+    const CreatePlan *plan = create->plan;
+
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const CreateDisk *disk = plan->disks->pdata[i];
+        if (overlay_make(disk->overlay, disk->file, disk->format, job, error))
+            continue;
+        if (remove_overlays(create, NULL) && plan->overlays)
+            snapshot_restore_overlays(create->tree, plan->machine, plan->overlays, NULL);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* In a QEMU that runs something may be left that has the number: there it is not used again. */
+static gboolean
+undo_make_overlays(gpointer context, GError **error)
+{
+    const Create *create = context;
+    const CreatePlan *plan = create->plan;
+
+    return remove_overlays(create, error)
+           && (plan->live || !plan->overlays
+               || snapshot_restore_overlays(create->tree, plan->machine, plan->overlays, error));
 }
 
 /* *client is NULL where the machine does not run, or no more: then there is nothing to be done in QEMU. */

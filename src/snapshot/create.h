@@ -64,6 +64,7 @@ typedef struct CreatePlan {
     char *definition; /* the machine's, from then on */
     char *live;       /* its live XML from then on; NULL: it does not run */
     gboolean running; /* whether the guest ran: it is let go on afterwards */
+    char *overlays;   /* .overlays before it; NULL in what an older kho began */
     char *memory;     /* the file that it goes to; NULL: it is not kept */
     gint64 saved_ms;  /* wall clock: what tells that file from any other */
     GPtrArray *disks; /* CreateDisk */

@@ -35,6 +35,7 @@ static const PlanField fields[] = {
     PLAN_FIELD(PLAN_STRING, "definition", CreatePlan, definition),
     PLAN_FIELD(PLAN_MAYBE, "live", CreatePlan, live),
     PLAN_FIELD(PLAN_FLAG, "running", CreatePlan, running),
+    PLAN_FIELD(PLAN_MAYBE, "overlays", CreatePlan, overlays),
     PLAN_FIELD(PLAN_MAYBE, "memory", CreatePlan, memory),
     PLAN_FIELD(PLAN_INT, "saved-ms", CreatePlan, saved_ms),
     PLAN_LIST("disks", CreatePlan, disks, &disk_table),
@@ -319,6 +320,7 @@ snapshot_create_plan(const StoreTree *tree, const ModelDomain *definition, const
     plan->machine = g_strdup(definition->name);
     plan->uuid = g_strdup(definition->uuid);
     plan->name = g_strdup(wish->name);
+    plan->overlays = g_strdup(overlays->before);
     plan->saved_ms = clock_wall_ms();
     plan->running = wish->state == MODEL_SNAPSHOT_RUNNING;
     gboolean decided = look_around(&d, error) && check_wishes(&d, error) && choose_memory(&d, error)

@@ -398,7 +398,7 @@ DeletePlan *
 snapshot_delete_plan(const StoreTree *tree, const DeleteWish *wish, const KhoJob *job, GError **error)
 {
     g_autoptr(DeletePlan) plan = plan_new(&snapshot_delete_table);
-    g_auto(SnapshotOverlays) overlays = { 0, NULL };
+    g_auto(SnapshotOverlays) overlays = { 0 };
     Deciding d = {
         .wish = wish, .snapshot = wish->snapshot, .overlays = &overlays, .job = job, .plan = plan
     };

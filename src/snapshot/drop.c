@@ -37,7 +37,7 @@ drop_if_unneeded(const StoreTree *tree, const char *path, GError **error)
 gboolean
 drop_forget_gone(const StoreTree *tree, const char *machine, GError **error)
 {
-    g_auto(SnapshotOverlays) overlays = { 0, NULL };
+    g_auto(SnapshotOverlays) overlays = { 0 };
     guint before;
 
     if (!snapshot_overlays(tree, machine, &overlays, error))

@@ -216,6 +216,7 @@ void
 snapshot_overlays_clear(SnapshotOverlays *overlays)
 {
     g_clear_pointer(&overlays->paths, g_ptr_array_unref);
+    g_clear_pointer(&overlays->before, g_free);
 }
 
 /* The first line is the number, each other one a path. */
@@ -234,6 +235,7 @@ snapshot_overlays(const StoreTree *tree, const char *machine, SnapshotOverlays *
                     "%s holds no number: \"%s\"; write the highest N of the machine's overlays, plus one",
                     path, lines[0]);
     overlays->next = (guint) next;
+    overlays->before = g_strdup(text ? text : "");
     overlays->paths = g_ptr_array_new_with_free_func(g_free);
     for (char **line = lines + 1; *line; line++)
         if (**line)
@@ -262,6 +264,24 @@ snapshot_set_overlays(const StoreTree *tree, const char *machine, const Snapshot
         g_string_append_printf(text, "%s\n", (const char *) overlays->paths->pdata[i]);
     return snapshot_folder_make(tree, machine, error)
            && store_publish(path, text->str, text->len, 0600, error);
+}
+
+gboolean
+snapshot_restore_overlays(const StoreTree *tree, const char *machine, const char *before, GError **error)
+{
+    g_autofree char *path = path_in(tree, machine, ".overlays", "");
+    g_autofree char *folder = store_path_snapshots(tree, machine);
+    g_autofree char *text = g_strconcat(before, "\n", NULL);
+    g_autofree char *now = NULL;
+
+    if (!read_text(path, OVERLAYS_MAX_BYTES, &now, error))
+        return FALSE;
+    if (*before && g_strcmp0(now, before) == 0)
+        return TRUE;
+    if (*before)
+        return store_publish(path, text, strlen(text), 0600, error);
+    return !g_file_test(folder, G_FILE_TEST_IS_DIR)
+           || (unlink_if_there(path, error) && entry_remove_folder(folder, error));
 }
 
 gboolean

@@ -37,6 +37,7 @@ gboolean snapshot_set_current(const StoreTree *tree, const char *machine, const 
 typedef struct SnapshotOverlays {
     guint next;       /* the number that the next one gets, from 1; it only counts up */
     GPtrArray *paths; /* char *, absolute; those that are gone already may be among them */
+    char *before;     /* the text that they were read from; "" where there was none */
 } SnapshotOverlays;
 
 gboolean
@@ -47,6 +48,10 @@ gboolean snapshot_overlays_have(const SnapshotOverlays *overlays, const char *pa
 /* Writes them, durably, before a file is made: what is not among them is never removed. */
 gboolean snapshot_set_overlays(const StoreTree *tree, const char *machine, const SnapshotOverlays *overlays,
                                GError **error);
+/* Brings back what was there before them, after the files that they added have gone; with nothing before the
+ * folder goes as well, where it is empty. */
+gboolean
+snapshot_restore_overlays(const StoreTree *tree, const char *machine, const char *before, GError **error);
 
 /* lib/qemu/snapshot/MACHINE/NAME.mem: where a snapshot's memory goes unless told otherwise. */
 char *snapshot_memory_path(const StoreTree *tree, const char *machine, const char *name);

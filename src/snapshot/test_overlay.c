@@ -39,7 +39,7 @@ test_choose(void)
     g_autofree char *file = g_strconcat(folder, "/a.raw", NULL);
     g_autofree char *there = g_strconcat(folder, "/a.3.qcow2", NULL);
     g_autofree char *dangling = g_strconcat(folder, "/a.4.qcow2", NULL);
-    g_auto(SnapshotOverlays) overlays = { 3, g_ptr_array_new_with_free_func(g_free) };
+    g_auto(SnapshotOverlays) overlays = { .next = 3, .paths = g_ptr_array_new_with_free_func(g_free) };
 
     g_assert_true(g_file_set_contents(there, "", 0, NULL));
     g_assert_cmpint(symlink("/nowhere", dangling), ==, 0);

@@ -36,6 +36,22 @@ static const struct {
     { "a\tb", "control" },
     { "a\x7f", "control" },
     { "a\xc2\x85z", "control" }, /* U+0085, a control character of two bytes */
+    { "a\u202e"
+      "b",
+      "U+202E" },
+    { "a\u2066"
+      "b",
+      "U+2066" },
+    { "\u200f"
+      "a",
+      "U+200F" },
+    { "a\u200b", "U+200B" },
+    { "\ufeff"
+      "a",
+      "U+FEFF" },
+    { "a\u2028"
+      "b",
+      "U+2028" },
     { "a\xff", "UTF-8" },
     { "a\xc3", "UTF-8" },
 };

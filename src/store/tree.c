@@ -174,6 +174,16 @@ store_tree_free(StoreTree *tree)
     g_free(tree);
 }
 
+/* Marks of direction and of format, and breaks: two names that look the same must be the same. */
+static gboolean
+is_invisible(gunichar c)
+{
+    GUnicodeType type = g_unichar_type(c);
+
+    return type == G_UNICODE_FORMAT || type == G_UNICODE_LINE_SEPARATOR
+           || type == G_UNICODE_PARAGRAPH_SEPARATOR;
+}
+
 gboolean
 store_name_check(const char *name, const char *what, GError **error)
 {
@@ -195,6 +205,11 @@ store_name_check(const char *name, const char *what, GError **error)
             return fail(error, KHO_ERROR_INVALID, "%s name \"%s\" contains a slash", what, shown);
         if (g_unichar_iscntrl(g_utf8_get_char(c)))
             return fail(error, KHO_ERROR_INVALID, "%s name \"%s\" contains a control character", what, shown);
+        if (is_invisible(g_utf8_get_char(c)))
+            return fail(
+                error, KHO_ERROR_INVALID,
+                "a %s name contains U+%04X, which cannot be seen, or turns what is around it: leave it out",
+                what, g_utf8_get_char(c));
     }
     return TRUE;
 }

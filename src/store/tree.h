@@ -26,10 +26,9 @@ StoreTree *store_tree_open(const char *root, GError **error);
 void store_tree_free(StoreTree *tree);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreTree, store_tree_free)
 
-/* Names of machines, pools, volumes, networks, snapshots: no slash, NUL or control character, valid UTF-8,
- * not "." or
- * "..", no leading '-' or '.', 1 to 200 bytes. KHO_ERROR_INVALID says which rule @name breaks; @what is
- * "machine", "pool", ... */
+/* Names of machines, pools, volumes, snapshots, points: valid UTF-8, no slash, NUL, control or invisible
+ * character (U+200B, U+202E, ...), not "." or "..", no leading '-' or '.', 1 to 200 bytes. KHO_ERROR_INVALID
+ * says which rule @name breaks; @what is "machine", "pool", ... */
 gboolean store_name_check(const char *name, const char *what, GError **error);
 
 /* Each returns a new string. */

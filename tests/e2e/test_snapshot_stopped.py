@@ -2,11 +2,13 @@
 
 import json
 import os
+import pathlib
 
 import harness
 import layers
 import machine
 import pytest
+from snapshot import snapshot
 
 NOT_FOUND, EXISTS, INVALID, UNSUPPORTED, BUSY = 3, 4, 5, 6, 8
 
@@ -481,3 +483,24 @@ def test_against_a_model(kho, rng, soak):
             m.check()
     assert m.state() == model.state()
     m.check()
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_refused_snapshot_changes_nothing(kho, tmp, runs):
+    """Not the number of the next overlay either, nor is a folder for snapshots made."""
+    m = layers.Machine(kho)
+    if runs:
+        kho("start", "m", "--paused")
+
+    def refuses(*more, **keywords):
+        before = snapshot(kho.root / "etc", kho.root / "lib", m.folder)
+        kho.refuses("snapshot-create-as", "m", "s9", *more, **keywords)
+        assert snapshot(kho.root / "etc", kho.root / "lib", m.folder) == before
+    for taken in (False, True):
+        # by the plan, and by the step that makes the overlays
+        for target in (tmp / "none/a.qcow2", pathlib.Path("/proc/a.qcow2")):
+            refuses("--diskspec", f"vdb,file={target}", says=str(target.parent))
+        if not taken:
+            kho("snapshot-create-as", "m", "s1")
+    if runs:
+        kho("destroy", "m")

@@ -52,6 +52,14 @@ def test_unknown_volume(world):
         world.nothing_changes(verb, world.base / "file", *more, status=NOT_FOUND, says="file")
 
 
+def test_a_folder_of_the_systems_is_no_pool(world):
+    (world.base / "top").symlink_to("/")
+    for target in ("/", "//", "/..", "/proc", "/proc/self", "/sys/kernel", "/dev", "/dev/mapper", world.base / "top"):
+        world.nothing_changes("pool-define-as", "new", "dir", "--target", target, status=INVALID,
+                              says=["pool new", f"{target} is", "choose a folder of its own"])
+    world("pool-define-as", "new", "dir", "--target", "/devices")
+
+
 def test_wrong_state(world):
     world.nothing_changes("pool-start", "on", status=INVALID, says="active already")
     world.nothing_changes("pool-build", "on", status=INVALID, says="pool on is active")
