@@ -32,13 +32,13 @@ walk_next(Walk *walk, Qcow2ExtensionPlace *place, gboolean *broken)
         .off_bytes = (guint32) walk->at + 8,
         .len_bytes = be32_load(walk->buf + walk->at + 4),
     };
-    if (place->type == QCOW2_EXT_END)
-        return FALSE;
     guint64 room = walk->end - walk->at - 8;
-    if (place->len_bytes > room) {
+    if (place->len_bytes > room) { /* QEMU refuses that of the last one, too */
         *broken = TRUE;
         return FALSE;
     }
+    if (place->type == QCOW2_EXT_END)
+        return FALSE;
     walk->at += 8 + MIN(num_align_up(place->len_bytes, 8), room);
     return TRUE;
 }
@@ -64,7 +64,9 @@ take_bitmaps(const guint8 *data, const Qcow2ExtensionPlace *place, Qcow2Extensio
 {
     if (place->len_bytes != 24)
         return broken_extension(place, "is not 24 bytes long", error);
+    e->has_bitmaps = TRUE;
     e->bitmaps = be32_load(data);
+    e->bitmaps_reserved = be32_load(data + 4);
     e->bitmap_directory_bytes = be64_load(data + 8);
     e->bitmap_directory_off = be64_load(data + 16);
     return TRUE;
@@ -117,6 +119,30 @@ check_luks(const Qcow2Header *header, const Qcow2Extensions *e, GError **error)
     return TRUE;
 }
 
+static gboolean
+bad_bitmaps(GError **error, const char *field, guint64 value)
+{
+    return fail(error, KHO_ERROR_CORRUPT, "bad qcow2 header: bitmaps extension: %s is %" G_GUINT64_FORMAT,
+                field, value);
+}
+
+/* Without its autoclear bit the extension is stale: whoever wrote last did not know of it. */
+static gboolean
+check_bitmaps(const Qcow2Header *header, const Qcow2Extensions *e, GError **error)
+{
+    if (!e->has_bitmaps || !(header->autoclear & QCOW2_AUTOCLEAR_BITMAPS))
+        return TRUE;
+    if (e->bitmaps == 0 || e->bitmaps > QCOW2_BITMAPS_MAX)
+        return bad_bitmaps(error, "the number of bitmaps", e->bitmaps);
+    if (e->bitmaps_reserved != 0)
+        return bad_bitmaps(error, "the reserved field", e->bitmaps_reserved);
+    if (e->bitmap_directory_off & ((1u << header->cluster_bits) - 1))
+        return bad_bitmaps(error, "the directory's offset", e->bitmap_directory_off);
+    if (e->bitmap_directory_bytes == 0 || e->bitmap_directory_bytes > QCOW2_BITMAP_DIRECTORY_BYTES_MAX)
+        return bad_bitmaps(error, "the directory's length", e->bitmap_directory_bytes);
+    return TRUE;
+}
+
 gboolean
 qcow2_extensions_decode(const guint8 *cluster, gsize len, const Qcow2Header *header,
                         Qcow2Extensions *extensions, GError **error)
@@ -132,7 +158,7 @@ qcow2_extensions_decode(const guint8 *cluster, gsize len, const Qcow2Header *hea
             return FALSE;
     if (broken)
         return broken_extension(&place, "reaches past its room", error);
-    if (!check_luks(header, &e, error))
+    if (!check_luks(header, &e, error) || !check_bitmaps(header, &e, error))
         return FALSE;
     if (header->backing_off != 0 && header->backing_bytes > 0) {
         if (header->backing_off + header->backing_bytes > len)

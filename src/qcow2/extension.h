@@ -25,7 +25,8 @@ typedef struct {
     char *backing_file;   /* the name after the extensions; NULL: none */
     char *backing_format; /* NULL: not stated */
     char *data_file;      /* NULL: not stated */
-    guint32 bitmaps;      /* 0: no bitmaps extension */
+    gboolean has_bitmaps; /* there is a bitmaps extension */
+    guint32 bitmaps, bitmaps_reserved;
     guint64 bitmap_directory_bytes, bitmap_directory_off;
     guint64 luks_off, luks_bytes; /* 0: none */
     GArray *places;               /* of Qcow2ExtensionPlace, all of them in order */

@@ -128,6 +128,8 @@ check_version3(const Qcow2Header *h, guint64 cluster, GError **error)
         return bad(error, KHO_ERROR_CORRUPT, "compression", h->compression);
     if (h->compression > QCOW2_COMPRESSION_ZSTD)
         return bad(error, KHO_ERROR_UNSUPPORTED, "compression", h->compression);
+    if ((h->autoclear & QCOW2_AUTOCLEAR_RAW_DATA_FILE) && !(h->incompat & QCOW2_INCOMPAT_DATA_FILE))
+        return bad(error, KHO_ERROR_CORRUPT, "autoclear", h->autoclear);
     if ((h->incompat & QCOW2_INCOMPAT_EXTENDED_L2) && h->cluster_bits < 14)
         return bad(error, KHO_ERROR_CORRUPT, "cluster_bits", h->cluster_bits);
     return TRUE;
@@ -140,6 +142,11 @@ check_tables(const Qcow2Header *h, guint64 file_bytes, GError **error)
     Qcow2Geometry g;
 
     qcow2_header_derive(h, &g);
+    /* Also of tables without entries, which lie nowhere: QEMU refuses them. */
+    if (h->l1_off % cluster != 0 || h->l1_off > G_MAXINT64)
+        return bad(error, KHO_ERROR_CORRUPT, "l1_off", h->l1_off);
+    if (h->snapshots_off % cluster != 0 || h->snapshots_off > G_MAXINT64)
+        return bad(error, KHO_ERROR_CORRUPT, "snapshots_off", h->snapshots_off);
     if (h->l1_entries > QCOW2_L1_BYTES_MAX / 8 || h->l1_entries < g.l1_guest_entries)
         return bad(error, KHO_ERROR_CORRUPT, "l1_entries", h->l1_entries);
     if (h->l1_entries > 0 && !table_fits(h->l1_off, h->l1_entries, cluster, file_bytes))

@@ -21,11 +21,13 @@
  * L1: 4 Mi entries; with 64 KiB clusters (8192 entries an L2 table) that maps 4 Mi * 512 MiB = 2 PiB.
  * Refcount table: 1 Mi blocks; with 64 KiB clusters and 16 bits a block covers 2 GiB, so 2 PiB again.
  * Snapshots: 65536 entries of 1 KiB on average. */
-#define QCOW2_L1_BYTES_MAX             (32 * MIB)
-#define QCOW2_REFTABLE_BYTES_MAX       (8 * MIB)
-#define QCOW2_SNAPSHOTS_MAX            65536
-#define QCOW2_SNAPSHOT_TABLE_BYTES_MAX (QCOW2_SNAPSHOTS_MAX * KIB)
-#define QCOW2_SNAPSHOT_EXTRA_BYTES_MAX 1024
+#define QCOW2_L1_BYTES_MAX               (32 * MIB)
+#define QCOW2_REFTABLE_BYTES_MAX         (8 * MIB)
+#define QCOW2_SNAPSHOTS_MAX              65536
+#define QCOW2_SNAPSHOT_TABLE_BYTES_MAX   (QCOW2_SNAPSHOTS_MAX * KIB)
+#define QCOW2_SNAPSHOT_EXTRA_BYTES_MAX   1024
+#define QCOW2_BITMAPS_MAX                65535
+#define QCOW2_BITMAP_DIRECTORY_BYTES_MAX (QCOW2_BITMAPS_MAX * KIB)
 
 /* L1 and L2 entries hold bits 9 to 55 of a host offset. */
 #define QCOW2_HOST_BYTES_MAX (G_GUINT64_CONSTANT(1) << 56)

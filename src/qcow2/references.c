@@ -15,8 +15,13 @@
 #define SNAPSHOT_EXTRA_V3_BYTES  16 /* version 3: the 64-bit VM state size and disk size are there */
 #define BITMAP_HEAD_BYTES        24
 #define BITMAP_ENTRY_RESERVED    G_GUINT64_CONSTANT(0xff000000000001fe)
-#define BITMAP_DIRECTORY_MAX     (64 * MIB) /* 65535 bitmaps of 1 KiB on average */
-#define BITMAP_TABLE_ENTRIES_MAX (8 * MIB)  /* 64 MiB of table: QEMU's own limit */
+#define BITMAP_FLAG_IN_USE       1u
+#define BITMAP_FLAGS_KNOWN       3u /* in use, and loaded by whoever opens the disk */
+#define BITMAP_TYPE_DIRTY        1
+#define BITMAP_GRANULARITY_MIN   9 /* bits: 512 bytes to 2 GiB */
+#define BITMAP_GRANULARITY_MAX   31
+#define BITMAP_BYTES_MAX         (512 * MIB)
+#define BITMAP_TABLE_ENTRIES_MAX (8 * MIB) /* 64 MiB of table: QEMU's own limit */
 #define SUBCLUSTERS_ALLOC        G_GUINT64_CONSTANT(0xffffffff)
 
 void
@@ -281,6 +286,51 @@ count_bitmap(Qcow2Check *check, guint64 table_off, guint64 entries, GError **err
     return TRUE;
 }
 
+typedef struct {
+    guint64 table_off;
+    guint32 table_entries, flags, extra_bytes;
+    guint8 type, granularity_bits;
+    guint16 name_bytes;
+} BitmapEntry;
+
+static BitmapEntry
+decode_bitmap(const guint8 *b)
+{
+    return (BitmapEntry){ .table_off = be64_load(b),
+                          .table_entries = be32_load(b + 8),
+                          .flags = be32_load(b + 12),
+                          .type = b[16],
+                          .granularity_bits = b[17],
+                          .name_bytes = be16_load(b + 18),
+                          .extra_bytes = be32_load(b + 20) };
+}
+
+/* What is wrong with an entry of the directory; NULL: nothing. Spec: docs/spec/qcow2.md, section 4; where
+ * that sets no limit, QEMU's. */
+static const char *
+judge_bitmap(const Qcow2Check *check, const BitmapEntry *e)
+{
+    if (e->extra_bytes != 0)
+        return "has extra data, which nobody knows";
+    if (e->flags & ~(guint32) BITMAP_FLAGS_KNOWN)
+        return "has reserved flags set";
+    if (e->type != BITMAP_TYPE_DIRTY)
+        return "is of an unknown type";
+    if (e->granularity_bits < BITMAP_GRANULARITY_MIN || e->granularity_bits > BITMAP_GRANULARITY_MAX)
+        return "has a granularity out of range";
+    if (e->name_bytes == 0 || e->name_bytes > QCOW2_BACKING_BYTES)
+        return "has a name of a wrong length";
+    if (e->table_off == 0 || e->table_entries == 0
+        || e->table_entries > BITMAP_BYTES_MAX >> check->geo.cluster_bits)
+        return "has no table, or one that is too long";
+    /* One that was in use is as it was, and is not read. At most 2^54 bits of 512 bytes each. */
+    guint64 bits = num_div_up(check->header.guest_bytes, G_GUINT64_CONSTANT(1) << e->granularity_bits);
+    if (!(e->flags & BITMAP_FLAG_IN_USE)
+        && e->table_entries != num_div_up(num_align_up(bits, 64) / 8, check->geo.cluster_bytes))
+        return "has a table that does not fit the disk's size";
+    return NULL;
+}
+
 static gboolean
 count_bitmaps(Qcow2Check *check, GError **error)
 {
@@ -288,10 +338,10 @@ count_bitmaps(Qcow2Check *check, GError **error)
             at = 0;
 
     /* Without its autoclear bit the directory is stale, whoever wrote last did not know of it. */
-    if (check->extensions.bitmaps == 0 || !(check->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
+    if (!check->extensions.has_bitmaps || !(check->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
         return TRUE;
     count_range(check, start, len, QCOW2_REF_TABLE, "bitmap directory");
-    if (len > BITMAP_DIRECTORY_MAX || start >= check->file_bytes)
+    if (start >= check->file_bytes)
         return TRUE;
     for (guint i = 0; i < check->extensions.bitmaps; i++) {
         guint8 head[BITMAP_HEAD_BYTES];
@@ -299,12 +349,18 @@ count_bitmaps(Qcow2Check *check, GError **error)
             corrupt(check, "the bitmap directory ends before bitmap %u", i);
             return TRUE;
         }
-        if (!blk_pread_padded(check->file, start + at, head, sizeof head, error)
-            || !count_bitmap(check, be64_load(head), be32_load(head + 8), error))
+        if (!blk_pread_padded(check->file, start + at, head, sizeof head, error))
             return FALSE;
-        /* Ahead of the name: flags, type, granularity, name length, extra data length. */
-        at = num_align_up(at + sizeof head + be16_load(head + 18) + be32_load(head + 20), 8);
+        BitmapEntry e = decode_bitmap(head);
+        const char *wrong = judge_bitmap(check, &e);
+        if (wrong)
+            corrupt(check, "bitmap %u of the directory %s", i, wrong);
+        if (!count_bitmap(check, e.table_off, e.table_entries, error))
+            return FALSE;
+        at = num_align_up(at + sizeof head + e.name_bytes + e.extra_bytes, 8);
     }
+    if (at != len)
+        corrupt(check, "the bitmap directory has " U64 " bytes, its bitmaps take " U64, len, at);
     return TRUE;
 }
 
