@@ -192,7 +192,9 @@ typedef struct KhoImageMergeCost {
     guint64 down_bytes, down_space_bytes, down_free_bytes;
 } KhoImageMergeCost;
 
-/* Looks at the maps of both files alone: nothing below the base is opened. @flags: KHO_IMAGE_NO_LOCK or 0. */
+/* Looks at the maps of both files alone: nothing below the base is opened. @flags: KHO_IMAGE_NO_LOCK
+ * (a guest writes them, and QEMU will merge them) or 0: KHO_ERROR_UNSUPPORTED then where one of them takes no
+ * writes of kho's, since it has persistent bitmaps. */
 KHO_PUBLIC gboolean kho_image_merge_cost(const KhoImageMerge *merge, KhoImageFlags flags,
                                          KhoImageMergeCost *cost, const KhoJob *job, GError **error);
 

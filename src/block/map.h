@@ -77,6 +77,7 @@ typedef struct {
     guint refcount_bits;     /* qcow2 */
     const char *compression; /* "zlib", "zstd", or NULL; static */
     gboolean lazy_refcounts, dirty, corrupt, extended_l2, encrypted, has_data_file;
+    char *refusal;        /* why the format writes nothing into this image (KHO_ERROR_UNSUPPORTED), or NULL */
     GPtrArray *snapshots; /* of FormatSnapshot */
 } FormatInfo;
 

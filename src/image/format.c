@@ -153,6 +153,7 @@ format_info_clear(FormatInfo *info)
 {
     g_free(info->backing_file);
     g_free(info->backing_format);
+    g_free(info->refusal);
     if (info->snapshots) {
         g_ptr_array_set_free_func(info->snapshots, snapshot_free);
         g_ptr_array_unref(info->snapshots);

@@ -160,6 +160,19 @@ kho_image_merge_down(const KhoImageMerge *m, const KhoImageGate *gate, const Kho
 
 /* --- what it costs; the header alone --- */
 
+/* What the first write would meet, said before anything has begun. */
+static gboolean
+takes_writes(KhoImage *image, GError **error)
+{
+    FormatInfo info;
+
+    if (!format_info(image->format, &info, error))
+        return FALSE;
+    g_autofree char *refusal = g_steal_pointer(&info.refusal);
+    format_info_clear(&info);
+    return !refusal || fail(error, KHO_ERROR_UNSUPPORTED, "%s", refusal);
+}
+
 gboolean
 kho_image_merge_cost(const KhoImageMerge *m, KhoImageFlags flags, KhoImageMergeCost *cost, const KhoJob *job,
                      GError **error)
@@ -174,6 +187,9 @@ kho_image_merge_cost(const KhoImageMerge *m, KhoImageFlags flags, KhoImageMergeC
     if (!overlay->backing)
         return FALSE;
     overlay->backing->depth = 1;
+    if (!(flags & KHO_IMAGE_NO_LOCK)
+        && (!takes_writes(overlay, error) || !takes_writes(overlay->backing, error)))
+        return FALSE;
     return merge_cost(overlay, overlay->backing, cost, job, error);
 }
 

@@ -197,6 +197,20 @@ build_guard(Qcow2Image *image, GError **error)
     return TRUE;
 }
 
+char *
+qcow2_write_refusal(const Qcow2Image *image)
+{
+    const char *label = image->base.file->label;
+
+    /* Without the bit they are stale already, and of no use to anybody. */
+    if (!image->extensions.has_bitmaps || !(image->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
+        return NULL;
+    return g_strdup_printf(
+        "%s has persistent bitmaps, which kho cannot keep yet: remove them (qemu-img bitmap "
+        "--remove %s NAME), or use qemu-img",
+        label, label);
+}
+
 gboolean
 qcow2_begin_write_locked(Qcow2Image *image, GError **error)
 {
@@ -210,6 +224,9 @@ qcow2_begin_write_locked(Qcow2Image *image, GError **error)
         return fail(error, KHO_ERROR_CORRUPT, "%s takes no writes: %s", label, image->refusal);
     if (image->writing)
         return TRUE;
+    g_autofree char *refusal = qcow2_write_refusal(image);
+    if (refusal)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s", refusal);
     if (!qcow2_load_l1_locked(image, error) || !qcow2_load_reftable_locked(image, error))
         return FALSE;
     if ((image->header.incompat & QCOW2_INCOMPAT_DIRTY) && !qcow2_rebuild_refcounts_locked(image, error))

@@ -98,9 +98,13 @@ gboolean qcow2_load_l1_locked(Qcow2Image *image, GError **error);
 /* Loads the refcount table. */
 gboolean qcow2_load_reftable_locked(Qcow2Image *image, GError **error);
 
+/* Why this version writes nothing into the image (what it names would be lost), or NULL. Free with g_free. */
+char *qcow2_write_refusal(const Qcow2Image *image);
+
 /* Every operation that changes the image starts here. The first one builds the guard, rebuilds the refcounts
  * of a dirty image, and clears the autoclear bits, durably, since kho does not maintain what they vouch for.
- * KHO_ERROR_DENIED on a read-only image; otherwise the reason why this image takes no writes. */
+ * KHO_ERROR_DENIED on a read-only image, _UNSUPPORTED where qcow2_write_refusal says so; otherwise the reason
+ * why this image takes no writes. */
 gboolean qcow2_begin_write_locked(Qcow2Image *image, GError **error);
 
 /* Writes the header's fields in one piece (112 bytes, within one sector). */

@@ -57,6 +57,7 @@ qcow2_info(FormatImage *format, FormatInfo *info, GError **error)
         .extended_l2 = (h->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0,
         .encrypted = h->crypt_method != QCOW2_CRYPT_NONE,
         .has_data_file = (h->incompat & QCOW2_INCOMPAT_DATA_FILE) != 0,
+        .refusal = qcow2_write_refusal(image),
         .snapshots = snapshots,
     };
     return TRUE;

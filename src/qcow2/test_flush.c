@@ -164,6 +164,36 @@ test_full_leaks_nothing(void)
     }
 }
 
+/* Bitmaps that are kept would be lost by the first write: refused, and nothing is written. Stale ones are
+ * nobody's. */
+static void
+test_bitmaps(void)
+{
+    static const guint8 extension[32] = { 0x23, 0x85, 0x28, 0x75, 0, 0, 0, 24, 0, 0, 0, 1, 0, 0, 0, 0,
+                                          0,    0,    0,    0,    0, 0, 0, 32, 0, 0, 0, 0, 0, 4, 0, 0 };
+    g_autoptr(BlkStore) store = make(3, FALSE);
+    g_autoptr(GError) error = NULL;
+    guint8 byte = 1;
+
+    g_assert_true(blk_pwrite(store, QCOW2_FIELDS_BYTES, extension, sizeof extension, NULL));
+    test_set_word(store, 88, QCOW2_AUTOCLEAR_BITMAPS);
+    g_autoptr(GBytes) before = blk_mem_snapshot(store);
+    FormatImage *image = test_open(store);
+    g_assert_false(test_write(image, 0, &byte, 1, &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_UNSUPPORTED);
+    g_assert_nonnull(strstr(error->message, "qemu-img bitmap --remove"));
+    g_assert_false(image->ops->resize(image, 2 * MIB, TRUE, NULL, NULL));
+    g_assert_false(qcow2_snapshot_create(image, "s", 1, NULL));
+    test_close(image);
+    g_autoptr(GBytes) after = blk_mem_snapshot(store);
+    g_assert_true(g_bytes_equal(before, after));
+
+    test_set_word(store, 88, 0);
+    image = test_open(store);
+    test_fill(image, 0, 1, 1);
+    test_close(image);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -172,6 +202,7 @@ main(int argc, char **argv)
     g_test_add_func("/qcow2/flush/failed", test_failed_barrier);
     g_test_add_func("/qcow2/flush/lazy", test_lazy);
     g_test_add_func("/qcow2/open/autoclear", test_autoclear);
+    g_test_add_func("/qcow2/open/bitmaps", test_bitmaps);
     g_test_add_func("/qcow2/open/read-only", test_read_only);
     g_test_add_func("/qcow2/flush/full", test_full_leaks_nothing);
     return g_test_run();

@@ -43,6 +43,18 @@ def test_create(kho):
     assert after["snapshots"]["s2"]["disks"] == before["now"] != after["now"]
 
 
+def test_an_image_with_bitmaps(kho):
+    """Rule: a snapshot only reads the file that it closes. Its deletion would write, and is refused before it begins."""
+    m = layers.Machine(kho)
+    harness.run(["qemu-img", "bitmap", "--add", m.folder / "vda.qcow2", "b0"])
+    kho("snapshot-create-as", "m", "s1")
+    before = m.snapshots()
+    kho.refuses("snapshot-delete", "m", "s1", status=UNSUPPORTED, says=["vda.qcow2", "persistent bitmaps"])
+    assert m.snapshots() == before
+    m.check()
+    assert info(m.folder / "vda.qcow2")["format-specific"]["data"]["bitmaps"][0]["name"] == "b0"
+
+
 def test_a_name_is_the_time_where_none_is_given(kho):
     layers.Machine(kho)
     name = kho("snapshot-create-as", "m").out.split()[2]

@@ -3,7 +3,7 @@
 import pytest
 
 import harness
-from interop.engine import qemu_img, qemu_io
+from interop.engine import KhoIo, assert_clean, qemu_img, qemu_io, qemu_json
 
 NOT_FOUND, EXISTS, INVALID, UNSUPPORTED, CORRUPT, NO_SPACE, USAGE = 3, 4, 5, 6, 7, 10, 2
 
@@ -204,3 +204,28 @@ def test_contradictions_are_marked_for_all(kho, disk):
     assert kho.json("img", "info", "disk.qcow2")["format-specific"]["data"]["corrupt"] is False
     kho("img", "resize", "disk.qcow2", "10M")
     assert qemu_img("check", disk).status == 0
+
+
+def test_bitmaps_are_not_dropped(kho, disk):
+    """Rule: what would cost an image its persistent bitmaps is refused, and what does not touch them leaves them."""
+    over = kho.tmp / "over.qcow2"
+    qemu_img("bitmap", "--add", disk, "b0")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "disk.qcow2", "-F", "qcow2", over, "10M")
+    qemu_io(over, ["write -P 2 1M 64k"])
+    says = ["disk.qcow2", "persistent bitmaps", "qemu-img bitmap --remove"]
+    for how in (["+1M"], ["--shrink", "1M"], ["--preallocation", "full", "+1M"]):
+        assert_refused(kho, UNSUPPORTED, says, "resize", "disk.qcow2", *how)
+    before = listing(kho.tmp)
+    with_bitmaps = KhoIo(kho)
+    for words in (("mergedown", over, disk, "qcow2"), ("mergecost", over, disk, "qcow2")):
+        answer = with_bitmaps.try_(*words)
+        assert answer and "persistent bitmaps" in answer, (words, answer)
+    with_bitmaps.end()
+    assert listing(kho.tmp) == before
+    kho("img", "check", "-r", "all", disk)
+    kho("img", "convert", "-O", "qcow2", over, "copy")
+    assert [b["name"] for b in qemu_json("info", disk)["format-specific"]["data"]["bitmaps"]] == ["b0"]
+    assert_clean(disk)
+    qemu_img("bitmap", "--remove", disk, "b0")
+    kho("img", "resize", "disk.qcow2", "+1M")
+    assert_clean(disk)
