@@ -324,7 +324,9 @@ judge_bitmap(const Qcow2Check *check, const BitmapEntry *e)
         || e->table_entries > BITMAP_BYTES_MAX >> check->geo.cluster_bits)
         return "has no table, or one that is too long";
     /* One that was in use is as it was, and is not read. At most 2^54 bits of 512 bytes each. */
-    guint64 bits = num_div_up(check->header.guest_bytes, G_GUINT64_CONSTANT(1) << e->granularity_bits);
+    guint64 sectors_bytes =
+        num_align_down(check->header.guest_bytes, QCOW2_SECTOR_BYTES); /* as QEMU counts */
+    guint64 bits = num_div_up(sectors_bytes, G_GUINT64_CONSTANT(1) << e->granularity_bits);
     if (!(e->flags & BITMAP_FLAG_IN_USE)
         && e->table_entries != num_div_up(num_align_up(bits, 64) / 8, check->geo.cluster_bytes))
         return "has a table that does not fit the disk's size";

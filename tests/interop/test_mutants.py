@@ -10,7 +10,7 @@ from interop.engine import qemu_img, qemu_io
 ROUNDS = 2000 if harness.SOAK else 45
 VALUES = (0, 1, 512, 4096, 0x10000, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 56, 1 << 63, (1 << 64) - 1)
 # What is named in the image and is not there, or not known, is no fault of the image's.
-NOT_ITS_FAULT = ("No such file", "Unknown driver", "backing file", "protocol", "Could not open 'b")
+NOT_ITS_FAULT = ("No such file", "Unknown driver", "backing file", "protocol", "Could not open 'b", "key-secret")
 SHAPES = {
     "backing": (["-o", "cluster_size=4096", "-b", "b.raw", "-F", "raw"], "1M"),
     "bitmaps": (["-o", "cluster_size=4096"], "1M"),
@@ -108,6 +108,18 @@ def test_fields_that_matter_to_qemu_alone(kho, off, value, width):
     path.write_bytes(image[:off] + value.to_bytes(width, "big") + image[off + width:])
     assert qemu_refuses(path)
     kho.refuses("img", "resize", path, "+1M", says="bad qcow2 header")
+
+
+@pytest.mark.parametrize("size", [1, 512, 1 << 32])
+def test_bitmap_of_another_disk_size(kho, size):
+    """Rule: a bitmap whose table does not fit the disk is told of. QEMU counts whole sectors only."""
+    path = kho.tmp / "disk"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "cluster_size=512", path, "64K")
+    qemu_img("bitmap", "--add", "-g", "512", path, "b0")
+    image = path.read_bytes()
+    path.write_bytes(image[:24] + size.to_bytes(8, "big") + image[32:])
+    ran = kho("img", "check", path, status=None)
+    assert (ran.status != 0) == (qemu_refuses(path) is not None), str(ran)
 
 
 def test_last_extension_with_a_length(kho):
