@@ -289,7 +289,7 @@ qcow2_resize(FormatImage *format, guint64 guest_bytes, gboolean may_shrink, cons
     if (!qcow2_begin_write_locked(image, error) || !check_size(image, guest_bytes, may_shrink, error))
         return FALSE;
     if (guest_bytes == format->guest_bytes)
-        return TRUE;
+        return qcow2_flush_locked(image, TRUE, error);
     if (guest_bytes < format->guest_bytes)
         return shrink_locked(image, guest_bytes, job, error);
     return prepare_size(image, guest_bytes, FALSE, job, error) && publish_size(image, guest_bytes, error)

@@ -167,8 +167,9 @@ scenario_thick(Scenario *s, guint64 sectors, gboolean gives_up, GError **error)
     guint64 from = s->image->guest_bytes, more = gives_up ? 0 : sectors - s->oracle->now_sectors;
     g_autofree guint64 *zeros = g_new0(guint64, more + 1);
 
-    oracle_begin(s->oracle, OP_RESIZE, event_now(s), s->oracle->now_sectors, more, zeros)->sectors =
-        gives_up ? s->oracle->now_sectors : sectors;
+    OracleOp *op = oracle_begin(s->oracle, OP_RESIZE, event_now(s), s->oracle->now_sectors, more, zeros);
+    op->sectors = gives_up ? s->oracle->now_sectors : sectors;
+    op->durable = !gives_up; /* what was taken back promised nothing */
     gboolean done = own_last_cluster(s, error) && s->image->ops->extend(s->image, sectors * SECTOR, error)
                     && fill_extended(s, from, gives_up ? 0xee : 0, error);
     if (!done || gives_up)
