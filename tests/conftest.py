@@ -33,6 +33,7 @@ def pytest_runtest_makereport(item, call):
             report.sections.append(("replay", f"KHO_SEED={SEED} pytest '{item.nodeid}'"))
         for kho in getattr(item, "khos", []):
             report.sections.append(("machine logs", kho.logs()))
+            report.sections.append(("what QEMU says", kho.qemu_says()))
             report.sections.append(("left at the failure", "\n".join(kho.leftovers())))
 
 

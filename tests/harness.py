@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
@@ -34,6 +35,24 @@ def wait_for(what, ask, timeout_s=HANG_GUARD_S, every_s=0.02):
         if time.monotonic() > deadline:
             raise AssertionError(f"after {timeout_s} s still waiting for {what}")
         time.sleep(every_s)
+
+
+def ask_qemu(path, timeout_s=3):
+    """The answers to a few questions, a line each; or why there is none."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(timeout_s)
+        try:
+            sock.connect(str(path))
+            lines = sock.makefile("rw")
+            lines.readline()
+            for command in ("qmp_capabilities", "query-status", "query-jobs"):
+                lines.write(json.dumps({"execute": command, "id": command}) + "\n")
+                lines.flush()
+                while json.loads(said := lines.readline()).get("id") != command:
+                    pass
+                yield said.strip()
+        except (OSError, ValueError) as error:
+            yield f"no answer: {error}"
 
 
 def as_user(uid, function):
@@ -174,6 +193,10 @@ class Kho:
             elif path.is_file() and self.root / "run" in path.parents and is_locked(path):
                 found.append(f"held lock {path}")
         return found
+
+    def qemu_says(self):
+        """What each QEMU of this tree does, and its jobs, as kho-vm passes it on: for a failing test's report."""
+        return "\n".join(f"{path.parent.name}: {said}" for path in self.root.glob("run/qemu/*/qmp.sock") for said in ask_qemu(path))
 
     def sanitizer_reports(self):
         lines = "".join(path.read_text(errors="replace") for path in sorted(self.reports.glob("*"))).splitlines(True)
