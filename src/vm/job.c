@@ -9,6 +9,8 @@
 #define CALL_TIMEOUT_MS 60000
 /* How long it may say nothing at all. */
 #define SILENCE_MS 60000
+/* How long a job may stand where it is: a flush of much to a slow disk is one step. */
+#define STALL_MS (10 * 60 * 1000)
 /* A flag that a signal sets sends no event, and QEMU none for progress. */
 #define LOOK_MS 100
 /* Where nobody can cancel or wants progress: an event that was lost with a kho-vm must not be waited for. */
@@ -20,12 +22,14 @@ typedef struct {
     json_t *rows;    /* of query-jobs; NULL: QEMU was silent */
     json_t *ended;   /* by id, what QEMU said of those that it does not know any more */
     gint64 heard_ms; /* when it was heard last */
+    guint64 done;    /* of all that are waited for, as QEMU counts it */
+    gint64 moved_ms; /* when that changed last */
 } Jobs;
 
 static Jobs
 jobs_init(void)
 {
-    return (Jobs){ NULL, json_object(), clock_now_ms() };
+    return (Jobs){ .ended = json_object(), .heard_ms = clock_now_ms(), .moved_ms = clock_now_ms() };
 }
 
 static void
@@ -184,19 +188,27 @@ all_came(const Jobs *jobs, const char *const *ids, VmJobState until, GError **er
     return all;
 }
 
-static void
-tell(const json_t *rows, const char *const *ids, const KhoJob *job)
+/* Tells how far they are; FALSE where that has been the same for too long. */
+static gboolean
+tell(Jobs *jobs, const char *const *ids, const KhoJob *job, GError **error)
 {
     guint64 done = 0, total = 0;
+    const char *first = *ids;
 
     for (; *ids; ids++) {
-        const json_t *row = find_row(rows, *ids);
+        const json_t *row = find_row(jobs->rows, *ids);
         gint64 of = MAX(json_int_or(row, "total-progress", 0), 0);
         done += (guint64) CLAMP(json_int_or(row, "current-progress", 0), 0, of);
         total += (guint64) of;
     }
     if (job && job->progress && total > 0)
         job->progress(done, total, job->data);
+    if (done != jobs->done)
+        jobs->moved_ms = clock_now_ms();
+    jobs->done = done;
+    return clock_now_ms() - jobs->moved_ms < STALL_MS
+           || fail(error, KHO_ERROR_TIMEOUT, "QEMU's job '%s' has stood still for %d minutes: it is '%s'",
+                   first, STALL_MS / 60000, json_string_or(find_row(jobs->rows, first), "status", "gone"));
 }
 
 /* Takes the events that have come, and waits for one until @deadline_ms. *came: there was one. FALSE where
@@ -267,7 +279,8 @@ vm_jobs_wait(VmClient *client, const char *const *ids, VmJobState until, const K
             g_propagate_error(error, g_steal_pointer(&why));
             return FALSE;
         }
-        tell(jobs.rows, ids, job);
+        if (jobs.rows && !tell(&jobs, ids, job, error))
+            return FALSE;
         if (came)
             return TRUE;
         if (!wait_event(client, &jobs, jobs.rows ? step_ms : LOOK_MS, error))

@@ -47,7 +47,7 @@ vm_job_begin(VmClient *client, const char *command, const char *id, json_t *argu
  *
  * Returns: FALSE with KHO_ERROR_CANCELLED within 100 ms of the cancel, and where somebody cancelled a job at
  * QEMU; _NO_SPACE, _IO where one failed; _NOT_FOUND where there is none of an id; _TIMEOUT where QEMU is
- * silent for a minute. The jobs are left as they are: vm_jobs_cancel.
+ * silent for a minute, or a job stands still for ten. The jobs are left as they are: vm_jobs_cancel.
  */
 gboolean
 vm_jobs_wait(VmClient *client, const char *const *ids, VmJobState until, const KhoJob *job, GError **error);
