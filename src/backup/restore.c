@@ -162,25 +162,12 @@ place_disks(gpointer context, const KhoJob *job, GError **error)
 }
 
 static gboolean
-unlink_if_there(const char *path, GError **error)
-{
-    g_autoptr(GError) why = NULL;
-
-    if (fd_unlink(path, &why))
-        return fd_sync_parent(path, error);
-    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
-        return TRUE;
-    g_propagate_error(error, g_steal_pointer(&why));
-    return FALSE;
-}
-
-static gboolean
 drop_hidden(gpointer context, GError **error)
 {
     const RestorePlan *plan = ((Restoring *) context)->plan;
 
     for (guint i = 0; i < plan->disks->len; i++)
-        if (!unlink_if_there(((const RestoreDisk *) plan->disks->pdata[i])->hidden, error))
+        if (!entry_remove_if_there(((const RestoreDisk *) plan->disks->pdata[i])->hidden, error))
             return FALSE;
     return TRUE;
 }
@@ -248,7 +235,7 @@ unname_disks(gpointer context, GError **error)
 
     for (guint i = 0; i < plan->disks->len; i++) {
         const RestoreDisk *disk = plan->disks->pdata[i];
-        if ((disk->renamed || is_ours(disk)) && !unlink_if_there(disk->path, error))
+        if ((disk->renamed || is_ours(disk)) && !entry_remove_if_there(disk->path, error))
             return FALSE;
     }
     return TRUE;

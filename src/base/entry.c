@@ -129,6 +129,18 @@ entry_unlink(int dirfd, const char *name, const char *label, GError **error)
 }
 
 gboolean
+entry_remove_if_there(const char *path, GError **error)
+{
+    struct stat st;
+
+    if (lstat(path, &st) != 0 && (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
+        return TRUE;
+    if (unlink(path) == 0)
+        return fd_sync_parent(path, error);
+    return errno == ENOENT || fail_errno(error, errno, "cannot remove %s", path);
+}
+
+gboolean
 entry_remove_folder(const char *path, GError **error)
 {
     return rmdir(path) == 0 || errno == ENOENT || errno == ENOTEMPTY || errno == EEXIST

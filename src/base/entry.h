@@ -19,6 +19,10 @@ gboolean entry_rename(int dirfd, const char *from, const char *to, gboolean repl
 
 gboolean entry_unlink(int dirfd, const char *name, const char *label, GError **error);
 
+/* Removes @path durably. TRUE as well where nothing is there to be seen, as in a folder that one may not
+ * search, or of a file system that is read-only: for taking back what may never have been made. */
+gboolean entry_remove_if_there(const char *path, GError **error);
+
 /* Renames the folder @from to the name @to, which must be free: KHO_ERROR_EXISTS. */
 gboolean entry_rename_folder(int dirfd, const char *from, const char *to, const char *label, GError **error);
 

@@ -158,6 +158,11 @@ help_print_verb(const CliVerb *verb)
             out_print("\nExit status\n");
         print_row(number, status->when);
     }
+    const CliNoun *noun = cli_noun_find(verb->name);
+    if (noun) {
+        out_print("\nAll of %s\n", noun->name);
+        print_verbs_of(noun);
+    }
 }
 
 void

@@ -77,6 +77,21 @@ run_verb(const CliVerb *verb, char *const *words, CliGlobals *globals)
     return status;
 }
 
+/* A noun without a verb: what it can do, or that a verb belongs before options. */
+static int
+run_noun(const CliNoun *noun, char *const *words)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!words[0] || strcmp(words[0], "--help") == 0 || strcmp(words[0], "-h") == 0) {
+        help_print_noun(noun);
+        return 0;
+    }
+    fail(&error, KHO_ERROR_INVALID, "'%s' follows %s, where a verb belongs: `kho help %s` lists them",
+         words[0], noun->name, noun->name);
+    return usage_error(NULL, error);
+}
+
 static int
 run_words(char *const *words)
 {
@@ -95,11 +110,10 @@ run_words(char *const *words)
         help_print_overview();
         return globals.help ? 0 : EXIT_USAGE;
     }
-    const CliNoun *noun = cli_noun_find(words[0]);
-    if (noun && (!words[1] || words[1][0] == '-')) {
-        help_print_noun(noun);
-        return 0;
-    }
+    /* `backup` is a noun and a verb: the verb is what was meant. */
+    const CliNoun *noun = cli_verb_find(words[0]) ? NULL : cli_noun_find(words[0]);
+    if (noun && (!words[1] || words[1][0] == '-'))
+        return run_noun(noun, words + 1);
     const CliVerb *verb = cli_verb_of_words(words, &used, &error);
     if (!verb)
         return usage_error(NULL, error);

@@ -32,7 +32,7 @@ run_help(CliRun *cli, const void *p, GError **error)
         help_print_exit_statuses();
     else if (!a->words)
         help_print_overview();
-    else if (!a->words[1] && cli_noun_find(a->words[0]))
+    else if (!a->words[1] && !cli_verb_find(a->words[0]) && cli_noun_find(a->words[0]))
         help_print_noun(cli_noun_find(a->words[0]));
     else {
         const CliVerb *verb = cli_verb_of_words(a->words, &used, error);

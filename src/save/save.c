@@ -94,8 +94,9 @@ json_t *
 save_plan_make(const SaveRequest *request, GError **error)
 {
     g_autofree char *part = part_of(request->file, request->live->uuid);
+    g_autofree char *folder = g_path_get_dirname(request->file);
 
-    if (!check_room(request, error) || !check_file(request, error))
+    if (!entry_check_writable(folder, error) || !check_room(request, error) || !check_file(request, error))
         return NULL;
     json_t *plan = json_object();
     json_object_set_new(plan, "version", json_integer(PLAN_VERSION));
@@ -173,19 +174,6 @@ ask_state(VmClient *client, GError **error)
     return answer ? g_strdup(json_string_or(answer, "status", "unknown")) : NULL;
 }
 
-static gboolean
-remove_part(const Save *save, GError **error)
-{
-    g_autoptr(GError) why = NULL;
-
-    if (fd_unlink(save->part, &why))
-        return fd_sync_parent(save->part, error);
-    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
-        return TRUE;
-    g_propagate_error(error, g_steal_pointer(&why));
-    return FALSE;
-}
-
 static VmSaveHead *
 make_head(const Save *save, VmClient *client, GError **error)
 {
@@ -225,7 +213,7 @@ save_memory(const Save *save, const KhoJob *job, GError **error)
     if (!client)
         return fail(error, KHO_ERROR_INVALID, "it has ended");
     g_autoptr(VmSaveHead) head = make_head(save, client, error);
-    return head && remove_part(save, error) && vm_ramfile_make(save->part, head, error)
+    return head && entry_remove_if_there(save->part, error) && vm_ramfile_make(save->part, head, error)
            && write_memory(save, client, head, job, error);
 }
 
@@ -274,7 +262,7 @@ undo_save_memory(gpointer context, GError **error)
     if (!vm_reach_own(save->tree, save->name, save->uuid, &client, error)
         || (client && !go_on(save, client, error)))
         return FALSE;
-    return remove_part(save, error);
+    return entry_remove_if_there(save->part, error);
 }
 
 /* Whether FILE is what this save wrote. */

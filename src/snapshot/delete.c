@@ -1,5 +1,6 @@
 #include "snapshot/delete.h"
 
+#include "base/entry.h"
 #include "base/error.h"
 #include "base/fd.h"
 #include "snapshot/closed.h"
@@ -520,20 +521,12 @@ drop_merged(const Delete *change, GError **error)
 }
 
 static gboolean
-unlink_if_there(const char *path, GError **error)
-{
-    GStatBuf st;
-
-    return g_lstat(path, &st) < 0 || (fd_unlink(path, error) && fd_sync_parent(path, error));
-}
-
-static gboolean
 run_drop_files(gpointer context, const KhoJob *job, GError **error)
 {
     const Delete *change = context;
 
     return drop_merged(change, error)
-           && (!change->plan->memory || unlink_if_there(change->plan->memory, error));
+           && (!change->plan->memory || entry_remove_if_there(change->plan->memory, error));
 }
 
 static gboolean

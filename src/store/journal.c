@@ -18,6 +18,8 @@ struct StoreJournal {
     int fd; /* holds an OFD lock on byte 0 */
     char *path;
     guint64 end_bytes; /* of the text */
+    guint64 taken_at;  /* where the line of who took it over begins, 0: nobody did */
+    guint64 taken_end; /* and ends */
     json_t *head;      /* the first line */
     GHashTable *marks; /* "begun STEP", "done STEP" */
 };
@@ -62,11 +64,25 @@ journal_new(int fd, const char *path)
     return journal;
 }
 
+/* Who took an entry over and came no further leaves it as it was, so that it does not grow with every try. */
+static void
+give_back(StoreJournal *journal)
+{
+    gboolean reserved;
+
+    if (journal->taken_at == 0 || journal->end_bytes != journal->taken_end)
+        return;
+    if (fd_truncate(journal->fd, journal->taken_at, journal->path, NULL))
+        fd_space(journal->fd, FD_SPACE_RESERVE, journal->taken_at, RESERVE_BYTES, &reserved, journal->path,
+                 NULL);
+}
+
 void
 store_journal_free(StoreJournal *journal)
 {
     if (!journal)
         return;
+    give_back(journal);
     fd_clear(&journal->fd);
     json_decref(journal->head);
     g_hash_table_unref(journal->marks);
@@ -303,7 +319,11 @@ store_journal_take(const StoreTree *tree, const char *kind, const char *uuid, GE
     /* For others' messages alone: that it cannot be written (a full disk) must not keep anybody from
      * recovery. */
     json_auto json_t *line = json_pack("{s:o}", "driver", driver_line());
-    append(journal, line, NULL);
+    guint64 at = journal->end_bytes;
+    if (append(journal, line, NULL)) {
+        journal->taken_at = at;
+        journal->taken_end = journal->end_bytes;
+    }
     return g_steal_pointer(&journal);
 }
 

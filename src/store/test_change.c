@@ -317,6 +317,26 @@ test_driver_is_told(Fixture *f, gconstpointer unused)
     g_assert_null(store_journal_take(f->tree, STORE_LOCK_DOMAIN, UUID, &second));
 }
 
+/* Every command tries again what cannot be recovered now: the entry must not grow by that. */
+static void
+test_a_try_leaves_no_trace(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *path = g_strdup_printf("%s/journal/qemu-" UUID ".jsonl", f->tree->lib);
+    g_autofree char *before = NULL, *after = NULL;
+    g_autoptr(StoreJournal) begun = begin(f, &kind, NULL);
+
+    store_journal_free(g_steal_pointer(&begun));
+    g_assert_true(g_file_get_contents(path, &before, NULL, NULL));
+    for (guint i = 0; i < 3; i++) {
+        StoreJournal *taken = store_journal_take(f->tree, STORE_LOCK_DOMAIN, UUID, NULL);
+        g_assert_nonnull(taken);
+        store_journal_free(taken);
+    }
+    g_assert_true(g_file_get_contents(path, &after, NULL, NULL));
+    g_assert_cmpstr(after, ==, before);
+    g_assert_true(recover(f, NULL, NULL));
+}
+
 /* A power failure tears the last line at any byte: what stands before it counts. */
 static void
 test_torn_marks(Fixture *f, gconstpointer unused)
@@ -373,6 +393,7 @@ main(int argc, char **argv)
     ADD("every-death", test_every_death);
     ADD("last-step-may-fail", test_last_step_may_fail);
     ADD("driver-is-told", test_driver_is_told);
+    ADD("a-try-leaves-no-trace", test_a_try_leaves_no_trace);
     ADD("torn-marks", test_torn_marks);
     ADD("refuses-newer", test_refuses_newer);
     return g_test_run();

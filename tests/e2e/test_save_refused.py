@@ -81,6 +81,21 @@ def test_no_room(kho, disk, small_fs):
     kho("destroy", "web1")
 
 
+def test_a_folder_that_cannot_be_written(kho, disk, small_fs):
+    """Said before anything is begun; and where it becomes so on the way, the machine is not held up by what was never made."""
+    fs = small_fs("ext4", 128)
+    file = fs.path / "web1.save"
+    kho("suspend", "web1")
+    child = steps.stopped(kho, "save:save-memory:before", "save", "web1", file)
+    harness.run(["mount", "-o", "remount,ro", fs.path])
+    assert "Read-only file system" in steps.go_on(child, status=9)
+    assert steps.entries(kho) == []
+    refused(kho, "save", "web1", file, says=[str(fs.path), "Read-only file system"])
+    assert steps.entries(kho) == [] and kho("domstate", "web1", "--reason").out == "paused (user)\n"
+    kho("resume", "web1")
+    kho("destroy", "web1")
+
+
 def test_the_disk_fills_up_on_the_way(kho, disk, small_fs):
     """At each step of the save: the guest goes on, or it is saved whole."""
     fs = small_fs("ext4", 128)
