@@ -197,3 +197,14 @@ entry_try_owner(int fd, uid_t uid, gid_t gid)
     if (fchown(fd, uid, gid) != 0)
         g_debug("the owner stays: %s", g_strerror(errno));
 }
+
+char *
+entry_name_from(const char *folder, const char *path)
+{
+    g_autofree char *its_folder = g_path_get_dirname(path);
+    g_autofree char *name = g_path_get_basename(path);
+
+    if (strcmp(folder, its_folder) != 0)
+        return g_strdup(path);
+    return strchr(name, ':') ? g_strconcat("./", name, NULL) : g_steal_pointer(&name);
+}

@@ -45,6 +45,10 @@ gboolean entry_is_file(int dirfd, const char *name, int fd);
 /* Is there anything called @name, be it a symbolic link that leads nowhere? */
 gboolean entry_exists(int dirfd, const char *name);
 
+/* What names the file at @path in a header that is read from @folder: its name alone where it lies there
+ * ("./a:b" where it could be taken for a protocol), @path elsewhere. Both are taken as they are written. */
+char *entry_name_from(const char *folder, const char *path);
+
 /* What the file system of @fd has free for an unprivileged writer. */
 gboolean entry_free_space(int fd, guint64 *bytes, const char *label, GError **error);
 

@@ -177,13 +177,8 @@ static char *
 name_from(const char *folder, const char *path)
 {
     g_autofree char *whole = g_canonicalize_filename(path, NULL);
-    g_autofree char *its_folder = g_path_get_dirname(whole);
-    g_autofree char *name = g_path_get_basename(whole);
 
-    if (!g_str_equal(folder, its_folder))
-        return g_steal_pointer(&whole);
-    /* Else it would be taken for a protocol. */
-    return strchr(name, ':') ? g_strconcat("./", name, NULL) : g_steal_pointer(&name);
+    return entry_name_from(folder, whole);
 }
 
 gboolean

@@ -91,7 +91,7 @@ check_wishes(const Deciding *d, GError **error)
 static const char *
 unwritten(const ModelDisk *disk)
 {
-    if (!disk->source_file)
+    if (!disk->source_file && disk->type <= MODEL_SOURCE_FILE)
         return "empty";
     if (disk->device == MODEL_DISK_CDROM || disk->device == MODEL_DISK_FLOPPY)
         return "a removable drive";
@@ -114,6 +114,12 @@ takes_part(const Deciding *d, const ModelDisk *disk, gboolean *takes, GError **e
                     disk->target, d->now->name, why_not);
     if (why_not)
         return TRUE;
+    if (disk->type > MODEL_SOURCE_FILE)
+        return fail(
+            error, KHO_ERROR_UNSUPPORTED,
+            "disk %s of machine '%s' is of type '%s', no file: it cannot take part in a snapshot, leave "
+            "it out with --diskspec %s,snapshot=no",
+            disk->target, d->now->name, model_source_type_word(disk->type), disk->target);
     if (disk->shareable)
         return fail(
             error, KHO_ERROR_INVALID,

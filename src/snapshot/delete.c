@@ -66,10 +66,15 @@ static gboolean
 set_mark(const Delete *change, ModelSwitch mark, GError **error)
 {
     const DeletePlan *plan = change->plan;
-    g_autoptr(ModelSnapshot) snapshot = snapshot_read(change->tree, plan->machine, plan->name, error);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(ModelSnapshot) snapshot = snapshot_read(change->tree, plan->machine, plan->name, &why);
 
-    if (!snapshot)
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) /* removed by hand: nothing is to be marked */
+        return TRUE;
+    if (!snapshot) {
+        g_propagate_error(error, g_steal_pointer(&why));
         return FALSE;
+    }
     if (snapshot->deleting == mark)
         return TRUE;
     snapshot->deleting = mark;

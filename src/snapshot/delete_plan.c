@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/num.h"
 #include "snapshot/closed.h"
 #include "snapshot/files.h"
 #include "snapshot/overlay.h"
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #define CALL_TIMEOUT_MS 10000
+#define SECTOR_BYTES    512
 
 static const PlanField above_fields[] = { PLAN_FIELD(PLAN_STRING, "path", DeleteAbove, path) };
 static const PlanTable above_table = PLAN_TABLE(DeleteAbove, above_fields);
@@ -173,17 +175,78 @@ find_cost(const Deciding *d, const DeleteDisk *row, KhoImageMergeCost *cost, GEr
     return TRUE;
 }
 
+/* The sizes of C, F, and what F lies on (0: nothing), as the guest would see them. */
+typedef struct {
+    guint64 above, own, below;
+    guint32 own_cluster;
+} Sizes;
+
+static gboolean
+find_sizes(const DeleteDisk *row, Sizes *sizes, GError **error)
+{
+    KhoImageInfo info = { 0 };
+
+    *sizes = (Sizes){ 0 };
+    if (!kho_image_info(row->follower, "qcow2", &info, error))
+        return FALSE;
+    sizes->above = info.virtual_bytes;
+    kho_image_info_clear(&info);
+    if (!kho_image_info(row->file, row->format, &info, error))
+        return FALSE;
+    sizes->own = num_align_up(info.virtual_bytes, SECTOR_BYTES);
+    sizes->own_cluster = MAX(info.cluster_bytes, SECTOR_BYTES);
+    g_autofree char *below = g_strdup(info.full_backing_path), *format = g_strdup(info.backing_format);
+    kho_image_info_clear(&info);
+    if (!below)
+        return TRUE;
+    if (!kho_image_info(below, format, &info, error))
+        return FALSE;
+    sizes->below = num_align_up(info.virtual_bytes, SECTOR_BYTES);
+    kho_image_info_clear(&info);
+    return TRUE;
+}
+
+/* Which ways keep what is read where QEMU merges. Upwards it copies nothing from beyond F's end, where C read
+ * zeros: what F lies on must not show there. Downwards it never makes F shorter, so that F must not hold more
+ * than C lets through; and it makes F longer, with zeros, but for what F's last cluster may hold beyond F's
+ * end. */
+static gboolean
+limit_by_sizes(const Deciding *d, const DeleteDisk *row, gboolean *up, gboolean *down, GError **error)
+{
+    Sizes sizes;
+
+    if (!row->device)
+        return TRUE;
+    if (!find_sizes(row, &sizes, error))
+        return FALSE;
+    gboolean down_keeps =
+        sizes.own == sizes.above || (sizes.own < sizes.above && sizes.own % sizes.own_cluster == 0);
+    gboolean up_keeps = sizes.own >= MIN(sizes.above, sizes.below);
+    *down &= down_keeps;
+    *up &= up_keeps;
+    if (*up || *down)
+        return TRUE;
+    g_autofree char *below =
+        sizes.below > 0 ? g_strdup_printf(" and of what lies under it %" G_GUINT64_FORMAT, sizes.below)
+                        : g_strdup("");
+    return fail(error, KHO_ERROR_UNSUPPORTED,
+                "disk %s of snapshot '%s' was resized: its file has %" G_GUINT64_FORMAT
+                " bytes, the one over it %" G_GUINT64_FORMAT "%s, which QEMU cannot make one of while "
+                "machine '%s' runs: shut the machine down first, then delete",
+                row->target, d->snapshot->name, sizes.own, sizes.above, below, d->wish->machine);
+}
+
 /* The way that moves fewer bytes, of those that are open and have room. */
 static gboolean
 choose_way(const Deciding *d, DeleteDisk *row, GError **error)
 {
-    gboolean down = may_go_down(d, row);
-    /* QEMU lets no stream into a layer that it reads begin while the guest is paused */
-    gboolean up = !row->above_path || d->wish->running || !down;
+    gboolean down = may_go_down(d, row), up = TRUE;
     KhoImageMergeCost cost;
 
-    if (!find_cost(d, row, &cost, error))
+    if (!limit_by_sizes(d, row, &up, &down, error) || !find_cost(d, row, &cost, error))
         return FALSE;
+    /* QEMU lets no stream into a layer that it reads begin while the guest is paused */
+    up &= !row->above_path || d->wish->running || !down;
     gboolean up_fits = up && cost.up_space_bytes <= cost.up_free_bytes;
     gboolean down_fits = down && cost.down_space_bytes <= cost.down_free_bytes;
     if (!up_fits && !down_fits)

@@ -54,9 +54,8 @@ char *
 overlay_backing_name(const char *path, const char *backing)
 {
     g_autofree char *folder = g_path_get_dirname(path);
-    g_autofree char *below = g_path_get_dirname(backing);
 
-    return strcmp(folder, below) == 0 ? g_path_get_basename(backing) : g_strdup(backing);
+    return entry_name_from(folder, backing);
 }
 
 GPtrArray *

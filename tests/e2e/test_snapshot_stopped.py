@@ -119,6 +119,21 @@ def test_create_refuses(kho):
     assert sorted(m.folder.iterdir()) == files and not (kho.tmp / "new.qcow2").exists()
 
 
+def test_a_disk_that_is_no_file_is_refused_by_name(kho):
+    m = layers.Machine(kho, formats=("qcow2",))
+    volume = "<disk type='volume' device='disk'><source pool='p' volume='v'/><target dev='vdb' bus='virtio'/>{}</disk></devices>"
+    text = kho("dumpxml", "m").out
+    kho("define", "-", input=text.replace("</devices>", volume.format("")))
+    for more in ([], ["--diskspec", "vdb"], ["--diskspec", "vda"]):
+        kho.refuses("snapshot-create-as", "m", "s1", *more, status=UNSUPPORTED,
+                    says=["disk vdb of machine 'm'", "'volume'", "--diskspec vdb,snapshot=no"])
+    assert m.snapshots() == []
+    kho("snapshot-create-as", "m", "s1", "--diskspec", "vdb,snapshot=no")
+    kho("define", "-", input=text.replace("</devices>", volume.format("<readonly/>")))  # nothing is ever written there
+    kho("snapshot-create-as", "m", "s2")
+    assert [[disk["target"] for disk in s["disks"]] for s in m.snapshots()] == [["vda"], ["vda"]]
+
+
 def test_an_image_that_is_missing_shared_or_in_use(kho):
     m = layers.Machine(kho)
     text = kho("dumpxml", "m").out
@@ -436,6 +451,19 @@ def test_killed_while_it_takes_back(kho, scene):
         assert "took back" in kho("recover").out
         assert m.state() == states[kind][0]
         m.check()
+
+
+@pytest.mark.parametrize("step", ["mark:after", "merge:before", "merge:after"])
+def test_a_snapshot_that_is_removed_by_hand_while_its_delete_is_open(kho, step):
+    """The next command ends what was begun all the same, and the machine reads as before."""
+    m = prepare(kho)
+    old = m.now()
+    layers.kill(layers.stop_at(kho, f"snapshot-delete:{step}", "snapshot-delete", "m", "s1"))
+    (kho.root / "lib/qemu/snapshot/m/s1.xml").unlink()
+    kho("start", "m", "--paused")
+    assert not list((kho.root / "lib/journal").iterdir())
+    kho("destroy", "m")
+    assert m.now() == old and [s["name"] for s in m.snapshots()] == ["s2"]
 
 
 # --- a model --------------------------------------------------------------------------------------------------------------
