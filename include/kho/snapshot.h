@@ -104,4 +104,10 @@ typedef enum {
 KHO_PUBLIC gboolean kho_snapshot_delete(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags,
                                         const KhoJob *job, GError **error);
 
+/* Whether the file at @path may be written: KHO_ERROR_BUSY where a snapshot of any machine closed it, naming
+ * both and the way out. Who writes images asks; machines ask for their disks when they start. */
+KHO_PUBLIC gboolean kho_snapshot_check_file(KhoHost *host, const char *path, GError **error);
+/* The same for all that the machine's definition lets it write: whether its next start will be refused. */
+KHO_PUBLIC gboolean kho_snapshot_check_disks(KhoDomain *domain, GError **error);
+
 #endif

@@ -4,6 +4,8 @@
 #include "cli/output.h"
 #include "cli/text.h"
 
+#include <kho/snapshot.h>
+
 typedef struct {
     const char *file;
     gboolean validate;
@@ -23,6 +25,7 @@ run_define(CliRun *cli, const void *p, GError **error)
     const DefineArgs *a = p;
     g_autoptr(KhoHost) host = cli_host_open(cli, error);
     g_autoptr(GPtrArray) unknown = NULL;
+    g_autoptr(GError) closed = NULL;
     g_auto(CliText) xml = { 0 };
 
     if (!host || !cli_text_read(cli, a->file, &xml, error))
@@ -33,6 +36,8 @@ run_define(CliRun *cli, const void *p, GError **error)
         return cli_text_blame(&xml, error);
     for (guint i = 0; unknown && i < unknown->len; i++)
         out_warning("%s: %s is kept, but kho does not know it", xml.label, (const char *) unknown->pdata[i]);
+    if (!kho_snapshot_check_disks(domain, &closed) && g_error_matches(closed, KHO_ERROR, KHO_ERROR_BUSY))
+        out_warning("it will not start so: %s", closed->message);
     out_done(cli, "Domain '%s' defined from %s", kho_domain_name(domain), xml.label);
     return TRUE;
 }

@@ -51,7 +51,8 @@ run_convert(CliRun *cli, const void *p, GError **error)
         options.create.backing_file = a->backing_file;
     if (a->backing_format)
         options.create.backing_format = a->backing_format;
-    gboolean done = img_options_read(&options, a->options, error);
+    gboolean done = img_options_read(&options, a->options, error)
+                    && (!a->force || img_check_writable(cli, a->target, error));
     if (done) {
         options.create.overwrite = a->force;
         KhoImageConvert convert = {

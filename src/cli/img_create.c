@@ -54,7 +54,7 @@ run_create(CliRun *cli, const void *p, GError **error)
     ImgOptions options;
 
     img_options_init(&options, a->format);
-    gboolean done = read_args(a, &options, error)
+    gboolean done = read_args(a, &options, error) && (!a->force || img_check_writable(cli, a->path, error))
                     && kho_image_create(a->path, &options.create, &kho_image_gate_open, cli->job, error);
     if (done)
         out_done(cli, "Created %s, format %s", a->path, a->format);

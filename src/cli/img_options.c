@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/num.h"
 
+#include <kho/snapshot.h>
 #include <string.h>
 
 void
@@ -15,6 +16,14 @@ void
 img_options_clear(ImgOptions *options)
 {
     g_clear_pointer(&options->texts, g_ptr_array_unref);
+}
+
+gboolean
+img_check_writable(const CliRun *cli, const char *path, GError **error)
+{
+    g_autoptr(KhoHost) host = kho_host_open(cli->root, NULL);
+
+    return !host || kho_snapshot_check_file(host, path, error);
 }
 
 gboolean

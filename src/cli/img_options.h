@@ -19,6 +19,10 @@ void img_options_clear(ImgOptions *options);
  * KHO_ERROR_INVALID names the option or value that is wrong. */
 gboolean img_options_read(ImgOptions *options, char *const *lists, GError **error);
 
+/* Whether no snapshot of a machine of --root needs the file at @path as it is: for who is about to write it.
+ * Where that tree cannot be had, no machine of it can have one. */
+gboolean img_check_writable(const CliRun *cli, const char *path, GError **error);
+
 /* "off", "metadata", "falloc", "full". */
 gboolean img_prealloc_parse(const char *text, KhoPrealloc *prealloc, GError **error);
 

@@ -40,6 +40,7 @@ run_resize(CliRun *cli, const void *p, GError **error)
     KhoImageResize options = { .may_shrink = a->shrink };
 
     if (!img_prealloc_parse(a->prealloc, &options.prealloc, error) || !new_size(a, &options.size_bytes, error)
+        || !img_check_writable(cli, a->path, error)
         || !kho_image_resize(a->path, a->format, &options, &kho_image_gate_open, cli->job, error))
         return FALSE;
     out_done(cli, "Image resized.");

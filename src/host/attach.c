@@ -3,6 +3,7 @@
 #include "host/machine.h"
 #include "host/running.h"
 #include "hotplug/disk.h"
+#include "snapshot/guard.h"
 #include "vm/definition.h"
 
 /* What @affect means for this machine as it is: resolved to LIVE, CONFIG or both. */
@@ -58,11 +59,24 @@ change(KhoDomain *domain, const ChangeKind *kind, PlanFunction make_plan, const 
     return change_run(kind, journal, domain->host->tree, job, error);
 }
 
+static json_t *
+plan_attach(const HotplugRequest *request, const char *disk_xml, GError **error)
+{
+    g_autoptr(ModelDomain) one = hotplug_read_disk(disk_xml, error);
+
+    if (!one)
+        return NULL;
+    if (guard_check_disk(request->tree, one->disks->pdata[0], error))
+        return hotplug_plan_attach(request, disk_xml, error);
+    g_prefix_error(error, "machine '%s': ", request->name);
+    return NULL;
+}
+
 gboolean
 kho_domain_attach_disk(KhoDomain *domain, const char *disk_xml, KhoAffect affect, const KhoJob *job,
                        GError **error)
 {
-    return change(domain, &hotplug_attach_disk, hotplug_plan_attach, disk_xml, affect, job, error);
+    return change(domain, &hotplug_attach_disk, plan_attach, disk_xml, affect, job, error);
 }
 
 gboolean

@@ -1,7 +1,5 @@
 /* Finding pools. */
 #include "base/error.h"
-#include "base/fd.h"
-#include "base/xml.h"
 #include "host/pool.h"
 #include "pool/pool.h"
 #include "store/list.h"
@@ -26,27 +24,6 @@ host_pool_model(const HostPool *pool)
     return pool->live ? pool->live : pool->defined;
 }
 
-/* *model is NULL where there is no such file. */
-static gboolean
-read_model(const char *path, ModelPool **model, GError **error)
-{
-    g_autoptr(GError) met = NULL;
-    gsize len = 0;
-    g_autofree char *text = fd_read_file(path, XML_TEXT_MAX, &len, &met);
-
-    if (!text && g_error_matches(met, KHO_ERROR, KHO_ERROR_NOT_FOUND))
-        return TRUE;
-    if (text)
-        *model = model_pool_parse(text, len, &met);
-    if (*model)
-        return TRUE;
-    if (!text) {
-        g_propagate_error(error, g_steal_pointer(&met));
-        return FALSE;
-    }
-    return fail(error, KHO_ERROR_CORRUPT, "%s is damaged: %s", path, met->message);
-}
-
 HostPool *
 host_pool_load(KhoHost *host, const char *name, GError **error)
 {
@@ -55,7 +32,7 @@ host_pool_load(KhoHost *host, const char *name, GError **error)
     g_autoptr(HostPool) pool = g_new0(HostPool, 1);
 
     pool->name = g_strdup(name);
-    if (!read_model(defined, &pool->defined, error) || !read_model(live, &pool->live, error))
+    if (!pool_read_model(defined, &pool->defined, error) || !pool_read_model(live, &pool->live, error))
         return NULL;
     return g_steal_pointer(&pool);
 }

@@ -8,6 +8,7 @@
 #include "host/saved.h"
 #include "save/resume.h"
 #include "snapshot/folder.h"
+#include "snapshot/guard.h"
 #include "store/publish.h"
 #include "vm/definition.h"
 #include "vm/ramfile.h"
@@ -151,7 +152,8 @@ saved_start(KhoDomain *domain, StoreLock *lock, gboolean paused, const KhoJob *j
     if (strcmp(image->live->uuid, domain->uuid) != 0)
         return fail(error, KHO_ERROR_INVALID, "%s holds the memory of another machine with uuid %s: %s", file,
                     image->live->uuid, cure);
-    if (!save_image_check(image, definition, cure, FALSE, error))
+    if (!guard_check_machine(tree, image->live, error)
+        || !save_image_check(image, definition, cure, FALSE, error))
         return FALSE;
     const ResumeRequest request = {
         .image = image,
@@ -201,6 +203,7 @@ check_restore(KhoDomain *domain, const SaveImage *image, gboolean force, GError 
         return refuse_snapshot(domain, image, error);
     return kho_domain_status(domain, &status, error)
            && machine_state_admits(MACHINE_START, domain->name, status.state, error)
+           && guard_check_machine(domain->host->tree, image->live, error)
            && save_image_check(image, definition,
                                "--force restores it all the same, and its file systems may break", force,
                                error);

@@ -3,6 +3,8 @@
 
 #include "base/error.h"
 #include "snapshot/folder.h"
+#include "snapshot/guard.h"
+#include "vm/definition.h"
 
 #include <kho/snapshot.h>
 #include <string.h>
@@ -114,4 +116,18 @@ kho_snapshot_current(KhoDomain *domain, GError **error)
     if (!name)
         fail(error, KHO_ERROR_NOT_FOUND, "machine '%s' has no current snapshot", domain->name);
     return name;
+}
+
+gboolean
+kho_snapshot_check_file(KhoHost *host, const char *path, GError **error)
+{
+    return guard_check_file(host->tree, path, error);
+}
+
+gboolean
+kho_snapshot_check_disks(KhoDomain *domain, GError **error)
+{
+    g_autoptr(ModelDomain) model = vm_definition(domain->host->tree, domain->name, error);
+
+    return model && guard_check_machine(domain->host->tree, model, error);
 }

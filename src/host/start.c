@@ -3,6 +3,7 @@
 
 #include "host/running.h"
 #include "host/saved.h"
+#include "snapshot/guard.h"
 #include "vm/definition.h"
 
 gboolean
@@ -26,5 +27,5 @@ kho_domain_start(KhoDomain *domain, KhoStartFlags flags, const KhoJob *job, GErr
         return saved_start(domain, g_steal_pointer(&lock), paused, job, error);
     g_autoptr(ModelDomain) model = vm_definition(tree, domain->name, error);
     return model && model_domain_complete(model, &vm_host_defaults, error)
-           && vm_start(tree, model, &options, job, error);
+           && guard_check_machine(tree, model, error) && vm_start(tree, model, &options, job, error);
 }

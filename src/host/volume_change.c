@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "base/num.h"
 #include "host/volume.h"
+#include "snapshot/guard.h"
 
 #include <string.h>
 
@@ -164,6 +165,8 @@ kho_volume_resize(KhoHost *host, const char *pool_name, const char *name, const 
         return 0;
     gboolean shrinks = wanted < found->model->capacity_bytes;
     const char *path = found->model->target_path;
+    if (!guard_check_file(host->tree, path, error))
+        return 0;
     if (shrinks && !host_volume_check_unused(host, path, "shrinking it", TRUE, error))
         return 0;
     gboolean reserves = options->flags & KHO_RESIZE_ALLOCATE && !shrinks;

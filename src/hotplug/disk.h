@@ -22,6 +22,10 @@ typedef struct HotplugRequest {
     const char *live_xml;   /* of the machine that runs, to be changed; NULL: leave it */
 } HotplugRequest;
 
+/* A <disk> that a person describes, completed as a definition's would be: the one disk of a machine without a
+ * meaning of its own. KHO_ERROR_INVALID. */
+ModelDomain *hotplug_read_disk(const char *disk_xml, GError **error);
+
 /* @disk_xml: a <disk>. A plan for hotplug_attach_disk; NULL with KHO_ERROR_INVALID (the XML; the target is
  * taken, or the file is another disk's), _BUSY, _NOT_FOUND, _UNSUPPORTED, ... (the image). Opens the image
  * and its chain, and changes nothing. */

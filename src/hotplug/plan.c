@@ -12,9 +12,8 @@
 
 #define CALL_TIMEOUT_MS 5000
 
-/* The disk that a person describes, read and completed as a definition's would be. */
-static ModelDisk *
-read_disk(const char *disk_xml, GError **error)
+ModelDomain *
+hotplug_read_disk(const char *disk_xml, GError **error)
 {
     g_autofree char *text = g_strdup_printf(
         "<domain type='qemu'><name>x</name><memory>1</memory><os><type>hvm</type></os><devices>"
@@ -28,7 +27,15 @@ read_disk(const char *disk_xml, GError **error)
         fail(error, KHO_ERROR_INVALID, "the XML must hold one <disk>");
         return NULL;
     }
-    return g_ptr_array_steal_index(model->disks, 0);
+    return g_steal_pointer(&model);
+}
+
+static ModelDisk *
+read_disk(const char *disk_xml, GError **error)
+{
+    g_autoptr(ModelDomain) model = hotplug_read_disk(disk_xml, error);
+
+    return model ? g_ptr_array_steal_index(model->disks, 0) : NULL;
 }
 
 static ModelDomain *

@@ -2,6 +2,8 @@
 #include "pool/pool.h"
 
 #include "base/error.h"
+#include "base/fd.h"
+#include "base/xml.h"
 #include "store/tree.h"
 
 #include <stdlib.h>
@@ -16,6 +18,26 @@ type_of(const ModelPool *pool)
         if (types[i]->type == pool->type)
             return types[i];
     return NULL;
+}
+
+gboolean
+pool_read_model(const char *path, ModelPool **model, GError **error)
+{
+    g_autoptr(GError) met = NULL;
+    gsize len = 0;
+    g_autofree char *text = fd_read_file(path, XML_TEXT_MAX, &len, &met);
+
+    if (!text && g_error_matches(met, KHO_ERROR, KHO_ERROR_NOT_FOUND))
+        return TRUE;
+    if (text)
+        *model = model_pool_parse(text, len, &met);
+    if (*model)
+        return TRUE;
+    if (!text) {
+        g_propagate_error(error, g_steal_pointer(&met));
+        return FALSE;
+    }
+    return fail(error, KHO_ERROR_CORRUPT, "%s is damaged: %s", path, met->message);
 }
 
 gboolean

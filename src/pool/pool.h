@@ -23,6 +23,9 @@ typedef struct PoolType {
 
 extern const PoolType pool_type_dir;
 
+/* Reads the definition at @path. *model is NULL where there is no such file; KHO_ERROR_CORRUPT. */
+gboolean pool_read_model(const char *path, ModelPool **model, GError **error);
+
 /* Whether this kho builds pools of that type, and the pool has a name and all that its type needs.
  * KHO_ERROR_INVALID, _UNSUPPORTED. */
 gboolean pool_check(const ModelPool *pool, GError **error);

@@ -1,6 +1,8 @@
 #include "snapshot/files.h"
 
 #include "base/error.h"
+#include "pool/formats.h"
+#include "pool/pool.h"
 #include "snapshot/folder.h"
 #include "store/list.h"
 #include "vm/definition.h"
@@ -158,18 +160,6 @@ add_all(GPtrArray *files, const StoreTree *tree, ListMachines list, AddFiles add
     return names != NULL;
 }
 
-GPtrArray *
-named_files(const StoreTree *tree, GError **error)
-{
-    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(named_file_free);
-
-    if (!add_all(files, tree, store_list_domains, add_definition, error)
-        || !add_all(files, tree, store_list_domains_run, add_live, error)
-        || !add_all(files, tree, store_list_domains_snapshots, add_snapshots, error))
-        return NULL;
-    return g_steal_pointer(&files);
-}
-
 static gboolean
 is_known(const GPtrArray *files, const char *path)
 {
@@ -182,6 +172,54 @@ is_known(const GPtrArray *files, const char *path)
             return TRUE;
     }
     return FALSE;
+}
+
+/* What lies in a pool and nobody names, as what it is recorded to be: what a guest wrote into a raw volume
+ * names nothing. */
+static gboolean
+add_volumes(GPtrArray *files, const StoreTree *tree, const ModelPool *pool, const GPtrArray *names,
+            GError **error)
+{
+    g_autoptr(PoolFormats) formats = pool_formats_load(tree, pool, error);
+
+    for (guint i = 0; formats && i < names->len; i++) {
+        g_autofree char *path = pool_volume_path(pool, names->pdata[i]);
+        const char *format = pool_formats_get(formats, names->pdata[i]);
+        if (!is_known(files, path))
+            add(files, &(NamedFile){ .path = path, .format = (char *) format });
+    }
+    return formats != NULL;
+}
+
+/* As with vol-delete: the definition of a pool that cannot be read is passed over, and so is the folder of an
+ * inactive one that cannot. */
+static gboolean
+add_pool(GPtrArray *files, const StoreTree *tree, const char *name, GError **error)
+{
+    g_autofree char *live = store_path_pool_run(tree, name), *defined = store_path_pool(tree, name);
+    g_autoptr(ModelPool) pool = NULL;
+
+    pool_read_model(live, &pool, NULL);
+    gboolean active = pool != NULL;
+    if ((!active && !pool_read_model(defined, &pool, NULL)) || !pool || !pool->uuid
+        || !pool_check(pool, NULL))
+        return TRUE;
+    g_autoptr(GPtrArray) names = pool_list(pool, active ? error : NULL);
+    return names ? add_volumes(files, tree, pool, names, error) : !active;
+}
+
+GPtrArray *
+named_files(const StoreTree *tree, GError **error)
+{
+    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(named_file_free);
+
+    if (!add_all(files, tree, store_list_domains, add_definition, error)
+        || !add_all(files, tree, store_list_domains_run, add_live, error)
+        || !add_all(files, tree, store_list_domains_snapshots, add_snapshots, error)
+        || !add_all(files, tree, store_list_pools_active, add_pool, error)
+        || !add_all(files, tree, store_list_pools, add_pool, error))
+        return NULL;
+    return g_steal_pointer(&files);
 }
 
 gboolean

@@ -1,6 +1,6 @@
 /* Which image files the machines of a tree and their snapshots name, and which file lies on which: looked up
- * anew for each decision, from definitions, live XML, metadata and the images' headers. Nothing is changed
- * here. */
+ * anew for each decision, from definitions, live XML, metadata, the folders of pools and the images' headers.
+ * Nothing is changed here. */
 #ifndef KHO_SNAPSHOT_FILES_H
 #define KHO_SNAPSHOT_FILES_H
 
@@ -10,7 +10,7 @@
 typedef struct NamedFile {
     char *path; /* absolute */
     char *format;
-    char *machine;    /* NULL: nobody names it, but it lies beside one that was asked for */
+    char *machine;    /* NULL: nobody names it, but it lies in a pool, or beside one that was asked for */
     char *snapshot;   /* of that machine, which closed it; NULL: a disk of the machine itself */
     char *target;     /* the disk */
     char *backing;    /* where its header leads; NULL: nowhere, or it cannot be read */
@@ -18,8 +18,8 @@ typedef struct NamedFile {
     guint64 backing_dev, backing_ino;
 } NamedFile;
 
-/* All that is named, of NamedFile. A definition or metadata that cannot be read is an error, since it may
- * name what somebody is about to delete. */
+/* All that is named, and all volumes of pools, of NamedFile. A definition or metadata that cannot be read is
+ * an error, since it may name what somebody is about to delete. */
 GPtrArray *named_files(const StoreTree *tree, GError **error);
 
 /* Adds the images that lie in the folder of @path and that nobody names. */

@@ -1,0 +1,226 @@
+"""What a snapshot closed, and what others lie on: a file of a pool keeps what is under it, and nothing but the snapshots' own
+merges writes a closed file. Contents are read by qemu-img."""
+
+import os
+
+import harness
+import layers
+import machine
+import pytest
+
+NOT_FOUND, INVALID, UNSUPPORTED, BUSY = 3, 5, 6, 8
+
+
+def make_pool(kho, name, folder):
+    kho("pool-define-as", name, "dir", "--target", folder)
+    kho("pool-start", name, "--build")
+    return folder
+
+
+def clone(kho, backing, name="clone.qcow2"):
+    """A volume of another pool than the one that its backing file is in; with something of its own."""
+    kho("vol-create-as", "p2", name, f"{layers.DISK_MIB}M", "--format", "qcow2", "--backing-vol", backing,
+        "--backing-vol-format", "qcow2")
+    path = kho.base / "p2" / name
+    layers.qemu_io(path, "qcow2", "write -P 99 2M 64k")
+    return path
+
+
+@pytest.fixture
+def m(kho):
+    """Its disks are in pool p1; p2 is another one."""
+    found = layers.Machine(kho)
+    make_pool(kho, "p1", found.folder)
+    make_pool(kho, "p2", kho.base / "p2")
+    return found
+
+
+def reads(path):
+    """What the guest would read, whatever the names and times: asked anew."""
+    layers.seen.clear()
+    return layers.content(path, "qcow2")
+
+
+# --- volumes of other pools -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_clone_in_another_pool_keeps_what_a_snapshot_closed(kho, m, active):
+    m.write("vda", 1, 0, 2048)
+    kho("snapshot-create-as", "m", "s1")
+    m.write("vda", 2, 0, 64)  # less than the file holds: downwards is the shorter way
+    over = clone(kho, m.folder / "vda.qcow2")
+    if not active:
+        kho("pool-destroy", "p2")
+    before, state = reads(over), m.state()
+    kho.refuses("snapshot-delete", "m", "s1", status=UNSUPPORTED, says=["vda", "s1", str(over)])
+    assert reads(over) == before and m.state() == state
+    m.check()
+    if active:
+        kho("vol-delete", "clone.qcow2", "--pool", "p2")
+        kho("snapshot-delete", "m", "s1")
+        assert m.state()["now"] == state["now"]
+        m.check()
+
+
+@pytest.mark.parametrize("fuller", ["file", "overlay"])
+def test_a_clone_of_the_overlay_in_another_pool(kho, m, fuller):
+    """The file under it goes or stays, whichever way is shorter: the clone reads the same."""
+    m.write("vda", 1, 0, 2048 if fuller == "file" else 64)
+    kho("snapshot-create-as", "m", "s1")
+    m.write("vda", 2, 128, 64 if fuller == "file" else 2048)
+    over = clone(kho, m.folder / "vda.1.qcow2")
+    before, now = reads(over), m.state()["now"]
+    kho("snapshot-delete", "m", "s1")
+    assert reads(over) == before and m.state()["now"] == now
+    assert os.path.exists(m.folder / "vda.1.qcow2")
+
+
+def test_a_revert_leaves_the_overlay_that_a_clone_lies_on(kho, m):
+    kho("snapshot-create-as", "m", "s1")
+    m.write("vda", 2, 0, 64)
+    over = clone(kho, m.folder / "vda.1.qcow2")
+    before, then = reads(over), m.state()["snapshots"]["s1"]["disks"]
+    kho("snapshot-revert", "m", "s1")
+    assert reads(over) == before and m.state()["now"] == then
+    assert not os.path.exists(m.folder / "vdb.2.qcow2")  # nobody needs that one
+
+
+def test_what_a_guest_wrote_into_a_raw_volume_lies_on_nothing(kho, m):
+    kho("vol-create-as", "p2", "raw.img", "4M", "--format", "raw")
+    kho("snapshot-create-as", "m", "s1")
+    forged = kho.tmp / "forged.qcow2"
+    harness.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", m.folder / "vda.qcow2", "-F", "qcow2", forged])
+    with open(kho.base / "p2/raw.img", "r+b") as volume:
+        volume.write(forged.read_bytes())
+    forged.unlink()
+    kho("snapshot-delete", "m", "s1")
+    m.check()
+
+
+# --- writers of closed files ----------------------------------------------------------------------------------------------
+
+def closed(name, path):
+    return [f"snapshot '{name}' of machine 'm'", str(path), f"kho snapshot-revert m {name}"]
+
+
+def test_an_old_definition_does_not_start(kho, m):
+    old = kho("dumpxml", "m").out
+    m.write("vda", 1, 0, 64)
+    kho("snapshot-create-as", "m", "s1")
+    m.write("vda", 2, 0, 64)
+    kho("snapshot-create-as", "m", "s2")
+    new, before = kho("dumpxml", "m").out, m.state()
+    ran = kho("define", "-", input=old)
+    assert ran.err.count("\n") == 1 and "will not start" in ran.err and "snapshot 's1' of machine 'm'" in ran.err
+    kho.refuses("start", "m", status=BUSY, says=[*closed("s1", m.folder / "vda.qcow2"), "disk vda", "vda.3.qcow2"])
+    kho.refuses("start", "m", "--force-boot", status=BUSY, says=closed("s1", m.folder / "vda.qcow2"))
+    assert kho("domstate", "m").out.strip() == "shut off"
+    # the cure that it names
+    cured = kho("define", "-", input=old.replace("vda.qcow2", "vda.3.qcow2").replace("vdb.raw", "vdb.4.qcow2")
+                .replace("type='raw'", "type='qcow2'").replace('type="raw"', 'type="qcow2"'))
+    assert cured.err == "" and m.state() == before
+    kho("define", "-", input=new)
+    kho("start", "m")
+    kho("destroy", "m")
+    m.check()
+
+
+def test_a_revert_is_the_way_out_of_an_old_definition(kho, m):
+    old = kho("dumpxml", "m").out
+    kho("snapshot-create-as", "m", "s1")
+    kho("define", "-", input=old)
+    kho("snapshot-revert", "m", "s1", "--running")
+    kho("destroy", "m")
+    kho("start", "m")
+    kho("destroy", "m")
+
+
+@pytest.mark.parametrize("how", ["itself", "symlink", "hard link"])
+def test_another_machine_does_not_write_a_closed_file(kho, m, how):
+    kho("snapshot-create-as", "m", "s1")
+    path = m.folder / "vda.qcow2"
+    if how != "itself":
+        named = kho.tmp / "link.qcow2"
+        (os.symlink if how == "symlink" else os.link)(path, named)
+        path = named
+    machine.define(kho, "other", machine.disk(path))
+    before = m.state()
+    kho.refuses("start", "other", status=BUSY, says=["machine 'other'", "disk vda", *closed("s1", path)])
+    # reading stays possible, and so is an overlay of one's own
+    machine.define(kho, "reader", machine.disk(path, more="<readonly/>"))
+    kho("start", "reader")
+    kho("img", "convert", "-O", "raw", path, kho.tmp / "copy.raw")
+    kho("destroy", "reader")
+    machine.define(kho, "writer", machine.disk(clone(kho, m.folder / "vda.qcow2")))
+    kho("start", "writer")
+    kho("destroy", "writer")
+    assert m.state() == before
+
+
+def test_a_file_is_free_again_when_its_snapshot_is_gone(kho, m):
+    kho("snapshot-create-as", "m", "s1")
+    kho.refuses("vol-resize", "vda.qcow2", "8M", "--pool", "p1", status=BUSY, says=closed("s1", m.folder / "vda.qcow2"))
+    kho("snapshot-delete", "m", "s1", "--metadata")
+    kho("vol-resize", "vda.qcow2", "8M", "--pool", "p1")
+
+
+def test_damaged_metadata_of_another_snapshot_opens_nothing(kho, m):
+    kho("snapshot-create-as", "m", "s1")
+    kho("snapshot-create-as", "m", "a")
+    (kho.root / "lib/qemu/snapshot/m/a.xml").write_text("<domainsnap")
+    machine.define(kho, "other", machine.disk(m.folder / "vda.qcow2"))
+    kho.refuses("start", "other", status=BUSY, says="snapshot 's1' of machine 'm'")
+
+
+def test_restoring_memory_over_closed_disks(kho, m):
+    kho("start", "m")
+    kho("save", "m", "m.save")
+    kho("snapshot-create-as", "m", "s1")
+    before = m.state()
+    kho.refuses("restore", "m.save", status=None, says="vda")
+    kho.refuses("restore", "m.save", "--force", status=BUSY, says=["disk vda", *closed("s1", m.folder / "vda.qcow2")])
+    assert m.state() == before and (kho.tmp / "m.save").exists()
+    m.check()
+
+
+def test_a_closed_file_is_not_plugged_in(kho, m):
+    kho("snapshot-create-as", "m", "s1")
+    machine.define(kho, "other", more="<features><acpi/></features>")
+    path = m.folder / "vda.qcow2"
+    attach = ("attach-disk", "other", path, "vda", "--subdriver", "qcow2")
+    kho.refuses(*attach, "--config", status=BUSY, says=["machine 'other'", "disk vda", *closed("s1", path)])
+    kho("start", "other")
+    kho.refuses(*attach, "--live", status=BUSY, says=closed("s1", path))
+    kho(*attach, "--live", "--mode", "readonly")
+    kho("destroy", "other")
+    m.check()
+
+
+def test_resizing_and_replacing(kho, m):
+    kho("snapshot-create-as", "m", "s1")
+    path, before = m.folder / "vda.qcow2", m.state()
+    for verb in [("vol-resize", "vda.qcow2", "8M", "--pool", "p1"), ("img", "resize", path, "8M"),
+                 ("img", "resize", m.folder / "vdb.raw", "8M"),
+                 ("img", "create", "--force", "-f", "qcow2", path, "8M"),
+                 ("img", "convert", "--force", "-O", "qcow2", m.folder / "vdb.raw", path)]:
+        kho.refuses(*verb, status=BUSY, says="snapshot 's1' of machine 'm'")
+    m.check()
+    assert m.state() == before
+    kho("img", "resize", m.folder / "vda.1.qcow2", "8M")  # what is not closed
+    kho("snapshot-revert", "m", "s1")
+    kho("snapshot-delete", "m", "s1")
+    m.check()
+
+
+def test_a_half_deleted_snapshot_keeps_nothing(kho, m):
+    """One that is being deleted may have its machine in the file already."""
+    kho("snapshot-create-as", "m", "s1")
+    metadata = kho.root / "lib/qemu/snapshot/m/s1.xml"
+    text = metadata.read_text()
+    old = kho("dumpxml", "m").out.replace("vda.1.qcow2", "vda.qcow2")
+    kho("define", "-", input=old)
+    kho.refuses("start", "m", status=BUSY, says="vda.qcow2")
+    metadata.write_text(text.replace("<kho:snapshot ", "<kho:snapshot deleting='yes' ", 1))
+    assert m.snapshots()[0]["deleting"]
+    kho("start", "m")
+    kho("destroy", "m")
