@@ -20,12 +20,12 @@ kho_domain_start(KhoDomain *domain, KhoStartFlags flags, const KhoJob *job, GErr
         return FALSE;
     if (status.unsupervised && !running_end_stuck(tree, domain->name, error))
         return FALSE;
-    /* its memory is gone before the guest writes to the disks that it fits */
-    if (flags & KHO_START_FORCE_BOOT && !saved_remove(tree, domain->name, error))
-        return FALSE;
-    if (saved_exists(tree, domain->name))
+    if (!(flags & KHO_START_FORCE_BOOT) && saved_exists(tree, domain->name))
         return saved_start(domain, g_steal_pointer(&lock), paused, job, error);
     g_autoptr(ModelDomain) model = vm_definition(tree, domain->name, error);
-    return model && model_domain_complete(model, &vm_host_defaults, error)
-           && guard_check_machine(tree, model, error) && vm_start(tree, model, &options, job, error);
+    if (!model || !model_domain_complete(model, &vm_host_defaults, error)
+        || !guard_check_machine(tree, model, error))
+        return FALSE;
+    /* its memory is gone before the guest writes to the disks that it fits */
+    return saved_remove(tree, domain->name, error) && vm_start(tree, model, &options, job, error);
 }

@@ -224,3 +224,14 @@ def test_a_half_deleted_snapshot_keeps_nothing(kho, m):
     assert m.snapshots()[0]["deleting"]
     kho("start", "m")
     kho("destroy", "m")
+
+
+def test_a_managed_save_over_a_closed_file(kho, m):
+    machine.define(kho, "other", machine.disk(m.folder / "vda.qcow2"))
+    kho("start", "other")
+    kho("managedsave", "other")
+    kho("snapshot-create-as", "m", "s1")
+    for more in [(), ("--force-boot",)]:
+        kho.refuses("start", "other", *more, status=BUSY, says=closed("s1", m.folder / "vda.qcow2"))
+        assert os.listdir(kho.root / "lib/qemu/save") == ["other.save"]  # neither lost
+    m.check()
