@@ -105,7 +105,8 @@ def test_with_qemu_killed_and_supervisor_stopped_nothing_is_said_to_run(kho, ver
     assert machine.is_stopped(supervisor)  # reading has ended nothing
     if verb_after == "destroy":
         kho.refuses("destroy", "web1", says="is not running")
-        assert not machine.is_alive(supervisor) and not kho.leftovers()
+        assert not machine.is_alive(supervisor)
+        harness.wait_for("nothing to be left", lambda: not kho.leftovers())
         return
     kho("start", "web1")
     assert not machine.is_alive(supervisor) and machine.is_alive(machine.qemu_pid(kho, "web1"))
@@ -158,10 +159,10 @@ def test_an_empty_run_folder_that_stayed_is_swept(kho):
     for verb, status in ((["list", "--all"], 0), (["destroy", "web1"], 5), (["domstate", "web1"], 0)):
         (kho.root / "run/qemu/web1").mkdir()
         kho(*verb, status=status)
-        assert not kho.leftovers(), verb
+        harness.wait_for(f"nothing to be left by {verb}", lambda: not kho.leftovers())
     (kho.root / "run/qemu/gone").mkdir()
     kho("list")
-    assert not kho.leftovers()
+    harness.wait_for("nothing to be left", lambda: not kho.leftovers())
 
 
 def test_a_dead_supervisor_is_replaced_by_the_next_command(kho):

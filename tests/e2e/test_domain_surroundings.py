@@ -35,7 +35,8 @@ def test_an_emulator_that_is_none(kho, tmp, make, says):
     emulator = make(tmp)
     define_with(kho, emulator)
     kho.refuses("start", "web1", says=["'web1'", f"cannot start {emulator}", says])
-    assert kho("domstate", "web1", "--reason").out == "shut off (failed)\n" and not kho.leftovers()
+    assert kho("domstate", "web1", "--reason").out == "shut off (failed)\n"
+    harness.wait_for("nothing to be left", lambda: not kho.leftovers())
 
 
 @pytest.mark.parametrize("path", ["", "/nowhere"])
@@ -151,7 +152,8 @@ def test_a_definition_that_goes_while_the_machine_runs(kho):
     assert kho.json("dominfo", "web1")["persistent"] is True
     kho("undefine", "web1")
     kho("destroy", "web1")
-    assert kho("list", "--all", "--name").out.strip() == "" and not kho.leftovers()
+    assert kho("list", "--all", "--name").out.strip() == ""
+    harness.wait_for("nothing to be left", lambda: not kho.leftovers())
 
 
 def test_a_definition_that_changes_while_the_machine_runs(kho):
