@@ -20,9 +20,10 @@ typedef struct KhoBackupDisk {
     char *compression; /* "zstd", "zlib", "none" */
 } KhoBackupDisk;
 
-/* What the machine has and the point does not: read-only disks, drives of removable media, boot files. */
+/* What the machine has and the point does not: read-only disks, drives of removable media, boot files, and
+ * the memory of a managed save: the disks are those of a guest in mid-run then. */
 typedef struct KhoBackupLeftOut {
-    char *what;   /* "disk", "cdrom", "floppy", "kernel", "initrd", "loader", "nvram" */
+    char *what;   /* "disk", "cdrom", "floppy", "kernel", "initrd", "loader", "nvram", "memory" */
     char *target; /* NULL for what is no disk */
     char *source; /* its path */
 } KhoBackupLeftOut;

@@ -90,6 +90,19 @@ backup_copy_stopped(BackupPlan *plan, const KhoJob *job, GError **error)
     return TRUE;
 }
 
+KhoImage *
+backup_open_disk(const char *path, guint64 capacity_bytes, GError **error)
+{
+    g_autoptr(KhoImage) image = kho_image_open(path, "qcow2", KHO_IMAGE_READ, NULL, error);
+
+    if (!image || kho_image_size_bytes(image) == capacity_bytes)
+        return g_steal_pointer(&image);
+    fail(error, KHO_ERROR_CORRUPT,
+         "%s is a disk of %" G_GUINT64_FORMAT " bytes, and its manifest says %" G_GUINT64_FORMAT, path,
+         kho_image_size_bytes(image), capacity_bytes);
+    return NULL;
+}
+
 gboolean
 backup_measure(KhoImage *image, guint64 *bytes, GError **error)
 {

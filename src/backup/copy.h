@@ -11,6 +11,10 @@
  * leaves files for the caller to remove. */
 gboolean backup_copy_stopped(BackupPlan *plan, const KhoJob *job, GError **error);
 
+/* A disk's file of a point, which reads nothing but itself. KHO_ERROR_CORRUPT where it has not the capacity
+ * that the manifest states. */
+KhoImage *backup_open_disk(const char *path, guint64 capacity_bytes, GError **error);
+
 /* Adds to *bytes how much of an image its guest reads that is not zero: what a copy takes at most. */
 gboolean backup_measure(KhoImage *image, guint64 *bytes, GError **error);
 

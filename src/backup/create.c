@@ -9,21 +9,35 @@
 #include "base/entry.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/num.h"
 #include "base/pipe.h"
 #include "base/proc.h"
 #include "store/publish.h"
 
 #include <fcntl.h>
+#include <glib/gstdio.h>
 #include <string.h>
+
+#define FOLDER_TRIES 16
 
 typedef struct {
     const StoreTree *tree;
     BackupPlan *plan;
     char *part, *mark; /* paths */
+    char *fresh;       /* the part folder's path before it gets its name, with the id in it */
     int mark_fd;       /* locked while this process makes the point; -1 */
     const KhoJob *job; /* the caller's, while a step runs */
     guint64 copied;    /* what the copy said of its bytes last */
 } Making;
+
+static char *
+fresh_path(const BackupPlan *plan)
+{
+    g_autofree char *machine = backup_machine_path(plan->store, plan->point->machine);
+    g_autofree char *name = g_strdup_printf(".%s.kho-tmp", plan->point->id);
+
+    return g_build_filename(machine, name, NULL);
+}
 
 static gpointer
 open_plan(const json_t *json, gpointer data, GError **error)
@@ -37,6 +51,7 @@ open_plan(const json_t *json, gpointer data, GError **error)
     making->plan = plan;
     making->part = backup_plan_part(plan);
     making->mark = g_build_filename(making->part, BACKUP_MARK_FILE, NULL);
+    making->fresh = fresh_path(plan);
     making->mark_fd = -1;
     return making;
 }
@@ -50,6 +65,7 @@ close_plan(gpointer context)
     backup_plan_free(making->plan);
     g_free(making->part);
     g_free(making->mark);
+    g_free(making->fresh);
     g_free(making);
 }
 
@@ -76,21 +92,65 @@ mark_text(const BackupPlan *plan)
     return json_text(mark);
 }
 
+/* Another backup that is taken back may remove the machine's folder while that is empty. */
+static gboolean
+make_fresh(const Making *making, const char *machine, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+
+    for (guint i = 0; i < FOLDER_TRIES; i++) {
+        g_clear_error(&why);
+        if (!fd_mkdir(machine, 0700, error))
+            return FALSE;
+        if (entry_make_folder(making->fresh, 0700, &why))
+            return sync_folder(making->plan->store, error);
+        if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
+            break;
+    }
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+static gboolean
+write_mark(Making *making, GError **error)
+{
+    g_autofree char *text = mark_text(making->plan);
+    g_autofree char *path = g_build_filename(making->fresh, BACKUP_MARK_FILE, NULL);
+
+    making->mark_fd = fd_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, error);
+    return making->mark_fd >= 0 && fd_lock_range(making->mark_fd, 0, 1, TRUE, path, error)
+           && fd_write_full(making->mark_fd, text, strlen(text), path, error)
+           && fd_sync(making->mark_fd, path, error) && sync_folder(making->fresh, error);
+}
+
+/* The part folder gets its name with the mark in it: one without a mark is nobody's. Of several hosts that
+ * choose one name the first has it. */
 static gboolean
 make_folder(gpointer context, const KhoJob *job, GError **error)
 {
     Making *making = context;
-    g_autofree char *machine = backup_machine_path(making->plan->store, making->plan->point->machine);
-    g_autofree char *text = mark_text(making->plan);
+    const KhoBackupPoint *point = making->plan->point;
+    g_autofree char *machine = backup_machine_path(making->plan->store, point->machine);
+    g_autofree char *from = g_path_get_basename(making->fresh);
+    g_autofree char *to = g_path_get_basename(making->part);
+    g_autoptr(GError) why = NULL;
 
-    if (!fd_mkdir(machine, 0700, error) || !sync_folder(making->plan->store, error)
-        || !entry_make_folder(making->part, 0700, error))
+    if (!make_fresh(making, machine, error) || !write_mark(making, error))
         return FALSE;
-    making->mark_fd = fd_open(making->mark, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, error);
-    return making->mark_fd >= 0 && fd_lock_range(making->mark_fd, 0, 1, TRUE, making->mark, error)
-           && fd_write_full(making->mark_fd, text, strlen(text), making->mark, error)
-           && fd_sync(making->mark_fd, making->mark, error) && sync_folder(making->part, error)
-           && sync_folder(machine, error);
+    fd_auto int folder = fd_open(machine, O_RDONLY | O_DIRECTORY, 0, error);
+    if (folder < 0)
+        return FALSE;
+    if (!entry_exists(folder, point->point) && entry_rename_folder(folder, from, to, making->part, &why))
+        return fd_sync(folder, machine, error);
+    if (why && !g_error_matches(why, KHO_ERROR, KHO_ERROR_EXISTS)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    return fail(
+        error, KHO_ERROR_EXISTS,
+        "point '%s' of machine '%s' was begun by another kho meanwhile: %s is its own; choose another "
+        "name",
+        point->point, point->machine, why ? making->part : point->path);
 }
 
 /* The id of what stands in a folder that is, or was, a part folder. */
@@ -133,11 +193,11 @@ remove_folder(gpointer context, GError **error)
     g_autofree char *machine = backup_machine_path(plan->store, plan->point->machine);
     g_autofree char *id = id_in(making->part);
 
-    /* Without an id it holds a mark that was never written, or nothing at all. */
-    if (!id)
-        fd_unlink(making->mark, NULL);
-    else if (strcmp(id, plan->point->id) == 0)
+    remove_all(making->fresh);
+    entry_remove_folder(making->fresh, NULL);
+    if (g_strcmp0(id, plan->point->id) == 0)
         remove_all(making->part);
+    /* It goes if it is empty by now. */
     entry_remove_folder(making->part, NULL);
     sync_folder(machine, NULL);
     entry_remove_folder(machine, NULL);
@@ -178,15 +238,53 @@ job_for(Making *making, const KhoJob *job,
                      .cancelled = job ? job->cancelled : NULL };
 }
 
+/* What the files of the part folder take. */
+static guint64
+written_bytes(const char *part)
+{
+    g_autoptr(GPtrArray) names = entry_list(part, NULL);
+    guint64 bytes = 0;
+
+    for (guint i = 0; names && i < names->len; i++) {
+        g_autofree char *path = g_build_filename(part, names->pdata[i], NULL);
+        GStatBuf st;
+        if (g_lstat(path, &st) == 0)
+            bytes += (guint64) st.st_blocks * 512;
+    }
+    return bytes;
+}
+
+/* A store that ran full is told with the figure; a cancel by what it means, instead of by the file that was
+ * just written. */
+static gboolean
+fail_told(const Making *making, GError *why, GError **error)
+{
+    const char *store = making->plan->store;
+    FdUsage usage;
+
+    if (why->code == KHO_ERROR_CANCELLED)
+        fail(error, KHO_ERROR_CANCELLED, "cancelled: no backup was made");
+    else if (why->code == KHO_ERROR_NO_SPACE && fd_usage(store, &usage, NULL)) {
+        g_autofree char *room = num_format_size(written_bytes(making->part) + usage.available_bytes);
+        fail(error, KHO_ERROR_NO_SPACE,
+             "%s: the backup needs more than the %s that the store %s had for it: make room there, or take "
+             "another store",
+             why->message, room, store);
+    } else
+        g_propagate_error(error, g_error_copy(why));
+    return FALSE;
+}
+
 static gboolean
 copy(gpointer context, const KhoJob *job, GError **error)
 {
     Making *making = context;
     KhoJob told = job_for(making, job, tell_copy);
+    g_autoptr(GError) why = NULL;
+    gboolean done = making->plan->run_path ? backup_copy_live(making->tree, making->plan, &told, &why)
+                                           : backup_copy_stopped(making->plan, &told, &why);
 
-    if (making->plan->run_path)
-        return backup_copy_live(making->tree, making->plan, &told, error);
-    return backup_copy_stopped(making->plan, &told, error);
+    return done || fail_told(making, why, error);
 }
 
 static gboolean
@@ -236,8 +334,10 @@ describe(gpointer context, const KhoJob *job, GError **error)
     g_autofree char *xml_path = g_build_filename(making->part, BACKUP_XML_FILE, NULL);
     g_autofree char *path = g_build_filename(making->part, BACKUP_MANIFEST_FILE, NULL);
 
-    if (!hash_disks(point, making->part, &told, error))
-        return FALSE;
+    g_autoptr(GError) why = NULL;
+
+    if (!hash_disks(point, making->part, &told, &why))
+        return fail_told(making, why, error);
     point->xml_bytes = strlen(xml);
     point->xml_sha256 = digest_of(xml, strlen(xml), error);
     if (!point->xml_sha256)

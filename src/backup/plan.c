@@ -4,6 +4,7 @@
 #include "base/entry.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/num.h"
 #include "store/tree.h"
 
 #include <fcntl.h>
@@ -15,6 +16,11 @@
 /* Far from those that a start and the plugging of disks use. */
 #define FDSET_FIRST (1 << 20)
 #define FDSET_LAST  (1 << 30)
+
+/* Data that compresses better than to this share is rare. */
+#define COMPRESSED_SHARE 20
+/* Definition, manifest, the images' own tables. */
+#define BESIDE_BYTES (256 * KIB)
 
 static void
 source_free(gpointer data)
@@ -131,6 +137,8 @@ sort_files(BackupPlan *plan, const BackupRequest *request, GError **error)
     for (gsize i = 0; i < G_N_ELEMENTS(boot); i++)
         if (boot[i].path)
             backup_left_out_add(plan->point, boot[i].what, NULL, boot[i].path);
+    if (request->memory)
+        backup_left_out_add(plan->point, "memory", NULL, request->memory);
     return TRUE;
 }
 
@@ -277,8 +285,13 @@ backup_plan_check_room(const BackupPlan *plan, GError **error)
 
     if (store < 0 || !measure(plan, &bytes, error))
         return FALSE;
-    /* How much less compressed data will be is not known before. */
-    return plan->compress || entry_check_space(store, bytes, label, error);
+    if (!plan->compress)
+        return entry_check_space(store, bytes, label, error);
+    /* How much less compressed data will be is not known before; that little is out of the common. */
+    g_autofree char *size = num_format_size(bytes);
+    g_autofree char *estimate =
+        g_strdup_printf("%s, of %s of data, compressed to a twentieth (an estimate),", label, size);
+    return entry_check_space(store, bytes / COMPRESSED_SHARE + BESIDE_BYTES, estimate, error);
 }
 
 /* --- JSON ------------------------------------------------------------------------------------------------

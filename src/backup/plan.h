@@ -30,6 +30,7 @@ typedef struct BackupRequest {
     const ModelDomain *model; /* completed: the definition, or the live one of a machine that runs */
     const char *state;        /* "running", "shut off", ... */
     const char *run_path;     /* NULL: it does not run */
+    const char *memory;       /* its managed save, which is left out; NULL: it has none */
 } BackupRequest;
 
 /**

@@ -57,6 +57,10 @@ backup_part_path(const char *store, const char *machine, const char *point)
 char *
 backup_store_path(const char *store, GError **error)
 {
+    if (!*store) {
+        fail(error, KHO_ERROR_INVALID, "the store's name is empty: give a folder");
+        return NULL;
+    }
     g_autofree char *path = g_canonicalize_filename(store, NULL);
     g_autoptr(GError) why = NULL;
     fd_auto int fd = fd_open(path, O_RDONLY | O_DIRECTORY, 0, &why);
@@ -268,9 +272,10 @@ find_latest(const char *store, const char *machine, GError **error)
         usable += !point->problem;
         if (!point->problem || point->unfinished)
             continue;
+        gboolean named = strstr(point->problem, point->path) != NULL;
         fail(error, point->problem_code,
-             "which point of machine '%s' is the latest cannot be told: %s: name one with --point", machine,
-             point->problem);
+             "which point of machine '%s' is the latest cannot be told: %s%s%s: name one with --point",
+             machine, named ? "" : point->path, named ? "" : "/" BACKUP_MANIFEST_FILE ": ", point->problem);
         return NULL;
     }
     if (usable == 0) {

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "model/domain.h"
+#include "pool/formats.h"
 #include "store/publish.h"
 #include "store/tree.h"
 #include "vm/definition.h"
@@ -15,6 +16,9 @@
 #include <glib/gstdio.h>
 #include <kho/image.h>
 #include <string.h>
+
+/* Whoever records another volume's format is done in milliseconds. */
+#define FORMATS_TIMEOUT_MS 5000
 
 typedef struct {
     const StoreTree *tree;
@@ -154,8 +158,13 @@ place_disks(gpointer context, const KhoJob *job, GError **error)
         whole.n += file_bytes(plan->disks->pdata[i]);
     for (guint i = 0; i < plan->disks->len; i++) {
         whole.share = file_bytes(plan->disks->pdata[i]);
-        if (!place_one(plan->disks->pdata[i], &part, error))
+        g_autoptr(GError) why = NULL;
+        if (!place_one(plan->disks->pdata[i], &part, &why)) {
+            if (why->code == KHO_ERROR_CANCELLED)
+                return fail(error, KHO_ERROR_CANCELLED, "cancelled: nothing was restored");
+            g_propagate_error(error, g_steal_pointer(&why));
             return FALSE;
+        }
         whole.before += whole.share;
     }
     return TRUE;
@@ -244,6 +253,23 @@ unname_disks(gpointer context, GError **error)
 /* --- define ----------------------------------------------------------------------------------------------
  */
 
+/* What its guest will write into a raw disk must not be able to make another format of it. */
+static gboolean
+record_formats(const Restoring *restoring, GError **error)
+{
+    const StoreWait wait = { .timeout_ms = FORMATS_TIMEOUT_MS };
+
+    for (guint i = 0; i < restoring->plan->disks->len; i++) {
+        const RestoreDisk *disk = restoring->plan->disks->pdata[i];
+        g_autofree char *folder = g_path_get_dirname(disk->path);
+        g_autofree char *name = g_path_get_basename(disk->path);
+        const ModelPool pool = { .uuid = disk->pool, .target_path = folder };
+        if (disk->pool && !pool_formats_set(restoring->tree, &pool, name, disk->format, &wait, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 /* Whether the machine's definition stands. */
 static gboolean
 is_defined(const Restoring *restoring)
@@ -265,7 +291,7 @@ define(gpointer context, const KhoJob *job, GError **error)
         if (g_file_test(path, G_FILE_TEST_EXISTS))
             return fail(error, KHO_ERROR_EXISTS, "machine '%s' exists already", plan->name);
         /* a mark without a definition is what a killed undefine left */
-        if (!store_autostart_set(mark, FALSE, error)
+        if (!record_formats(restoring, error) || !store_autostart_set(mark, FALSE, error)
             || !vm_definition_publish(restoring->tree, plan->name, plan->xml, error))
             return FALSE;
     }

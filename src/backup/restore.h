@@ -11,7 +11,9 @@
 /* A disk on its way. */
 typedef struct RestoreDisk {
     char *target, *source, *sha256; /* the point's file */
+    guint64 capacity_bytes;         /* as the manifest says; not in the journal */
     char *path, *format;            /* the machine's */
+    char *pool;                     /* uuid of the pool that @path is a volume of; NULL: none */
     char *hidden;                   /* beside @path: what is copied has this name until all disks are there */
     gboolean renamed; /* not in the journal: its hidden name became its own, where no file has two names */
 } RestoreDisk;

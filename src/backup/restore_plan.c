@@ -26,6 +26,7 @@ disk_free(gpointer data)
     g_free(disk->sha256);
     g_free(disk->path);
     g_free(disk->format);
+    g_free(disk->pool);
     g_free(disk->hidden);
     g_free(disk);
 }
@@ -62,6 +63,59 @@ fail_hash(const char *path, const char *expected, const char *got, GError **erro
                 got);
 }
 
+static ModelDisk *
+disk_of(const ModelDomain *model, const char *target)
+{
+    for (guint i = 0; i < model->disks->len; i++) {
+        ModelDisk *disk = model->disks->pdata[i];
+        if (strcmp(disk->target, target) == 0)
+            return disk;
+    }
+    return NULL;
+}
+
+static gboolean
+is_in(const KhoBackupPoint *point, const char *target)
+{
+    for (guint i = 0; i < point->disks->len; i++)
+        if (strcmp(((const KhoBackupDisk *) point->disks->pdata[i])->target, target) == 0)
+            return TRUE;
+    return FALSE;
+}
+
+static gboolean
+is_left_out(const KhoBackupPoint *point, const char *target)
+{
+    for (guint i = 0; i < point->left_out->len; i++)
+        if (g_strcmp0(((const KhoBackupLeftOut *) point->left_out->pdata[i])->target, target) == 0)
+            return TRUE;
+    return FALSE;
+}
+
+/* A disk that a guest writes and that is not in the point would be the original's own: two machines would
+ * write to it. */
+static gboolean
+check_disks(const KhoBackupPoint *point, const ModelDomain *model, GError **error)
+{
+    for (guint i = 0; i < point->disks->len; i++) {
+        const char *target = ((const KhoBackupDisk *) point->disks->pdata[i])->target;
+        if (!disk_of(model, target))
+            return fail(error, KHO_ERROR_CORRUPT, "%s has no disk %s, which its manifest names", point->path,
+                        target);
+    }
+    for (guint i = 0; i < model->disks->len; i++) {
+        const ModelDisk *disk = model->disks->pdata[i];
+        gboolean may_lack =
+            disk->device == MODEL_DISK_CDROM || disk->device == MODEL_DISK_FLOPPY || disk->readonly;
+        if (!disk->source_file && disk->type <= MODEL_SOURCE_FILE)
+            continue; /* an empty drive */
+        if (!is_in(point, disk->target) && !(may_lack && is_left_out(point, disk->target)))
+            return fail(error, KHO_ERROR_CORRUPT, "%s has a disk %s (%s), which its manifest does not hold",
+                        point->path, disk->target, disk->source_file ? disk->source_file : "no file");
+    }
+    return TRUE;
+}
+
 ModelDomain *
 restore_read_model(const KhoBackupPoint *point, GError **error)
 {
@@ -79,7 +133,7 @@ restore_read_model(const KhoBackupPoint *point, GError **error)
     else if (!model->uuid || strcmp(model->name, point->name) != 0 || strcmp(model->uuid, point->uuid) != 0)
         fail(error, KHO_ERROR_CORRUPT, "%s is machine '%s' with uuid %s, its manifest says '%s' with %s",
              path, model->name, model->uuid ? model->uuid : "none", point->name, point->uuid);
-    else
+    else if (check_disks(point, model, error))
         return g_steal_pointer(&model);
     return NULL;
 }
@@ -97,17 +151,6 @@ restore_rename(ModelDomain *model, const char *name)
 
 /* --- places ----------------------------------------------------------------------------------------------
  */
-
-static ModelDisk *
-disk_of(const ModelDomain *model, const char *target)
-{
-    for (guint i = 0; i < model->disks->len; i++) {
-        ModelDisk *disk = model->disks->pdata[i];
-        if (strcmp(disk->target, target) == 0)
-            return disk;
-    }
-    return NULL;
-}
 
 /* Whether every disk can go to where its definition has it. */
 static gboolean
@@ -172,6 +215,7 @@ add_disk(RestorePlan *plan, const RestoreRequest *request, const KhoBackupDisk *
         .target = g_strdup(from->target),
         .source = g_build_filename(point->path, from->file, NULL),
         .sha256 = g_strdup(from->sha256),
+        .capacity_bytes = from->capacity_bytes,
         .path = g_strdup(disk->source_file),
         .format = g_strdup(disk->format),
         .hidden = hidden_path(disk->source_file, plan->id),
@@ -220,7 +264,7 @@ restore_check_file(const RestoreDisk *disk, const KhoJob *job, GError **error)
 static gboolean
 measure(const RestoreDisk *disk, guint64 *bytes, GError **error)
 {
-    g_autoptr(KhoImage) image = kho_image_open(disk->source, "qcow2", KHO_IMAGE_READ, NULL, error);
+    g_autoptr(KhoImage) image = backup_open_disk(disk->source, disk->capacity_bytes, error);
 
     return image && backup_measure(image, bytes, error);
 }
@@ -302,6 +346,7 @@ restore_plan_to_json(const RestorePlan *plan)
         json_set_string(object, "sha256", disk->sha256);
         json_set_string(object, "path", disk->path);
         json_set_string(object, "format", disk->format);
+        json_set_string(object, "pool", disk->pool);
         json_set_string(object, "hidden", disk->hidden);
         json_array_append_new(disks, object);
     }
@@ -334,6 +379,7 @@ restore_plan_from_json(const json_t *json, GError **error)
             || !json_get_string(from, "sha256", "the plan", &disk->sha256, error)
             || !json_get_string(from, "path", "the plan", &disk->path, error)
             || !json_get_string(from, "format", "the plan", &disk->format, error)
+            || !json_opt_string(from, "pool", "the plan", &disk->pool, error)
             || !json_get_string(from, "hidden", "the plan", &disk->hidden, error))
             return NULL;
     }

@@ -1,6 +1,8 @@
 /* Reading points again: every file against its manifest. */
+#include "backup/copy.h"
 #include "backup/hash.h"
 #include "backup/point.h"
+#include "backup/restore.h"
 #include "base/error.h"
 #include "store/tree.h"
 
@@ -60,6 +62,18 @@ judge(KhoBackupFile *file, HashFile *hash)
                                         file->expected, file->got);
 }
 
+/* A manifest may have been written anew with hashes that are right: what it says of the files must be so. */
+static void
+judge_meaning(KhoBackupFile *file, const KhoBackupPoint *point, const KhoBackupDisk *disk, const char *path)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(ModelDomain) model = disk ? NULL : restore_read_model(point, &why);
+    g_autoptr(KhoImage) image = disk ? backup_open_disk(path, disk->capacity_bytes, &why) : NULL;
+
+    if (!model && !image)
+        file->problem = g_strdup(why->message);
+}
+
 static gboolean
 verify_one(KhoBackupVerdict *verdict, const KhoJob *job, GError **error)
 {
@@ -83,6 +97,8 @@ verify_one(KhoBackupVerdict *verdict, const KhoJob *job, GError **error)
         KhoBackupFile *file = verdict->files->pdata[i];
         if (read)
             judge(file, &hashes[i]);
+        if (read && !file->problem)
+            judge_meaning(file, point, i == 0 ? NULL : point->disks->pdata[i - 1], hashes[i].path);
         verdict->damaged += file->problem != NULL;
         hash_file_clear(&hashes[i]);
     }

@@ -136,7 +136,10 @@ run_backup(CliRun *cli, const void *p, GError **error)
     out_done(cli, "Domain '%s' backed up to %s", opened.name, made->path);
     for (guint i = 0; i < made->left_out->len; i++) {
         const KhoBackupLeftOut *left = made->left_out->pdata[i];
-        out_done(cli, "Left out: %s %s", left->target ? left->target : left->what, left->source);
+        gboolean memory = strcmp(left->what, "memory") == 0;
+        out_done(cli, "Left out: %s %s%s", left->target ? left->target : left->what, left->source,
+                 memory ? " (managed save): the disks are those of a guest in mid-run, as after a power cut"
+                        : "");
     }
     return TRUE;
 }
@@ -151,7 +154,9 @@ const CliVerb verb_backup = {
         "is a folder STORE/MACHINE/POINT with a qcow2 file for each disk, domain.xml, and manifest.json with "
         "sizes and SHA-256; it appears when it is whole and durable, and a failure, Ctrl-C or a kill leaves "
         "nothing.\n\n"
-        "Read-only disks, drives of removable media and boot files are left out, and named in the manifest.",
+        "Read-only disks, drives of removable media and boot files are left out, and named in the manifest; "
+        "so "
+        "is the memory of a managed save: what is restored boots as after a power cut.",
     .examples = "kho backup web1 --to /mnt/backups\n"
                 "kho backup web1 --to /mnt/backups --point before-upgrade --compress none",
     .args = backup_args,

@@ -8,10 +8,15 @@
 #include "host/pool.h"
 #include "host/recover.h"
 #include "host/running.h"
+#include "host/saved.h"
 #include "vm/definition.h"
 #include "vm/start.h"
 
+#include <glib/gstdio.h>
 #include <string.h>
+
+/* How many hosts may choose one name at once. */
+#define NAME_TRIES 16
 
 /* --- making ----------------------------------------------------------------------------------------------
  */
@@ -37,6 +42,7 @@ make_plan(KhoDomain *domain, const KhoBackupCreate *options, GError **error)
 {
     g_auto(KhoDomainStatus) status = { 0 };
     g_autofree char *run_path = store_path_domain_run(domain->host->tree, domain->name);
+    g_autofree char *memory = store_path_managed_save(domain->host->tree, domain->name);
 
     if (!kho_domain_status(domain, &status, error))
         return NULL;
@@ -49,6 +55,7 @@ make_plan(KhoDomain *domain, const KhoBackupCreate *options, GError **error)
         .model = model,
         .state = kho_domain_state_word(status.state),
         .run_path = runs ? run_path : NULL,
+        .memory = !runs && saved_exists(domain->host->tree, domain->name) ? memory : NULL,
     };
     g_autoptr(BackupPlan) plan = backup_plan_make(&request, error);
     return plan && backup_plan_check_room(plan, error) ? g_steal_pointer(&plan) : NULL;
@@ -67,8 +74,8 @@ begin(const StoreTree *tree, const char *uuid, const char *name, const ChangeKin
     return store_journal_begin(tree, STORE_LOCK_DOMAIN, &entry, error);
 }
 
-KhoBackupPoint *
-kho_backup_create(KhoDomain *domain, const KhoBackupCreate *options, const KhoJob *job, GError **error)
+static KhoBackupPoint *
+create(KhoDomain *domain, const KhoBackupCreate *options, const KhoJob *job, GError **error)
 {
     StoreTree *tree = domain->host->tree;
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
@@ -84,6 +91,22 @@ kho_backup_create(KhoDomain *domain, const KhoBackupCreate *options, const KhoJo
     if (!journal || !change_run(&backup_change, journal, tree, job, error))
         return NULL;
     return backup_point_find(plan->store, plan->point->machine, plan->point->point, error);
+}
+
+KhoBackupPoint *
+kho_backup_create(KhoDomain *domain, const KhoBackupCreate *options, const KhoJob *job, GError **error)
+{
+    for (guint i = 1;; i++) {
+        g_autoptr(GError) why = NULL;
+        KhoBackupPoint *point = create(domain, options, job, &why);
+        if (point)
+            return point;
+        /* Another host chose the same second's name; the next look finds it taken. */
+        if (options->point || i == NAME_TRIES || !g_error_matches(why, KHO_ERROR, KHO_ERROR_EXISTS)) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return NULL;
+        }
+    }
 }
 
 /* --- restoring -------------------------------------------------------------------------------------------
@@ -170,6 +193,33 @@ read_model(const KhoBackupRestore *options, const KhoBackupPoint *point, GError 
     return model_domain_complete(model, &vm_host_defaults, error) ? g_steal_pointer(&model) : NULL;
 }
 
+static gboolean
+is_same_folder(const char *one, const char *other)
+{
+    GStatBuf a, b;
+
+    return g_stat(one, &a) == 0 && g_stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* Which pools the disks become volumes of, active or not. */
+static gboolean
+find_pools(KhoHost *host, const RestorePlan *plan, GError **error)
+{
+    g_autoptr(GPtrArray) names = host_pool_names(host, error);
+
+    for (guint n = 0; names && n < names->len; n++) {
+        g_autoptr(HostPool) pool = host_pool_load(host, names->pdata[n], NULL);
+        const ModelPool *model = pool ? host_pool_model(pool) : NULL;
+        for (guint i = 0; model && i < plan->disks->len; i++) {
+            RestoreDisk *disk = plan->disks->pdata[i];
+            g_autofree char *folder = g_path_get_dirname(disk->path);
+            if (!disk->pool && is_same_folder(folder, model->target_path))
+                disk->pool = g_strdup(model->uuid);
+        }
+    }
+    return names != NULL;
+}
+
 /* Checks all that can be checked, and begins the entry; the change lock is let go then. */
 static StoreJournal *
 prepare(KhoHost *host, const KhoBackupRestore *options, const RestoreRequest *request, Claims *claims,
@@ -178,7 +228,7 @@ prepare(KhoHost *host, const KhoBackupRestore *options, const RestoreRequest *re
     if (!claims_take(host, request->model, claims, error))
         return NULL;
     g_autoptr(RestorePlan) plan = restore_plan_make(request, error);
-    if (!plan || !restore_plan_check_room(plan, job, error))
+    if (!plan || !find_pools(host, plan, error) || !restore_plan_check_room(plan, job, error))
         return NULL;
     json_auto json_t *json = restore_plan_to_json(plan);
     StoreJournal *journal =

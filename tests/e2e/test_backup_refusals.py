@@ -37,6 +37,7 @@ def world(kho):
 def test_unknown(world):
     store, no = world.store, world.nothing_changes
     no("backup", "nosuch", "--to", store, status=NOT_FOUND, says="nosuch")
+    no("backup", "web1", "--to", "", status=INVALID, says="empty")
     no("backup", "web1", "--to", world.base / "nosuch", status=NOT_FOUND, says=["nosuch", "make that folder first"])
     no("backup", "web1", "--to", world.disks["vda"], status=NOT_FOUND, says="web1.qcow2")
     for verb in (["backup-list"], ["backup-verify"], ["restore-backup"]):
@@ -116,6 +117,10 @@ def test_manifests_that_lie(world):
         ({"disks": [disk | {"sha256": disk["sha256"].upper()}]}, CORRUPT, "sha256"),
         ({"disks": [disk | {"size-bytes": -1}]}, CORRUPT, "size-bytes"),
         ({"disks": [disk | {"target": "vdz"}]}, CORRUPT, "vdz"),
+        ({"disks": told["disks"][1:]}, CORRUPT, ["disk vda", str(world.disks["vda"])]),
+        ({"disks": told["disks"][1:], "left-out": told["left-out"] + [{"what": "disk", "target": "vda"}]}, CORRUPT, "disk vda"),
+        ({"left-out": []}, CORRUPT, "disk vdc"),
+        ({"disks": [disk | {"capacity-bytes": disk["capacity-bytes"] + 512}, told["disks"][1]]}, CORRUPT, "8389120"),
         ({"machine": {"name": "other", "uuid": told["machine"]["uuid"]}}, CORRUPT, "domain.xml"),
         ({"machine": {"name": "a/b", "uuid": told["machine"]["uuid"]}}, CORRUPT, "a/b"),
         ({"definition": None}, CORRUPT, "size-bytes"),
@@ -123,6 +128,7 @@ def test_manifests_that_lie(world):
     for members, status, says in cases:
         manifest_with(world, **members)
         world.nothing_changes(*restore, "--point", "one", status=status, says=says)
+        world.nothing_changes("backup-verify", world.store, status=status, says=says)
     (point / "manifest.json").write_text("not JSON")
     world.nothing_changes(*restore, status=CORRUPT, says="manifest.json")
     (point / "manifest.json").write_bytes(bytes(10))
@@ -345,6 +351,8 @@ def test_cancelled(kho, verb, number):
     began = time.monotonic()
     _, err = child.communicate(timeout=harness.HANG_GUARD_S)
     assert child.returncode == 130 and len(err.splitlines()) == 1, err
+    meaning = {"backup": "cancelled: no backup was made", "restore-backup": "cancelled: nothing was restored"}
+    assert meaning.get(verb, "cancelled") in err.decode() and "unchanged" not in err.decode()
     assert time.monotonic() - began < 20
     assert steps.entries(kho) == [] and backups.parts(store) == []
     if verb == "backup":
