@@ -12,8 +12,8 @@ extern const ChangeKind *const machine_changes[];
 /* Under the change lock of the machine @uuid. KHO_ERROR_BUSY where another process drives a change of it. */
 gboolean machine_recover_locked(KhoHost *host, const char *uuid, GError **error);
 
-/* For reads: recovers where an abandoned entry stands and the lock is free; what fails stays for a verb that
- * needs it. One stat where there is no entry. */
+/* For reads: recovers where an abandoned entry stands, the lock is free and the machine's kho-vm, if any,
+ * answers at once; what fails stays for a verb that needs it. One stat where there is no entry. */
 void machine_recover_quietly(KhoHost *host, const char *uuid);
 /* The same by name, for a machine that is not (or no longer) defined: TRUE where there was an entry. */
 gboolean machine_recover_name(KhoHost *host, const char *name);

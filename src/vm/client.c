@@ -126,6 +126,20 @@ send_all(VmClient *c, const json_t *message, gint64 deadline_ms, GError **error)
     return TRUE;
 }
 
+/* Its guest does not need a kho-vm that says nothing, and the next command starts another one. */
+static void
+fail_silent(pid_t pid, GError *why, GError **error)
+{
+    if (pid > 0 && g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
+        fail(error, KHO_ERROR_TIMEOUT,
+             "%s: process %d is stopped or hangs: let it go on (kill -CONT %d), or end it (kill -KILL %d): "
+             "the "
+             "guest goes on, and the next command starts another",
+             why->message, (int) pid, (int) pid, (int) pid);
+    else
+        g_propagate_error(error, g_error_copy(why));
+}
+
 VmClient *
 vm_client_open(const char *run_path, guint timeout_ms, GError **error)
 {
@@ -142,9 +156,14 @@ vm_client_open(const char *run_path, guint timeout_ms, GError **error)
     }
     if (!pipe_set_nonblock(c->fd, TRUE, "the connection to kho-vm", error))
         return NULL;
-    json_auto json_t *greeting = receive(c, "QMP", deadline_ms, error);
-    if (!greeting)
+    uid_t uid;
+    pid_t pid = 0;
+    sock_peer(c->fd, &uid, &pid, NULL);
+    json_auto json_t *greeting = receive(c, "QMP", deadline_ms, &why);
+    if (!greeting) {
+        fail_silent(pid, why, error);
         return NULL;
+    }
     if (json_object_get(greeting, "QMP"))
         return g_steal_pointer(&c);
     qmp_fail(greeting, "the connection", &why);

@@ -4,12 +4,15 @@ import fcntl
 import json
 import os
 import re
+import signal
 import struct
 
 import pytest
 
+import backups
 import harness
 import machine
+import steps
 
 CORRUPT = 7
 
@@ -75,6 +78,29 @@ def test_who_drives_is_told_and_reads_go_on(kho):
         assert "web1" in kho("list", "--all").out
     path.unlink()
     kho("undefine", "web1")
+
+
+def test_a_read_does_not_wait_for_a_kho_vm_that_is_stopped(kho):
+    """An abandoned entry stays for a verb that needs it, which says who does not answer and what to do."""
+    store, disk = backups.store(kho), kho.base / "web1.raw"
+    disk.write_bytes(bytes(1 << 20))
+    machine.define(kho, "web1", machine.disk(disk, "vda", "raw"))
+    kho("start", "web1", "--paused")
+    steps.kill(steps.stopped(kho, "backup:copy:before", "backup", "web1", "--to", store))
+    entry, = kho.root.rglob("journal/*.jsonl")
+    before = entry.read_bytes().rstrip(b"\0")  # what is reserved may change
+    pid = machine.supervisor_pid(kho, "web1")
+    os.kill(pid, signal.SIGSTOP)
+    harness.wait_for("kho-vm to stop", lambda: machine.is_stopped(pid))
+    for words in (["domstate", "web1"], ["snapshot-list", "web1"], ["dominfo", "web1"]):
+        assert kho(*words).seconds < 2, words
+        assert entry.read_bytes().rstrip(b"\0") == before
+    kho.refuses("snapshot-create-as", "web1", "s1", says=["no answer in time", f"kill -CONT {pid}", f"kill -KILL {pid}"])
+    assert entry.read_bytes().rstrip(b"\0") == before
+    os.kill(pid, signal.SIGCONT)
+    kho("domstate", "web1")
+    assert steps.entries(kho) == []
+    kho("destroy", "web1")
 
 
 def test_the_table_of_steps_is_that_of_the_program(kho):
