@@ -93,16 +93,19 @@ typedef enum {
 
 /**
  * kho_snapshot_delete:
+ * @left: (out) (nullable): char *, owned by the array: image files that the machine and its snapshots do not
+ * need any more, and that stay because kho did not make them
  *
  * Deletes a snapshot; what the machine and its other snapshots read does not change. What its disks' files
- * hold and later ones need goes into those, or the other way round, whichever moves less.
+ * hold and later ones need goes into those, or the other way round: into the one that kho did not make, else
+ * whichever moves less.
  *
  * Returns: FALSE with KHO_ERROR_CANCELLED or what went wrong; the old state holds then, or, where something
  * was written already that the snapshot cannot bear, it shows as `deleting`, and another delete goes on.
  * KHO_ERROR_UNSUPPORTED where several files follow one of its own, _BUSY, _NO_SPACE with the figures.
  */
 KHO_PUBLIC gboolean kho_snapshot_delete(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags,
-                                        const KhoJob *job, GError **error);
+                                        const KhoJob *job, GPtrArray **left, GError **error);
 
 /* Whether the file at @path may be written: KHO_ERROR_BUSY where a snapshot of any machine closed it, naming
  * both and the way out. Who writes images asks; machines ask for their disks when they start. */

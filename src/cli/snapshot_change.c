@@ -86,9 +86,13 @@ run_delete(CliRun *cli, const void *p, GError **error)
     if (!cli_domain_open(cli, a->domain, &opened, error))
         return FALSE;
     g_autofree char *name = cli_snapshot_name(opened.domain, a->snapshot, a->current, error);
-    if (!name || !kho_snapshot_delete(opened.domain, name, flags, cli->job, error))
+    g_autoptr(GPtrArray) left = NULL;
+    if (!name || !kho_snapshot_delete(opened.domain, name, flags, cli->job, &left, error))
         return FALSE;
     out_done(cli, "Domain snapshot %s %sdeleted", name, a->children_only ? "children " : "");
+    for (guint i = 0; i < left->len; i++)
+        out_done(cli, "%s is left: the machine does not need it any more, and kho did not make it",
+                 (const char *) left->pdata[i]);
     return TRUE;
 }
 
@@ -98,7 +102,8 @@ const CliVerb verb_snapshot_delete = {
     .summary = "delete a snapshot; the machine and its other snapshots stay as they are",
     .description = "Of each disk two files become one: what the snapshot's file holds goes into the file "
                    "that follows it, "
-                   "or the other way round, whichever moves less. A delete that is interrupted leaves the "
+                   "or the other way round: into the one that kho did not make, else whichever moves less. "
+                   "Only files that kho made are removed. A delete that is interrupted leaves the "
                    "snapshot as it "
                    "was, or in the state `deleting`: then the machine and all other snapshots are as they "
                    "were, and another "

@@ -194,13 +194,32 @@ kho_snapshot_revert(KhoDomain *domain, const char *name, KhoRevertTo to, gboolea
     return journal && change_run(&snapshot_revert_kind, journal, domain->host->tree, job, error);
 }
 
+/* Of a damaged one the name is known, which is enough to forget it. */
+static ModelSnapshot *
+read_to_delete(const StoreTree *tree, const char *machine, const char *name, gboolean metadata_only,
+               GError **error)
+{
+    GError *why = NULL;
+    ModelSnapshot *snapshot = snapshot_read(tree, machine, name, &why);
+
+    if (metadata_only && g_error_matches(why, KHO_ERROR, KHO_ERROR_CORRUPT)) {
+        g_error_free(why);
+        return model_snapshot_new(name);
+    }
+    if (!snapshot)
+        g_propagate_error(error, why);
+    return snapshot;
+}
+
 static StoreJournal *
-begin_delete(KhoDomain *domain, const char *name, gboolean metadata_only, const KhoJob *job, GError **error)
+begin_delete(KhoDomain *domain, const char *name, gboolean metadata_only, GPtrArray *left, const KhoJob *job,
+             GError **error)
 {
     const StoreTree *tree = domain->host->tree;
     g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET, NULL };
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
-    g_autoptr(ModelSnapshot) snapshot = lock ? snapshot_read(tree, domain->name, name, error) : NULL;
+    g_autoptr(ModelSnapshot) snapshot =
+        lock ? read_to_delete(tree, domain->name, name, metadata_only, error) : NULL;
 
     if (!snapshot || !machine_look(domain, &machine, error))
         return NULL;
@@ -211,15 +230,19 @@ begin_delete(KhoDomain *domain, const char *name, gboolean metadata_only, const 
                               .client = machine.client,
                               .running = machine.state == MODEL_SNAPSHOT_RUNNING };
     g_autoptr(DeletePlan) plan = snapshot_delete_plan(tree, &wish, job, error);
-    return plan ? begin(domain, &snapshot_delete_kind, &snapshot_delete_table, plan, name, error) : NULL;
+    StoreJournal *journal =
+        plan ? begin(domain, &snapshot_delete_kind, &snapshot_delete_table, plan, name, error) : NULL;
+    if (journal)
+        g_ptr_array_extend_and_steal(left, g_steal_pointer(&plan->left));
+    return journal;
 }
 
 static gboolean
 delete_one(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags, const KhoJob *job,
-           GError **error)
+           GPtrArray *left, GError **error)
 {
     gboolean metadata_only = (flags & KHO_SNAPSHOT_DELETE_METADATA) != 0;
-    StoreJournal *journal = begin_delete(domain, name, metadata_only, job, error);
+    StoreJournal *journal = begin_delete(domain, name, metadata_only, left, job, error);
 
     return journal && change_run(&snapshot_delete_kind, journal, domain->host->tree, job, error);
 }
@@ -237,24 +260,35 @@ add_descendants(const GPtrArray *all, const char *name, GPtrArray *names)
     }
 }
 
+static gboolean
+find_descendants(KhoDomain *domain, const char *name, GPtrArray *names, GError **error)
+{
+    const StoreTree *tree = domain->host->tree;
+    g_autoptr(ModelSnapshot) there = snapshot_read(tree, domain->name, name, error);
+    g_autoptr(GPtrArray) all = there ? snapshot_read_all(tree, domain->name, error) : NULL;
+
+    if (all)
+        add_descendants(all, name, names);
+    return all != NULL;
+}
+
 gboolean
 kho_snapshot_delete(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags, const KhoJob *job,
-                    GError **error)
+                    GPtrArray **left, GError **error)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
 
-    if (!store_name_check(name, "snapshot", error))
+    if (!store_name_check(name, "snapshot", error)
+        || (flags & (KHO_SNAPSHOT_DELETE_CHILDREN | KHO_SNAPSHOT_DELETE_CHILDREN_ONLY)
+            && !find_descendants(domain, name, names, error)))
         return FALSE;
-    g_autoptr(ModelSnapshot) there = snapshot_read(domain->host->tree, domain->name, name, error);
-    g_autoptr(GPtrArray) all = there ? snapshot_read_all(domain->host->tree, domain->name, error) : NULL;
-    if (!all)
-        return FALSE;
-    if (flags & (KHO_SNAPSHOT_DELETE_CHILDREN | KHO_SNAPSHOT_DELETE_CHILDREN_ONLY))
-        add_descendants(all, name, names);
     if (!(flags & KHO_SNAPSHOT_DELETE_CHILDREN_ONLY))
         g_ptr_array_add(names, g_strdup(name));
     for (guint i = 0; i < names->len; i++)
-        if (!delete_one(domain, names->pdata[i], flags, job, error))
+        if (!delete_one(domain, names->pdata[i], flags, job, files, error))
             return FALSE;
+    if (left)
+        *left = g_steal_pointer(&files);
     return TRUE;
 }

@@ -349,7 +349,7 @@ note_written(const Delete *change, GError **error)
         for (guint n = 0; n < row->above->len; n++)
             g_ptr_array_add(paths, ((DeleteAbove *) row->above->pdata[n])->path);
     }
-    return closed_note_again(change->tree, change->plan->machine, paths, error);
+    return paths->len == 0 || closed_note_again(change->tree, change->plan->machine, paths, error);
 }
 
 /* Ends QEMU's jobs, and gives the engine's merges upwards back what they lay on. */
@@ -479,7 +479,9 @@ static gboolean
 rename_in_all(const Delete *change, gboolean own_too, gboolean reparent, GError **error)
 {
     const DeletePlan *plan = change->plan;
-    g_autoptr(GPtrArray) all = snapshot_read_all(change->tree, plan->machine, error);
+    /* the way to be rid of those that are damaged, which changes no files */
+    g_autoptr(GPtrArray) all = plan->disks->len > 0 ? snapshot_read_all(change->tree, plan->machine, error)
+                                                    : snapshot_read_sound(change->tree, plan->machine, error);
 
     for (guint i = 0; all && i < all->len; i++) {
         ModelSnapshot *snapshot = all->pdata[i];
@@ -518,7 +520,9 @@ drop_merged(const Delete *change, GError **error)
     for (guint i = 0; i < plan->disks->len; i++) {
         const DeleteDisk *row = plan->disks->pdata[i];
         gboolean file_goes = (goes(row, DELETE_UP) && !row->keep_file) || goes(row, DELETE_DROP);
-        const char *path = goes(row, DELETE_DOWN) ? row->follower : file_goes ? row->file : NULL;
+        const char *path = goes(row, DELETE_DOWN) && !row->keep_file ? row->follower
+                           : file_goes                               ? row->file
+                                                                     : NULL;
         if (path && !row->apart && !drop_unless_needed(change->tree, path, plan->machine, plan->name, error))
             return FALSE;
     }

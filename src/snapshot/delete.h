@@ -1,7 +1,7 @@
 /* Deleting a snapshot, as a change: its plan, its kind. Of each disk the file F that the snapshot closed
- * becomes one with the file C that follows it, whichever way moves fewer bytes: up (C takes in what it lacks
- * of F, and F goes) or down (F takes in all of C, what named C names F, and C goes). Where nothing follows F,
- * it goes.
+ * becomes one with the file C that follows it: into the one of both that kho did not make, else whichever way
+ * moves fewer bytes: up (C takes in what it lacks of F, and F goes) or down (F takes in all of C, what named
+ * C names F, and C goes). Where nothing follows F, it goes.
  *
  * What the machine has open is merged by QEMU while the guest goes on, the rest by the engine. Where the
  * guest itself goes over to another file it stands still from then until the definition names that one: both
@@ -47,8 +47,9 @@ typedef struct DeleteDisk {
     char *target, *how;
     char *file, *format; /* F */
     char *follower;      /* C, which is qcow2; NULL: nothing follows */
-    gboolean keep_file;  /* up: others need F, too: it stays */
-    GPtrArray *above;    /* DeleteAbove */
+    gboolean
+        keep_file;    /* what would go (up: F, down: C) stays: others need it, too, or kho did not make it */
+    GPtrArray *above; /* DeleteAbove */
     /* of a disk that QEMU has open, as struct VmMerge has them; NULL otherwise */
     char *job, *device, *discard, *aio, *upper, *lower, *above_path, *backing_name;
     gboolean apart; /* not in the plan: found to be not merged, so that what follows leaves it alone */
@@ -60,6 +61,8 @@ typedef struct DeletePlan {
     char *memory;        /* the file that goes; NULL: none */
     gboolean was_marked; /* an earlier delete was interrupted */
     GPtrArray *disks;    /* DeleteDisk */
+    GPtrArray
+        *left; /* char *, not in the plan's text: files that nobody needs then, but that kho did not make */
 } DeletePlan;
 
 extern const PlanTable snapshot_delete_table;

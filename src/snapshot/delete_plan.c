@@ -52,6 +52,7 @@ const PlanTable snapshot_delete_table = PLAN_TABLE(DeletePlan, fields);
 void
 snapshot_delete_plan_free(DeletePlan *plan)
 {
+    g_clear_pointer(&plan->left, g_ptr_array_unref);
     plan_free(&snapshot_delete_table, plan);
 }
 
@@ -236,6 +237,26 @@ limit_by_sizes(const Deciding *d, const DeleteDisk *row, gboolean *up, gboolean 
                 row->target, d->snapshot->name, sizes.own, sizes.above, below, d->wish->machine);
 }
 
+/* A file that kho did not make stays, so that all had better go into that one; else what moves less. */
+static gboolean
+is_better_down(const Deciding *d, const DeleteDisk *row, const KhoImageMergeCost *cost)
+{
+    if (!snapshot_overlays_have(d->overlays, row->follower))
+        return FALSE;
+    return !snapshot_overlays_have(d->overlays, row->file) || cost->down_bytes < cost->up_bytes;
+}
+
+/* @path is the machine's no more. Where kho did not make it, it stays, which is told unless somebody else
+ * needs it. */
+static void
+leave_if_foreign(const Deciding *d, DeleteDisk *row, const char *path)
+{
+    if (row->keep_file || snapshot_overlays_have(d->overlays, path))
+        return;
+    row->keep_file = TRUE;
+    g_ptr_array_add(d->plan->left, g_strdup(path));
+}
+
 /* The way that moves fewer bytes, of those that are open and have room. */
 static gboolean
 choose_way(const Deciding *d, DeleteDisk *row, GError **error)
@@ -251,8 +272,9 @@ choose_way(const Deciding *d, DeleteDisk *row, GError **error)
     gboolean down_fits = down && cost.down_space_bytes <= cost.down_free_bytes;
     if (!up_fits && !down_fits)
         return refuse_space(row, &cost, error);
-    gboolean goes_down = down_fits && (!up_fits || cost.down_bytes < cost.up_bytes);
+    gboolean goes_down = down_fits && (!up_fits || is_better_down(d, row, &cost));
     row->how = g_strdup(goes_down ? DELETE_DOWN : DELETE_UP);
+    leave_if_foreign(d, row, goes_down ? row->follower : row->file);
     return TRUE;
 }
 
@@ -405,6 +427,7 @@ add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
     if (found->len == 0) {
         gboolean goes = !row->keep_file && snapshot_overlays_have(d->overlays, closed->file);
         row->how = g_strdup(goes ? DELETE_DROP : DELETE_KEEP);
+        leave_if_foreign(d, row, row->file);
         return TRUE;
     }
     const NamedFile *follower = found->pdata[0];
@@ -466,6 +489,7 @@ snapshot_delete_plan(const StoreTree *tree, const DeleteWish *wish, const KhoJob
         .wish = wish, .snapshot = wish->snapshot, .overlays = &overlays, .job = job, .plan = plan
     };
 
+    plan->left = g_ptr_array_new_with_free_func(g_free);
     plan->machine = g_strdup(wish->machine);
     plan->name = g_strdup(wish->snapshot->name);
     plan->parent = g_strdup(wish->snapshot->parent);

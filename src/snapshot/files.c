@@ -6,6 +6,7 @@
 #include "snapshot/folder.h"
 #include "store/list.h"
 #include "vm/definition.h"
+#include "vm/folder.h"
 #include "vm/runtime.h"
 
 #include <glib/gstdio.h>
@@ -121,10 +122,17 @@ add_live(GPtrArray *files, const StoreTree *tree, const char *machine, GError **
     }
     if (!text)
         return ignore_absent(why, error);
-    g_autoptr(ModelDomain) model = model_domain_parse(text, len, error);
-    if (model)
-        add_disks(files, machine, model);
-    return model != NULL;
+    g_autoptr(ModelDomain) model = model_domain_parse(text, len, &why);
+    if (!model) {
+        fail(error, KHO_ERROR_CORRUPT,
+             "the XML of machine '%s' as it runs, %s/" VM_FILE_LIVE_XML
+             ", cannot be read: %s: shut it down first",
+             machine, run_path, why->message);
+        g_error_free(why);
+        return FALSE;
+    }
+    add_disks(files, machine, model);
+    return TRUE;
 }
 
 static gboolean

@@ -62,26 +62,30 @@ snapshot_read(const StoreTree *tree, const char *machine, const char *name, GErr
     g_autoptr(GError) why = NULL;
     gsize len;
     g_autofree char *text = fd_read_file(path, XML_TEXT_MAX, &len, &why);
+    gboolean is_long = g_error_matches(why, KHO_ERROR, KHO_ERROR_INVALID);
 
     if (!text && g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
         fail(error, KHO_ERROR_NOT_FOUND,
              "machine '%s' has no snapshot '%s': `kho snapshot-list %s` shows all", machine, name, machine);
         return NULL;
     }
-    if (!text) {
+    if (!text && !is_long) {
         g_propagate_error(error, g_steal_pointer(&why));
         return NULL;
     }
-    g_autoptr(ModelSnapshot) snapshot = model_snapshot_parse(text, len, &why);
-    if (!snapshot)
-        fail(error,
-             g_error_matches(why, KHO_ERROR, KHO_ERROR_UNSUPPORTED) ? KHO_ERROR_UNSUPPORTED
-                                                                    : KHO_ERROR_CORRUPT,
-             "the snapshot %s cannot be read: %s", path, why->message);
-    else if (strcmp(snapshot->name, name) != 0)
-        fail(error, KHO_ERROR_CORRUPT, "the snapshot %s says that its name is '%s'", path, snapshot->name);
-    else
+    g_autoptr(ModelSnapshot) snapshot = text ? model_snapshot_parse(text, len, &why) : NULL;
+    if (snapshot && strcmp(snapshot->name, name) == 0)
         return g_steal_pointer(&snapshot);
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_UNSUPPORTED)) {
+        fail(error, KHO_ERROR_UNSUPPORTED, "the snapshot %s cannot be read: %s", path, why->message);
+        return NULL;
+    }
+    g_autofree char *what =
+        snapshot ? g_strdup_printf("it says that its name is '%s'", snapshot->name) : g_strdup(why->message);
+    fail(error, KHO_ERROR_CORRUPT,
+         "the snapshot %s cannot be read: %s: mend it, or forget it with `kho snapshot-delete --metadata %s "
+         "%s`",
+         path, what, machine, name);
     return NULL;
 }
 
@@ -114,8 +118,8 @@ check_parents(const GPtrArray *all, const char *machine, GError **error)
     return TRUE;
 }
 
-GPtrArray *
-snapshot_read_all(const StoreTree *tree, const char *machine, GError **error)
+static GPtrArray *
+read_those(const StoreTree *tree, const char *machine, gboolean sound_only, GError **error)
 {
     g_autoptr(GPtrArray) names = store_list_snapshots(tree, machine, error);
     g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func((GDestroyNotify) model_snapshot_free);
@@ -127,12 +131,27 @@ snapshot_read_all(const StoreTree *tree, const char *machine, GError **error)
         ModelSnapshot *snapshot = snapshot_read(tree, machine, names->pdata[i], &why);
         if (snapshot)
             g_ptr_array_add(all, snapshot);
-        else if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) { /* it may have gone meanwhile */
+        else if (!(sound_only && g_error_matches(why, KHO_ERROR, KHO_ERROR_CORRUPT))
+                 && !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) { /* it may have gone meanwhile */
             g_propagate_error(error, g_steal_pointer(&why));
             return NULL;
         }
     }
-    return check_parents(all, machine, error) ? g_steal_pointer(&all) : NULL;
+    return g_steal_pointer(&all);
+}
+
+GPtrArray *
+snapshot_read_all(const StoreTree *tree, const char *machine, GError **error)
+{
+    g_autoptr(GPtrArray) all = read_those(tree, machine, FALSE, error);
+
+    return all && check_parents(all, machine, error) ? g_steal_pointer(&all) : NULL;
+}
+
+GPtrArray *
+snapshot_read_sound(const StoreTree *tree, const char *machine, GError **error)
+{
+    return read_those(tree, machine, TRUE, error);
 }
 
 gboolean

@@ -19,6 +19,8 @@ ModelSnapshot *snapshot_read(const StoreTree *tree, const char *machine, const c
 /* ModelSnapshot *, owned, by name. The parents that they name are among them or gone, and go in no circle
  * (KHO_ERROR_CORRUPT). */
 GPtrArray *snapshot_read_all(const StoreTree *tree, const char *machine, GError **error);
+/* The same without those that are damaged, whatever their parents: where no file is decided on. */
+GPtrArray *snapshot_read_sound(const StoreTree *tree, const char *machine, GError **error);
 /* Whether the machine has any; reads no file. */
 gboolean snapshot_have_any(const StoreTree *tree, const char *machine);
 

@@ -1,7 +1,9 @@
 """Verbs that look at snapshots, over metadata as it stands on disk."""
 
 import harness
+import layers
 import machine
+import pytest
 
 NOT_FOUND, INVALID, UNSUPPORTED, CORRUPT = 3, 5, 6, 7
 
@@ -149,3 +151,29 @@ def test_undefine_keeps_a_machine_with_snapshots(kho):
     machine.define(kho, "web1", machine.disk("/images/a.qcow2"))
     assert names(kho) == []
     kho("undefine", "web1")
+
+
+@pytest.mark.parametrize("damage", ["text", "name"])
+def test_damaged_metadata_is_told_of_with_its_cure(kho, damage):
+    """What cannot be read may name any file: nobody's files are removed while it stands. It can be forgotten, alone."""
+    m, other = layers.Machine(kho), layers.Machine(kho, "b", kho.base / "b")
+    for name in ["s1", "s2", "s3"]:
+        kho("snapshot-create-as", "m", name)
+        kho("snapshot-create-as", "b", name)
+    now, kept = m.now(), machine.kept(kho)
+    for name in ["s1", "s3"]:
+        path = kho.root / "lib/qemu/snapshot/b" / f"{name}.xml"
+        text = path.read_text()
+        path.write_text(text[:len(text) // 2] if damage == "text" else text.replace(f"<name>{name}</name>", "<name>x</name>"))
+    cure = ["lib/qemu/snapshot/b/s1.xml", "mend it", "`kho snapshot-delete --metadata b s1`"]
+    for verb in [("snapshot-delete", "m", "s2"), ("snapshot-delete", "b", "s1"), ("snapshot-delete", "b", "s2"),
+                 ("snapshot-list", "b"), ("snapshot-create-as", "b", "s4"), ("snapshot-delete", "b", "s1", "--children")]:
+        kho.refuses(*verb, status=CORRUPT, says=cure)
+    files = sorted(other.folder.iterdir())
+    kho("snapshot-delete", "m", "s1", "--metadata")  # no file is in question
+    for name in ["s1", "s3"]:
+        assert kho("snapshot-delete", "--metadata", "b", name).out == f"Domain snapshot {name} deleted\n"
+    assert sorted(other.folder.iterdir()) == files
+    assert [(s["name"], s["parent"]) for s in other.snapshots()] == [("s2", None)]
+    kho("snapshot-delete", "m", "s3")
+    assert m.now() == now and kept != machine.kept(kho)

@@ -148,6 +148,7 @@ VICTIMS = [(), ("kho-vm",), ("qemu",), ("kho-vm", "qemu")]  # beside kho
 def scene(kho, kind):
     """(machine, saved tree, {words: (state before, state after)}). Deletes go down with vda, up with vdb."""
     m = layers.Machine(kho)
+    kho("snapshot-create-as", "m", "s0")  # below which are files that kho did not make
     m.write("vda", 1, 0, 2048)
     m.write("vdb", 1, 0, 4)
     kho("snapshot-create-as", "m", "s1")

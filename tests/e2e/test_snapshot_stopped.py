@@ -299,13 +299,58 @@ def both_ways(m, kib_before, kib_after):
     return m.now()
 
 
-@pytest.mark.parametrize("before, after, left", [(2048, 64, "vda.qcow2"), (64, 2048, "vda.1.qcow2")])
+@pytest.mark.parametrize("before, after, left", [(2048, 64, "vda.1.qcow2"), (64, 2048, "vda.2.qcow2")])
 def test_the_smaller_share_moves(kho, before, after, left):
     m = layers.Machine(kho, formats=("qcow2",))
+    kho("snapshot-create-as", "m", "s0")
     now = both_ways(m, before, after)
     assert kho("snapshot-delete", "m", "s1").out == "Domain snapshot s1 deleted\n"
     m.check()
-    assert m.now() == now and m.snapshots() == [] and os.path.basename(m.disks()["vda"][0]) == left
+    assert m.now() == now and len(m.snapshots()) == 1 and os.path.basename(m.disks()["vda"][0]) == left
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_what_the_user_made_is_kept(kho, runs):
+    """Rule: all goes into the file that kho did not make, whatever moves, and through links; only files of kho's go."""
+    m = layers.Machine(kho)
+    real = kho.base / "real.qcow2"
+    (m.folder / "vda.qcow2").rename(real)
+    (m.folder / "vda.qcow2").symlink_to(real)
+    m.write("vda", 1, 0, 64)
+    kho("snapshot-create-as", "m", "s1")
+    m.write("vda", 2, 0, 2048)
+    m.write("vdb", 2, 0, 2048)
+    now = m.now()
+    if runs:
+        kho("start", "m", "--paused")
+    assert kho("snapshot-delete", "m", "s1").out == "Domain snapshot s1 deleted\n"
+    if runs:
+        kho("destroy", "m")
+    assert {target: path for target, (path, _) in m.disks().items()} \
+        == {"vda": f"{m.folder}/vda.qcow2", "vdb": f"{m.folder}/vdb.raw"}
+    assert m.now() == now == {"vda": layers.content(real, "qcow2"), "vdb": layers.content(m.folder / "vdb.raw", "raw")}
+    assert sorted(path.name for path in m.folder.iterdir()) == ["vda.qcow2", "vdb.raw"] and real.exists()
+
+
+def test_what_the_user_made_is_left_where_nothing_needs_it(kho, small_fs):
+    """Where there is no room to write into it, and where the machine was given another file: told in one line."""
+    disk = small_fs("ext4", 32)
+    m = layers.Machine(kho, folder=disk.path / "d", formats=("qcow2",))
+    now = both_ways(m, 64, 2048)
+    disk.fill(2 << 20)
+    left = "is left: the machine does not need it any more, and kho did not make it\n"
+    assert kho("snapshot-delete", "m", "s1").out == f"Domain snapshot s1 deleted\n{m.folder}/vda.qcow2 {left}"
+    assert m.now() == now and m.disks()["vda"][0] == f"{m.folder}/vda.1.qcow2" and (m.folder / "vda.qcow2").exists()
+    disk.fill(16 << 20)
+    (m.folder / "vda.qcow2").unlink()
+    m.check()
+    kho("snapshot-create-as", "m", "s2")
+    mine = m.folder / "mine.qcow2"
+    (m.folder / "vda.2.qcow2").rename(mine)
+    kho("define", "-", input=kho("dumpxml", "m").out.replace("vda.2.qcow2", "mine.qcow2"))
+    assert kho("snapshot-delete", "m", "s2").out == "Domain snapshot s2 deleted\n"
+    m.check()
+    assert m.now() == now and m.disks()["vda"][0] == str(mine) and list(m.folder.iterdir()) == [mine]
 
 
 def test_delete_in_the_middle_and_at_the_ends(kho):
@@ -375,6 +420,7 @@ def test_sizes_differ(kho):
         for size in ["6M", "3M"]:
             name = f"{way}{size}"
             m = layers.Machine(kho, name, kho.base / name, formats=("qcow2",))
+            kho("snapshot-create-as", name, "s0")
             m.write("vda", 1, 0, before)
             kho("snapshot-create-as", name, "s1")
             harness.run(["qemu-img", "resize", "-q", "--shrink", m.disks()["vda"][0], size])
@@ -393,6 +439,7 @@ KINDS = ("snapshot-create", "snapshot-revert", "snapshot-delete")
 def prepare(kho):
     """Two snapshots with different contents; deleting s1 goes down with vda, up with vdb."""
     m = layers.Machine(kho)
+    kho("snapshot-create-as", "m", "s0")  # below which are files that kho did not make
     m.write("vda", 1, 0, 2048)
     m.write("vdb", 1, 0, 4)
     kho("snapshot-create-as", "m", "s1")
@@ -463,7 +510,7 @@ def test_a_snapshot_that_is_removed_by_hand_while_its_delete_is_open(kho, step):
     kho("start", "m", "--paused")
     assert not list((kho.root / "lib/journal").iterdir())
     kho("destroy", "m")
-    assert m.now() == old and [s["name"] for s in m.snapshots()] == ["s2"]
+    assert m.now() == old and [s["name"] for s in m.snapshots()] == ["s0", "s2"]
 
 
 # --- a model --------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from power.replay import replayed
 def m(kho):
     """Disks in the tree, which is what the recording sees; deleting s1 goes down with vda, up with vdb."""
     m = layers.Machine(kho, folder=kho.root / "disks")
+    kho("snapshot-create-as", "m", "s0")  # below which are files that kho did not make
     m.write("vda", 1, 0, 512)
     m.write("vdb", 1, 0, 4)
     kho("snapshot-create-as", "m", "s1")
