@@ -3,10 +3,14 @@
 #include "base/entry.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/num.h"
 #include "base/owner.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
+
+/* Header, refcounts and an L1 table: a cluster each. */
+#define EMPTY_BYTES (256 * KIB)
 
 /* "web1.7" without its number is "web1"; anything else is left as it is. */
 static void
@@ -120,6 +124,14 @@ overlay_make(const char *overlay, const char *file, const char *format, const Kh
         || (g_error_matches(why, KHO_ERROR, KHO_ERROR_EXISTS) && overlay_lies_on(overlay, file))) {
         owner_as(overlay, file);
         return TRUE;
+    }
+    g_autofree char *folder = g_path_get_dirname(overlay);
+    FdUsage usage;
+    if (why->code == KHO_ERROR_NO_SPACE && fd_usage(folder, &usage, NULL)) {
+        g_autofree char *least = num_format_size(EMPTY_BYTES),
+                        *there = num_format_size(usage.available_bytes);
+        return fail(error, KHO_ERROR_NO_SPACE, "%s: a new layer needs %s at least, and %s has %s free",
+                    why->message, least, folder, there);
     }
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;

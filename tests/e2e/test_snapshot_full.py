@@ -183,3 +183,13 @@ def test_memory_without_room_is_refused_with_the_figures(m, fs):
     assert m.state() == old and m.kho("domstate", "m").out == "running\n"
     m.check()
     end(m)
+
+
+def test_no_room_for_a_layer_is_told_with_figures(kho, small_fs):
+    fs = small_fs("ext4", 16)
+    disk = fs.path / "m.raw"
+    disk.write_bytes(bytes(MIB))
+    machine.define(kho, "m", machine.disk(disk, "vda", "raw"))
+    fs.fill(32 << 10)
+    kho.refuses("snapshot-create-as", "m", "s1", status=NO_SPACE, says=["needs 256 KiB at least", str(fs.path), "free"])
+    assert sorted(path.name for path in fs.path.iterdir()) == [".ballast", "lost+found", "m.raw"]
