@@ -279,13 +279,15 @@ gboolean
 backup_plan_check_room(const BackupPlan *plan, GError **error)
 {
     fd_auto int store = fd_open(plan->store, O_RDONLY | O_DIRECTORY, 0, error);
-    g_autofree char *label =
-        g_strdup_printf("a backup of machine '%s' to %s", plan->point->name, plan->store);
+    g_autofree char *label = g_strdup_printf(
+        "a backup of machine '%s'%s to %s", plan->point->name,
+        plan->compress && plan->run_path ? " (it runs, and its data may not compress)" : "", plan->store);
     guint64 bytes;
 
     if (store < 0 || !measure(plan, &bytes, error))
         return FALSE;
-    if (!plan->compress)
+    /* On a full store a guest's write cannot be copied before, and waits or fails. */
+    if (!plan->compress || plan->run_path)
         return entry_check_space(store, bytes, label, error);
     /* How much less compressed data will be is not known before; that little is out of the common. */
     g_autofree char *size = num_format_size(bytes);

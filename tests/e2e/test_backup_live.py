@@ -226,26 +226,38 @@ def test_kho_killed_while_copying(slow):
         assert_nothing_left(slow)
 
 
+MET = "paused (I/O error)"
+
+
 def test_store_full_while_copying(kho, small_fs):
-    """The backup fails, and the guest, whose writes cannot be copied before, is let go on without an error of its own."""
-    fs = small_fs("ext4", 24)
+    """What would not fit is refused before. Where somebody else fills the store meanwhile, the backup fails, and the guest,
+    whose writes cannot be copied before, goes on."""
+    fs = small_fs("ext4", 96)
     kho.disks, kho.store = backups.make_guest(kho, bulk_mib=24), fs.path / "store"
     kho.store.mkdir()
     kho("start", "web1")
-    kho.refuses("backup", "web1", "--to", kho.store, "--compress", "none", status=10, says=["web1", "MiB", "free"])
+    fs.fill(16 << 20)
+    for how in ("none", "zstd"):
+        kho.refuses("backup", "web1", "--to", kho.store, "--compress", how, status=10, says=["web1", "MiB", "free"])
     with booted.line(kho, "web1") as line:
         line.wait_ready()
         line.run("(n=0; while :; do n=$((n + 1)); for d in vda vdb; do dd if=/dev/zero of=/dev/$d bs=4k count=1 "
-                 "seek=$((1024 + RANDOM % 6000)) conv=fsync,notrunc 2>/dev/null || echo failed >>/run/failed; done; "
-                 "echo $n >/run/n; done) </dev/null >/dev/null 2>&1 &")
-        for _ in range(3):
-            kho.refuses("backup", "web1", "--to", kho.store, status=10, says=["web1", "No space left"])
+                 "seek=$((1024 + RANDOM % 6000)) conv=fsync,notrunc 2>/dev/null; done; echo $n >/run/n.new; mv /run/n.new /run/n; "
+                 "done) </dev/null >/dev/null 2>&1 &")
+        line.run("until [ -s /run/n ]; do usleep 10000; done")
+        log = kho.root / "log/qemu/web1.log"
+        for attempt in range(60):  # until the guest has met a block that could not be copied before it wrote it
+            if attempt >= 3 and MET in log.read_text():
+                break
+            fs.fill(70 << 20)
+            child = steps.stopped(kho, "backup:copy:before", "backup", "web1", "--to", kho.store)
+            fs.fill(4 << 20)
+            child.send_signal(signal.SIGCONT)
+            _, err = child.communicate(timeout=harness.HANG_GUARD_S)
+            assert child.returncode == 10 and b"'web1'" in err and b"No space left" in err and len(err.splitlines()) == 1, err
             assert_nothing_left(kho)
-            line.run("a=$(cat /run/n); while [ $(cat /run/n) -lt $((a + 3)) ]; do usleep 10000; done; [ ! -e /run/failed ]")
-        fs.fill(0)
-        kho.refuses("backup", "web1", "--to", kho.store, status=10)
-        assert_nothing_left(kho)
-    assert "paused (I/O error)" in (kho.root / "log/qemu/web1.log").read_text(), "the guest met no block that could not be copied"
+            line.run("a=$(cat /run/n); while [ $(cat /run/n) -lt $((a + 3)) ]; do usleep 10000; done")
+    assert MET in log.read_text(), "the guest met no block that could not be copied"
     kho("destroy", "web1")
 
 
