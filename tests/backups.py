@@ -7,12 +7,10 @@ import os
 import pathlib
 import re
 import tempfile
-import types
 
 import booted
 import harness
 import machine
-import supervised
 
 MIB = 1 << 20
 
@@ -170,14 +168,8 @@ def bulk(path):
 
 def in_qemu(kho, name):
     """What a backup could have left in a running QEMU: jobs, nodes, descriptors."""
-    with supervised.Client(types.SimpleNamespace(run_path=kho.root / "run/qemu" / name)) as qmp:
+    with machine.qmp(kho, name) as qmp:
         jobs = [job["id"] for job in qmp.ask("query-jobs")]
         nodes = [node["node-name"] for node in qmp.ask("query-named-block-nodes", flat=True)]
         sets = [row["fdset-id"] for row in qmp.ask("query-fdsets")]
     return jobs + [node for node in nodes if node.startswith("backup-")] + [number for number in sets if number > 1000]
-
-
-def in_qemu_jobs(kho, name):
-    """Block jobs that run."""
-    with supervised.Client(types.SimpleNamespace(run_path=kho.root / "run/qemu" / name)) as qmp:
-        return [job for job in qmp.ask("query-jobs") if job["status"] == "running"]

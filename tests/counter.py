@@ -15,11 +15,9 @@ The count and the word are read from its memory by QMP."""
 
 import re
 import struct
-import types
 
 import harness
 import machine
-import supervised
 
 BOOT = bytes.fromhex(
     "31c08ed88ec08ed0bc007c88160806b102b402e86400668b36008066893600066646e83f006639f07505668936000666c70604060d600d"
@@ -49,13 +47,9 @@ def on_disk(path, format="qcow2"):
     return count
 
 
-def qmp(kho, name):
-    return supervised.Client(types.SimpleNamespace(run_path=kho.root / "run/qemu" / name))
-
-
 def look(kho, name):
     """(count, word) in the memory of a machine that runs or is paused."""
-    with qmp(kho, name) as client:
+    with machine.qmp(kho, name) as client:
         text = client.ask("human-monitor-command", command_line="xp /2wx 0x600")
     return tuple(int(word, 16) for word in re.findall(r" 0x([0-9a-f]{8})", text))
 

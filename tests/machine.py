@@ -4,8 +4,10 @@ import os
 import pathlib
 import re
 import signal
+import types
 
 import harness
+import supervised
 
 
 def disk(path, target="vda", format="qcow2", device="disk", more=""):
@@ -84,3 +86,8 @@ def is_waiting(child):
     status = open(f"/proc/{child.pid}/status").read()
     caught = re.search(r"SigCgt:\s*(\w+)", status)[1]
     return int(caught, 16) & 1 << signal.SIGTERM - 1 and "State:\tS" in status
+
+
+def qmp(kho, name):
+    """A client of a machine's QMP, through its kho-vm."""
+    return supervised.Client(types.SimpleNamespace(run_path=kho.root / "run/qemu" / name))

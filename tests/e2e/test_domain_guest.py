@@ -1,10 +1,9 @@
 """What a definition says and no argument of QEMU can: the guest has it once it runs."""
 
 import re
-import types
 
 import harness
-import supervised
+import machine
 from guest import serial
 
 XML = """<domain type='qemu'>
@@ -42,7 +41,7 @@ def test_balloon_and_links(kho):
             line.run(f"ip link set {name} up")
             carriers[mac] = line.run(f"cat /sys/class/net/{name}/carrier")
         assert carriers["52:54:00:00:00:01"] == "0" and carriers["52:54:00:00:00:02"] == "1"
-        with supervised.Client(types.SimpleNamespace(run_path=kho.root / "run/qemu/guest")) as qmp:
+        with machine.qmp(kho, "guest") as qmp:
             # The guest's driver gives back a quarter of the memory, as it comes to it.
             harness.wait_for("the balloon", lambda: qmp.ask("query-balloon")["actual"] == 192 << 20)
     kho("destroy", "guest")

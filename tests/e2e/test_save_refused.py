@@ -378,7 +378,7 @@ def test_let_go_behind_our_back(kho, disk):
     """A guest that somebody else's QMP let go when all was written is not ended: what it writes now is in no file."""
     for more in [[], ["stop"]]:
         child = steps.stopped(kho, "save:publish:before", "save", "web1", kho.tmp / "web1.save")
-        with counter.qmp(kho, "web1") as client:
+        with machine.qmp(kho, "web1") as client:
             for command in ["cont", *more]:
                 client.ask(command)
         assert "let go on while it was saved" in steps.go_on(child, status=8)

@@ -4,9 +4,9 @@ import os
 import signal
 
 import booted
-import counter
 import harness
 import layers
+import machine
 import pytest
 import steps
 
@@ -295,7 +295,7 @@ def test_let_go_behind_our_back(kho, more):
     kho("start", "m")
     old = m.state()
     child = steps.stopped(kho, "snapshot-create:switch:before", "snapshot-create-as", "m", "s1")
-    with counter.qmp(kho, "m") as client:
+    with machine.qmp(kho, "m") as client:
         for command in ["cont", *more]:
             client.ask(command)
     assert "was let go when its memory had been written" in steps.go_on(child, status=BUSY)
