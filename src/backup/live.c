@@ -109,9 +109,7 @@ ask(Live *live, const char *command, json_t *arguments, GError **error)
 static gboolean
 tell(Live *live, const char *command, json_t *arguments, GError **error)
 {
-    json_auto json_t *answer = ask(live, command, arguments, error);
-
-    return answer != NULL;
+    return vm_client_tell(live->client, command, arguments, CALL_TIMEOUT_MS, error);
 }
 
 /* A QEMU that has ended has a kho-vm that is about to: waits for that, so that whoever looks next finds no

@@ -103,9 +103,7 @@ check_not_cancelled(const Plug *plug, const KhoJob *job, GError **error)
 static gboolean
 tell(Plug *plug, const char *command, json_t *arguments, GError **error)
 {
-    json_auto json_t *answer = vm_client_call(plug->client, command, arguments, CALL_TIMEOUT_MS, error);
-
-    return answer != NULL;
+    return vm_client_tell(plug->client, command, arguments, CALL_TIMEOUT_MS, error);
 }
 
 static gboolean

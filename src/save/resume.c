@@ -148,17 +148,10 @@ undo_start_paused(gpointer context, GError **error)
 }
 
 static gboolean
-do_call(VmClient *client, const char *command, json_t *arguments, GError **error)
-{
-    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
-
-    return answer != NULL;
-}
-
-static gboolean
 name_state(VmClient *client, const char *state, const char *reason, GError **error)
 {
-    return do_call(client, "kho-state", json_pack("{s:s,s:s}", "state", state, "reason", reason), error);
+    return vm_client_tell(client, "kho-state", json_pack("{s:s,s:s}", "state", state, "reason", reason),
+                          CALL_TIMEOUT_MS, error);
 }
 
 /* *never_ran becomes TRUE where QEMU has refused: it did not let the guest go. */
@@ -169,7 +162,7 @@ let_go(VmClient *client, gboolean *never_ran, GError **error)
 
     if (!name_state(client, "running", "restored", error))
         return FALSE;
-    if (do_call(client, "cont", NULL, &why))
+    if (vm_client_tell(client, "cont", NULL, CALL_TIMEOUT_MS, &why))
         return TRUE;
     /* an answer; where none came, QEMU may yet do it */
     *never_ran =
@@ -206,7 +199,7 @@ run_run(gpointer context, const KhoJob *job, GError **error)
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: machine '%s' was not started", resume->name);
     /* QEMU's own answer: one that ended a moment ago costs nobody the memory */
-    if (client && !do_call(client, "query-status", NULL, error))
+    if (client && !vm_client_tell(client, "query-status", NULL, CALL_TIMEOUT_MS, error))
         return FALSE;
     if (!mark_used(resume, TRUE, error))
         return FALSE;

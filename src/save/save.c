@@ -157,14 +157,6 @@ save_open(const json_t *plan, gpointer tree, GError **error)
 
 /* ---- the steps ---- */
 
-static gboolean
-do_call(VmClient *client, const char *command, json_t *arguments, GError **error)
-{
-    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
-
-    return answer != NULL;
-}
-
 /* QEMU's word for what the guest does: "running", "paused", "postmigrate", ...; NULL with @error. */
 static char *
 ask_state(VmClient *client, GError **error)
@@ -195,8 +187,9 @@ write_memory(const Save *save, VmClient *client, VmSaveHead *head, const KhoJob 
     g_autoptr(ModelDomain) live = model_domain_parse(save->live_xml, strlen(save->live_xml), error);
 
     if (!live
-        || !do_call(client, "kho-state", json_pack("{s:s,s:s}", "state", "paused", "reason", "saving"), error)
-        || !do_call(client, "stop", NULL, error)
+        || !vm_client_tell(client, "kho-state", json_pack("{s:s,s:s}", "state", "paused", "reason", "saving"),
+                           CALL_TIMEOUT_MS, error)
+        || !vm_client_tell(client, "stop", NULL, CALL_TIMEOUT_MS, error)
         || !vm_migrate_out(client, save->part, head->stream_off, job, error))
         return FALSE;
     g_autofree char *stamps = vm_stamps_take(live, error);
@@ -249,8 +242,9 @@ go_on(const Save *save, VmClient *client, GError **error)
 
     if (!now || strcmp(now, "running") == 0)
         return now != NULL;
-    return do_call(client, "kho-state", json_pack("{s:s,s:s}", "state", state, "reason", reason), error)
-           && (save->pause_reason || do_call(client, "cont", NULL, error));
+    return vm_client_tell(client, "kho-state", json_pack("{s:s,s:s}", "state", state, "reason", reason),
+                          CALL_TIMEOUT_MS, error)
+           && (save->pause_reason || vm_client_tell(client, "cont", NULL, CALL_TIMEOUT_MS, error));
 }
 
 static gboolean

@@ -101,13 +101,6 @@ create_live_is_switched(const CreatePlan *plan, VmClient *client, gboolean *swit
 }
 
 static gboolean
-call(VmClient *client, const char *command, json_t *arguments, GError **error)
-{
-    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
-    return answer != NULL;
-}
-
-static gboolean
 open_overlay(const CreateDisk *row, VmClient *client, GError **error)
 {
     json_auto json_t *nodes = json_loads(row->nodes, 0, NULL);
@@ -163,5 +156,6 @@ create_live_take_back(const CreatePlan *plan, VmClient *client, GError **error)
 gboolean
 create_live_publish(const CreatePlan *plan, VmClient *client, GError **error)
 {
-    return call(client, "kho-live-xml", json_pack("{s:s}", "xml", plan->live), error);
+    return vm_client_tell(client, "kho-live-xml", json_pack("{s:s}", "xml", plan->live), CALL_TIMEOUT_MS,
+                          error);
 }

@@ -7,16 +7,10 @@
 #define CALL_TIMEOUT_MS 10000
 
 static gboolean
-call(VmClient *client, const char *command, json_t *arguments, GError **error)
-{
-    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
-    return answer != NULL;
-}
-
-static gboolean
 name_pause(VmClient *client, const char *reason, GError **error)
 {
-    return call(client, "kho-state", json_pack("{s:s,s:s}", "state", "paused", "reason", reason), error);
+    return vm_client_tell(client, "kho-state", json_pack("{s:s,s:s}", "state", "paused", "reason", reason),
+                          CALL_TIMEOUT_MS, error);
 }
 
 gboolean
@@ -41,7 +35,8 @@ pause_begin(VmClient *client, GError **error)
     if (!status)
         return FALSE;
     if (!status->paused)
-        return name_pause(client, PAUSE_REASON, error) && call(client, "stop", NULL, error);
+        return name_pause(client, PAUSE_REASON, error)
+               && vm_client_tell(client, "stop", NULL, CALL_TIMEOUT_MS, error);
     g_autofree char *held = g_strconcat(PAUSE_HELD, status->reason, NULL);
     return pause_is_ours(status->reason) || name_pause(client, held, error);
 }
@@ -56,6 +51,7 @@ pause_end(VmClient *client, GError **error)
     gboolean ours = status->paused && pause_is_ours(status->reason);
     if (ours && g_str_has_prefix(status->reason, PAUSE_HELD))
         return name_pause(client, status->reason + strlen(PAUSE_HELD), error);
-    return (!ours || call(client, "cont", NULL, error))
-           && call(client, "kho-state", json_pack("{s:s}", "state", "paused"), error);
+    return (!ours || vm_client_tell(client, "cont", NULL, CALL_TIMEOUT_MS, error))
+           && vm_client_tell(client, "kho-state", json_pack("{s:s}", "state", "paused"), CALL_TIMEOUT_MS,
+                             error);
 }

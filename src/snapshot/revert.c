@@ -139,13 +139,6 @@ run_drop_old(gpointer context, const KhoJob *job, GError **error)
 }
 
 static gboolean
-call(VmClient *client, const char *command, json_t *arguments, GError **error)
-{
-    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
-    return answer != NULL;
-}
-
-static gboolean
 start(const Revert *revert, const KhoJob *job, GError **error)
 {
     const RevertPlan *plan = revert->plan;
@@ -169,8 +162,10 @@ let_go(const RevertPlan *plan, VmClient *client, GError **error)
 
     if (!status || !status->paused || g_strcmp0(status->reason, VM_REASON_STARTING) != 0)
         return status != NULL; /* somebody has seen to it meanwhile */
-    return call(client, "kho-state", json_pack("{s:s,s:s}", "state", state, "reason", "from snapshot"), error)
-           && (plan->paused || call(client, "cont", NULL, error));
+    return vm_client_tell(client, "kho-state",
+                          json_pack("{s:s,s:s}", "state", state, "reason", "from snapshot"), CALL_TIMEOUT_MS,
+                          error)
+           && (plan->paused || vm_client_tell(client, "cont", NULL, CALL_TIMEOUT_MS, error));
 }
 
 static gboolean

@@ -10,14 +10,6 @@ query_fdsets(VmClient *client, GError **error)
     return vm_client_call(client, "query-fdsets", NULL, CALL_TIMEOUT_MS, error);
 }
 
-static gboolean
-tell(VmClient *client, const char *command, json_t *arguments, GError **error)
-{
-    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
-
-    return answer != NULL;
-}
-
 /* Borrowed from @sets. */
 static const json_t *
 find_set(const json_t *sets, gint64 number)
@@ -52,10 +44,10 @@ vm_fdset_open(VmClient *client, gint64 number, const char *path, gboolean read_o
     if (!sets)
         return FALSE;
     return find_set(sets, number)
-           || tell(
+           || vm_client_tell(
                client, "kho-open",
                json_pack("{s:s,s:b,s:I}", "path", path, "read-only", read_only, "fdset", (json_int_t) number),
-               error);
+               CALL_TIMEOUT_MS, error);
 }
 
 gboolean
@@ -66,7 +58,8 @@ vm_fdset_close(VmClient *client, gint64 number, GError **error)
     if (!sets)
         return FALSE;
     return !find_set(sets, number)
-           || tell(client, "kho-close", json_pack("{s:I}", "fdset", (json_int_t) number), error);
+           || vm_client_tell(client, "kho-close", json_pack("{s:I}", "fdset", (json_int_t) number),
+                             CALL_TIMEOUT_MS, error);
 }
 
 gboolean
@@ -77,10 +70,10 @@ vm_fdset_close_each(VmClient *client, gint64 number, GError **error)
     json_t *descriptor;
 
     json_array_foreach (json_object_get(find_set(sets, number), "fds"), i, descriptor)
-        if (!tell(client, "kho-close",
-                  json_pack("{s:I,s:I}", "fdset", (json_int_t) number, "fd",
-                            (json_int_t) json_int_or(descriptor, "fd", -1)),
-                  error))
+        if (!vm_client_tell(client, "kho-close",
+                            json_pack("{s:I,s:I}", "fdset", (json_int_t) number, "fd",
+                                      (json_int_t) json_int_or(descriptor, "fd", -1)),
+                            CALL_TIMEOUT_MS, error))
             return FALSE;
     return sets != NULL;
 }
@@ -105,7 +98,7 @@ vm_blockdev_add(VmClient *client, const json_t *node, GError **error)
     gboolean has;
 
     return has_node(client, json_string_or(node, "node-name", ""), &has, error)
-           && (has || tell(client, "blockdev-add", json_deep_copy(node), error));
+           && (has || vm_client_tell(client, "blockdev-add", json_deep_copy(node), CALL_TIMEOUT_MS, error));
 }
 
 gboolean
@@ -114,5 +107,7 @@ vm_blockdev_drop(VmClient *client, const char *name, GError **error)
     gboolean has;
 
     return has_node(client, name, &has, error)
-           && (!has || tell(client, "blockdev-del", json_pack("{s:s}", "node-name", name), error));
+           && (!has
+               || vm_client_tell(client, "blockdev-del", json_pack("{s:s}", "node-name", name),
+                                 CALL_TIMEOUT_MS, error));
 }

@@ -211,6 +211,14 @@ vm_client_call(VmClient *c, const char *command, json_t *arguments, guint timeou
     return call(c, command, json_steal(&owned), deadline_ms, error);
 }
 
+gboolean
+vm_client_tell(VmClient *c, const char *command, json_t *arguments, guint timeout_ms, GError **error)
+{
+    json_auto json_t *answer = vm_client_call(c, command, arguments, timeout_ms, error);
+
+    return answer != NULL;
+}
+
 json_t *
 vm_client_next_event(VmClient *c, gint64 deadline_ms, GError **error)
 {

@@ -37,6 +37,10 @@ gboolean vm_client_is_open(const VmClient *client);
 json_t *
 vm_client_call(VmClient *client, const char *command, json_t *arguments, guint timeout_ms, GError **error);
 
+/* The same, for an answer that says nothing. */
+gboolean
+vm_client_tell(VmClient *client, const char *command, json_t *arguments, guint timeout_ms, GError **error);
+
 /* The next of QEMU's events since the first QMP command of this connection (of many that nobody asked for,
  * the newest 256), a new reference: {"event", "data", "timestamp"}. Waits until @deadline_ms (pipe.h): NULL
  * with KHO_ERROR_TIMEOUT, the connection then being as good as before, or KHO_ERROR_IO when it ended. */

@@ -83,9 +83,7 @@ query(VmClient *client, GError **error)
 static gboolean
 ask_of_job(VmClient *client, const char *command, const char *id, GError **error)
 {
-    json_auto json_t *answer =
-        vm_client_call(client, command, json_pack("{s:s}", "id", id), CALL_TIMEOUT_MS, error);
-    return answer != NULL;
+    return vm_client_tell(client, command, json_pack("{s:s}", "id", id), CALL_TIMEOUT_MS, error);
 }
 
 /* What QEMU says of a job that ended badly; it has no codes, only the words of strerror. */
@@ -136,8 +134,7 @@ vm_job_begin(VmClient *client, const char *command, const char *id, json_t *argu
     /* QEMU 7.2 keeps half of a filter node while a stream is over and not dismissed, and falls over it in
      * query-named-block-nodes. */
     json_object_set_new(arguments, "auto-dismiss", json_boolean(strcmp(command, "block-stream") == 0));
-    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
-    return answer != NULL;
+    return vm_client_tell(client, command, arguments, CALL_TIMEOUT_MS, error);
 }
 
 /* Keeps @why in *first, unless that is the better reason: one that was cancelled was so for another's sake.

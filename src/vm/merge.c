@@ -18,14 +18,6 @@ ask(VmClient *client, const char *command, json_t *arguments, GError **error)
     return vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
 }
 
-static gboolean
-tell(VmClient *client, const char *command, json_t *arguments, GError **error)
-{
-    json_auto json_t *answer = ask(client, command, arguments, error);
-
-    return answer != NULL;
-}
-
 /* ---- layers ---- */
 
 /* The layers of the disk, and where the two are; -1: not there. */
@@ -112,10 +104,10 @@ is_for_writing(const json_t *descriptor)
 static gboolean
 close_one(VmClient *client, const VmNode *node, const json_t *descriptor, GError **error)
 {
-    return tell(client, "kho-close",
-                json_pack("{s:I,s:I}", "fdset", (json_int_t) node->fdset, "fd",
-                          (json_int_t) json_int_or(descriptor, "fd", -1)),
-                error);
+    return vm_client_tell(client, "kho-close",
+                          json_pack("{s:I,s:I}", "fdset", (json_int_t) node->fdset, "fd",
+                                    (json_int_t) json_int_or(descriptor, "fd", -1)),
+                          CALL_TIMEOUT_MS, error);
 }
 
 /* Closes the node's descriptors that are (or are not) for writing, but for @spared (-1: all). */
@@ -360,7 +352,9 @@ let_go(VmClient *client, const VmMerge *merge, GError **error)
 static gboolean
 delete_node(VmClient *client, const VmNode *node, GError **error)
 {
-    return !node || tell(client, "blockdev-del", json_pack("{s:s}", "node-name", node->node), error);
+    return !node
+           || vm_client_tell(client, "blockdev-del", json_pack("{s:s}", "node-name", node->node),
+                             CALL_TIMEOUT_MS, error);
 }
 
 /* Takes the layer that is no longer part of the disk out of QEMU, as far as it is still there. Its
@@ -379,7 +373,8 @@ drop(VmClient *client, const char *name, GError **error)
         return FALSE;
     }
     return (!descriptors_of(sets, file)
-            || tell(client, "kho-close", json_pack("{s:I}", "fdset", (json_int_t) file->fdset), error))
+            || vm_client_tell(client, "kho-close", json_pack("{s:I}", "fdset", (json_int_t) file->fdset),
+                              CALL_TIMEOUT_MS, error))
            && delete_node(client, node, error) && delete_node(client, file, error);
 }
 

@@ -48,14 +48,6 @@ progress_of(const json_t *answer)
     return UNDER_WAY; /* setup, active, device, ... */
 }
 
-static gboolean
-do_call(VmClient *client, const char *command, json_t *arguments, GError **error)
-{
-    json_auto json_t *answer = vm_client_call(client, command, arguments, CALL_TIMEOUT_MS, error);
-
-    return answer != NULL;
-}
-
 /* QEMU 7.2 aborts when it is to let go of images that it has let go of. */
 static gboolean
 check_images(VmClient *client, GError **error)
@@ -75,18 +67,20 @@ static gboolean
 begin(VmClient *client, const char *path, guint64 off, GError **error)
 {
     return check_images(client, error)
-           && do_call(client, "migrate-set-capabilities",
-                      json_pack("{s:[{s:s,s:b}]}", "capabilities", "capability", "events", "state", TRUE),
-                      error)
-           && do_call(client, "migrate-set-parameters",
-                      json_pack("{s:I,s:i}", "max-bandwidth", (json_int_t) UNLIMITED_BYTES_S,
-                                "downtime-limit", DOWNTIME_MS),
-                      error)
-           && do_call(client, "kho-open",
-                      json_pack("{s:s,s:b,s:s,s:I}", "path", path, "read-only", FALSE, "fdname", FILE_NAME,
-                                "offset", (json_int_t) off),
-                      error)
-           && do_call(client, "migrate", json_pack("{s:s}", "uri", "fd:" FILE_NAME), error);
+           && vm_client_tell(
+               client, "migrate-set-capabilities",
+               json_pack("{s:[{s:s,s:b}]}", "capabilities", "capability", "events", "state", TRUE),
+               CALL_TIMEOUT_MS, error)
+           && vm_client_tell(client, "migrate-set-parameters",
+                             json_pack("{s:I,s:i}", "max-bandwidth", (json_int_t) UNLIMITED_BYTES_S,
+                                       "downtime-limit", DOWNTIME_MS),
+                             CALL_TIMEOUT_MS, error)
+           && vm_client_tell(client, "kho-open",
+                             json_pack("{s:s,s:b,s:s,s:I}", "path", path, "read-only", FALSE, "fdname",
+                                       FILE_NAME, "offset", (json_int_t) off),
+                             CALL_TIMEOUT_MS, error)
+           && vm_client_tell(client, "migrate", json_pack("{s:s}", "uri", "fd:" FILE_NAME), CALL_TIMEOUT_MS,
+                             error);
 }
 
 static void
@@ -167,7 +161,7 @@ converge(VmClient *client, const json_t *answer, Convergence *c, GError **error)
     if (passes < CONVERGE_PASSES && clock_now_ms() - c->since_ms < CONVERGE_MS)
         return TRUE;
     c->stopped = TRUE;
-    return do_call(client, "stop", NULL, error);
+    return vm_client_tell(client, "stop", NULL, CALL_TIMEOUT_MS, error);
 }
 
 gboolean
@@ -216,7 +210,7 @@ vm_migrate_cancel(VmClient *client, GError **error)
         Progress progress = progress_of(answer);
         if (answer && progress != UNDER_WAY && progress != CANCELLING)
             return TRUE;
-        if (answer && !told && !do_call(client, "migrate_cancel", NULL, error))
+        if (answer && !told && !vm_client_tell(client, "migrate_cancel", NULL, CALL_TIMEOUT_MS, error))
             return FALSE;
         told = told || answer;
         if (deadline_left(deadline_ms) == 0)

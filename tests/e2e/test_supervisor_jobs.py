@@ -10,7 +10,7 @@ import time
 import pytest
 
 from chain import Chain, Drive, backing, fdset, image_tool, open_file
-from supervised import Machine, kill
+from supervised import Machine
 
 MIB = 1 << 20
 
@@ -127,15 +127,7 @@ def test_a_job_outlives_its_driver_and_its_kho_vm(machine, chain, victim):
     drive.begin("block-commit", "j", **SLOW)
     drive.send("wait pending j")
     drive.wait_progress()
-    if victim != "kho-vm":
-        drive.process.kill()
-        drive.process.wait()
-    if victim != "driver":
-        kill(machine.status()["supervisor-pid"])
-        if victim == "kho-vm":
-            assert drive.answer()[:2] == ["error", "io"]
-        machine.adopt()
-    drive.__exit__()
+    drive.die(machine, victim)
     with Drive(machine) as drive:
         assert drive("look j") == ["ok", "working"]
         with machine.client() as client:

@@ -10,7 +10,7 @@ import pytest
 
 import harness
 from chain import Drive
-from supervised import Machine, kill
+from supervised import Machine
 
 FAKE = str(harness.REPO / "tests" / "fake_qemu.py")
 
@@ -93,15 +93,7 @@ def test_a_cancel_ends_it_and_the_guest_goes_on(machine, tmp, stopped):
 def test_whoever_comes_after_a_death_ends_it(machine, tmp, victim):
     drive = Drive(machine, change=SLOWLY)
     begin_slowly(machine, drive, memory_file(tmp))
-    if victim != "kho-vm":
-        drive.process.kill()
-        drive.process.wait()
-    if victim != "driver":
-        kill(machine.status()["supervisor-pid"])
-        if victim == "kho-vm":
-            assert drive.answer()[:2] == ["error", "io"]
-        machine.adopt()
-    drive.__exit__()
+    drive.die(machine, victim)
     assert status(machine) == "running"
     with Drive(machine) as drive:
         assert drive("unmigrate") == ["ok"]
