@@ -27,7 +27,10 @@
 #define FULL_BYTES (1 * MIB)
 #define FILE_NAME  "kho-memory"
 
-typedef enum { NONE, UNDER_WAY, CANCELLING, COMPLETED, FAILED, CANCELLED } Progress;
+/* SWITCHOVER: the guest is stopped, QEMU has its images still, and waits for "migrate-continue"; LAST: it
+ * lets go of them and writes the rest. One that is cancelled meanwhile goes on without its images in
+ * QEMU 7.2, whose next write ends QEMU; so in LAST nothing is cancelled. */
+typedef enum { NONE, UNDER_WAY, SWITCHOVER, LAST, CANCELLING, COMPLETED, FAILED, CANCELLED } Progress;
 
 static Progress
 progress_of(const json_t *answer)
@@ -36,8 +39,14 @@ progress_of(const json_t *answer)
         const char *word;
         Progress progress;
     } words[] = {
-        { "", NONE },         { "none", NONE },           { "completed", COMPLETED },
-        { "failed", FAILED }, { "cancelled", CANCELLED }, { "cancelling", CANCELLING },
+        { "", NONE },
+        { "none", NONE },
+        { "completed", COMPLETED },
+        { "failed", FAILED },
+        { "cancelled", CANCELLED },
+        { "cancelling", CANCELLING },
+        { "device", LAST },
+        { "pre-switchover", SWITCHOVER },
     };
     const char *status =
         json_string_or(answer, "status", answer ? "" : "active"); /* silent: still under way */
@@ -45,7 +54,7 @@ progress_of(const json_t *answer)
     for (gsize i = 0; i < G_N_ELEMENTS(words); i++)
         if (strcmp(status, words[i].word) == 0)
             return words[i].progress;
-    return UNDER_WAY; /* setup, active, device, ... */
+    return UNDER_WAY; /* setup, active, ... */
 }
 
 /* QEMU 7.2 aborts when it is to let go of images that it has let go of. */
@@ -67,10 +76,10 @@ static gboolean
 begin(VmClient *client, const char *path, guint64 off, GError **error)
 {
     return check_images(client, error)
-           && vm_client_tell(
-               client, "migrate-set-capabilities",
-               json_pack("{s:[{s:s,s:b}]}", "capabilities", "capability", "events", "state", TRUE),
-               CALL_TIMEOUT_MS, error)
+           && vm_client_tell(client, "migrate-set-capabilities",
+                             json_pack("{s:[{s:s,s:b},{s:s,s:b}]}", "capabilities", "capability", "events",
+                                       "state", TRUE, "capability", "pause-before-switchover", "state", TRUE),
+                             CALL_TIMEOUT_MS, error)
            && vm_client_tell(client, "migrate-set-parameters",
                              json_pack("{s:I,s:i}", "max-bandwidth", (json_int_t) UNLIMITED_BYTES_S,
                                        "downtime-limit", DOWNTIME_MS),
@@ -164,11 +173,37 @@ converge(VmClient *client, const json_t *answer, Convergence *c, GError **error)
     return vm_client_tell(client, "stop", NULL, CALL_TIMEOUT_MS, error);
 }
 
+/* QEMU says that a migration is over a moment before its guest can go on: `cont` is refused so long. There is
+ * no event for it. */
+static gboolean
+settle(VmClient *client, GError **error)
+{
+    gint64 deadline_ms = deadline_in(CALL_TIMEOUT_MS);
+
+    for (;;) {
+        json_auto json_t *answer = vm_client_call(client, "query-status", NULL, CALL_TIMEOUT_MS, error);
+        if (!answer)
+            return FALSE;
+        if (strcmp(json_string_or(answer, "status", ""), "finish-migrate") != 0)
+            return TRUE;
+        if (deadline_left(deadline_ms) == 0)
+            return fail(error, KHO_ERROR_TIMEOUT, "QEMU does not come to the end of writing its memory");
+    }
+}
+
+static gboolean
+go_on(VmClient *client, const char *state, GError **error)
+{
+    return vm_client_tell(client, "migrate-continue", json_pack("{s:s}", "state", state), CALL_TIMEOUT_MS,
+                          error);
+}
+
 gboolean
 vm_migrate_out(VmClient *client, const char *path, guint64 off, const KhoJob *job, GError **error)
 {
     gint64 heard_ms = clock_now_ms();
     Convergence convergence = { 0 };
+    gboolean switched = FALSE;
 
     if (!begin(client, path, off, error))
         return FALSE;
@@ -183,8 +218,14 @@ vm_migrate_out(VmClient *client, const char *path, guint64 off, const KhoJob *jo
         }
         tell(answer, job);
         switch (progress_of(answer)) {
-        case UNDER_WAY: break;
-        case COMPLETED: return TRUE;
+        case UNDER_WAY:
+        case LAST: break;
+        case SWITCHOVER:
+            if (!switched && !go_on(client, "pre-switchover", error))
+                return FALSE;
+            switched = TRUE;
+            break;
+        case COMPLETED: return settle(client, error);
         case CANCELLING:
         case CANCELLED: return fail(error, KHO_ERROR_CANCELLED, "cancelled");
         case NONE:
@@ -193,6 +234,20 @@ vm_migrate_out(VmClient *client, const char *path, guint64 off, const KhoJob *jo
         if (!converge(client, answer, &convergence, error) || !wait_event(client, error))
             return FALSE;
     }
+}
+
+/* A cancel that meets QEMU just where it begins to wait for "migrate-continue" is not heard, and it waits on.
+ * Where it waits for nothing, or is through meanwhile, nothing comes of the second word. */
+static gboolean
+ask_to_end(VmClient *client, Progress progress, gboolean *told, GError **error)
+{
+    if (progress == CANCELLING)
+        (void) go_on(client, "cancelling", NULL);
+    else if (progress != LAST && !*told) {
+        *told = TRUE;
+        return vm_client_tell(client, "migrate_cancel", NULL, CALL_TIMEOUT_MS, error);
+    }
+    return TRUE;
 }
 
 gboolean
@@ -208,11 +263,10 @@ vm_migrate_cancel(VmClient *client, GError **error)
             return FALSE;
         }
         Progress progress = progress_of(answer);
-        if (answer && progress != UNDER_WAY && progress != CANCELLING)
-            return TRUE;
-        if (answer && !told && !vm_client_tell(client, "migrate_cancel", NULL, CALL_TIMEOUT_MS, error))
+        if (progress == NONE || progress > CANCELLING)
+            return settle(client, error);
+        if (answer && !ask_to_end(client, progress, &told, error))
             return FALSE;
-        told = told || answer;
         if (deadline_left(deadline_ms) == 0)
             return fail(error, KHO_ERROR_TIMEOUT, "QEMU does not end the writing of its memory");
         if (!wait_event(client, error))

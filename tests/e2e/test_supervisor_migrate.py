@@ -2,6 +2,7 @@
 guest that writes faster than can be written out. What comes of the memory is tested with save and snapshots."""
 
 import os
+import random
 import signal
 import sys
 import time
@@ -9,7 +10,7 @@ import time
 import pytest
 
 import harness
-from chain import Drive
+from chain import Drive, image_tool
 from supervised import Machine
 
 FAKE = str(harness.REPO / "tests" / "fake_qemu.py")
@@ -87,6 +88,52 @@ def test_a_cancel_ends_it_and_the_guest_goes_on(machine, tmp, stopped):
     with Drive(machine) as drive:
         assert drive(f"migrate {path} 4096") == ["ok"]  # and it can be done after all
     assert status(machine) == "postmigrate"
+
+
+@pytest.fixture
+def with_disk(kho, tmp):
+    image_tool("qemu-img", "create", "-q", "-f", "qcow2", tmp / "disk.qcow2", "16M")
+    machine = Machine(kho)
+    machine.add_chain(tmp / "disk.qcow2")
+    machine.start()
+    yield machine
+    machine.destroy()
+
+
+def assert_goes_on(machine):
+    """The guest runs and can write its disk: QEMU ends at the first write to an image that it has let go of."""
+    with machine.client() as client:
+        assert client.ask("query-status")["running"]
+        edges = client.ask("x-debug-query-block-graph")["edges"]
+    assert ["write" in edge["perm"] for edge in edges if edge["name"] == "root"] == [True]
+
+
+def test_a_cancel_at_the_switchover(with_disk, tmp):
+    """The guest is stopped for the rest, which nobody writes."""
+    with Drive(with_disk, change={b"migrate-continue": b"migrate-stay"}) as drive:
+        assert drive(f"migrate {memory_file(tmp)} 4096")[0] == "error"
+        assert status(with_disk) == "finish-migrate"
+        assert drive("unmigrate") == ["ok"]
+    assert_goes_on(with_disk)
+
+
+def test_a_cancel_at_any_moment(with_disk, tmp):
+    path, cancelled = memory_file(tmp), 0
+    with Drive(with_disk) as drive:
+        assert drive("unmigrate") == ["ok"]  # it listens to signals now
+        for _ in range(400 if harness.SOAK else 50):
+            drive.send(f"migrate {path} 4096")
+            until = time.monotonic() + random.random() * 0.04
+            while time.monotonic() < until:
+                pass
+            drive.cancel()
+            cancelled += drive.answer()[-1] == "cancelled"
+            assert drive("unmigrate") == ["ok"]
+            if status(with_disk) == "postmigrate":
+                with with_disk.client() as client:
+                    client.ask("cont")
+            assert_goes_on(with_disk)
+    assert cancelled > 5
 
 
 @pytest.mark.parametrize("victim", ["driver", "kho-vm", "both"])

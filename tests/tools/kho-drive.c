@@ -145,7 +145,7 @@ run_line(VmClient *client, const char *line)
 int
 main(int argc, char **argv)
 {
-    struct sigaction action = { .sa_handler = on_signal };
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     g_autoptr(GError) error = NULL;
     char line[65536];
 
