@@ -95,16 +95,16 @@ class Machine:
             length = rng.choice([4, 64, 100, 512])
             self.write(rng.choice(self.targets), rng.randrange(256), rng.randrange(0, DISK_MIB * 1024 - length, 4), length)
 
-    def now(self):
+    def now(self, content=content):
         return {target: content(path, format) for target, (path, format) in self.disks().items()}
 
     def snapshots(self):
         return self.kho.json("snapshot-list", self.name)
 
-    def state(self):
+    def state(self, content_now=content):
         """All that must be as it was, or as it is to be: contents by name, and what came from what."""
         snapshots = self.snapshots()
-        return {"now": self.now(),
+        return {"now": self.now(content_now),
                 "current": next((s["name"] for s in snapshots if s["current"]), None),
                 "snapshots": {s["name"]: {"parent": s["parent"], "deleting": s["deleting"], "memory": s["memory-file"],
                                           "disks": {d["target"]: content(d["file"], d["format"]) for d in s["disks"]}}
@@ -118,12 +118,6 @@ class Machine:
                 file, size, seconds, ns = re.search(r" file='([^']*)'.*?(?: stamp='(\d+):(\d+)\.(\d{9})')?/>", row).groups()
                 mtime_ns = int(seconds) * 10**9 + int(ns) if size else None
                 yield file, int(size) if size else None, mtime_ns, "deleting='yes'" in text
-
-    def keep_times(self):
-        """Gives files that were made anew the times that a file system would have kept."""
-        for file, size, mtime_ns, _ in self.noted():
-            if os.path.exists(file) and os.path.getsize(file) == size:
-                os.utime(file, ns=(mtime_ns, mtime_ns))
 
     def check(self, leaks=False):
         """No file that nobody names, none missing, all sound, nothing half done. @leaks: a cluster may be counted that nothing

@@ -24,17 +24,18 @@ enum {
     OP_WRITE,    /* inode, offset; first: bytes */
     OP_TRUNCATE, /* inode, offset: the new size */
     OP_SPACE,    /* inode, offset, length, mode of fallocate */
-    OP_SYNC,   /* inode, offset: 0 begins, 1 ends; length: a number that both have; first: path of a folder */
-    OP_LINK,   /* inode; first: path */
-    OP_UNLINK, /* first: path */
-    OP_RENAME, /* first: from; second: to */
-    OP_MKDIR,  /* first: path */
-    OP_SYMLINK, /* first: target; second: path */
+    OP_SYNC,     /* inode, offset: 0 begins, 1 ends; length: a number that both have; mode: 1 for fdatasync;
+                  * first: path of a folder */
+    OP_LINK,     /* inode; first: path */
+    OP_UNLINK,   /* first: path */
+    OP_RENAME,   /* first: from; second: to */
+    OP_MKDIR,    /* first: path */
+    OP_SYMLINK,  /* first: target; second: path */
 };
 
 struct Record {
     uint32_t op, pid;
-    uint64_t inode, offset, length;
+    uint64_t inode, offset, length, mtime_ns; /* of the file, after a change of its bytes */
     uint32_t mode, first, second, magic;
 };
 
@@ -94,36 +95,39 @@ resolve(int dirfd, const char *path, char *out)
     return strncmp(out, root, strlen(root)) == 0 && (out[strlen(root)] == '/' || !out[strlen(root)]);
 }
 
-/* The inode of a descriptor that is a file or folder below the root, 0 otherwise. */
-static uint64_t
-inode_of(int fd, char *path, int *is_folder)
+/* Whether a descriptor is a file or folder below the root; @path: room for its name, or NULL. */
+static int
+look_at(int fd, struct stat *st, char *path)
 {
-    struct stat st;
     int saved = errno;
     char buffer[PATH_MAX];
+    int found = log_fd >= 0 && fd != log_fd && fstat(fd, st) == 0
+                && (S_ISREG(st->st_mode) || S_ISDIR(st->st_mode)) && resolve(fd, "", path ? path : buffer);
 
-    if (log_fd < 0 || fd == log_fd || fstat(fd, &st) != 0 || !(S_ISREG(st.st_mode) || S_ISDIR(st.st_mode))
-        || !resolve(fd, "", path ? path : buffer)) {
-        errno = saved;
-        return 0;
-    }
-    if (is_folder)
-        *is_folder = S_ISDIR(st.st_mode);
     errno = saved;
-    return st.st_ino;
+    return found;
+}
+
+static uint64_t
+mtime_of(const struct stat *st)
+{
+    return (uint64_t) st->st_mtim.tv_sec * 1000000000u + (uint64_t) st->st_mtim.tv_nsec;
 }
 
 static void
 record_write(int fd, off_t at, const struct iovec *parts, int n, ssize_t done)
 {
-    uint64_t inode = done > 0 ? inode_of(fd, NULL, NULL) : 0;
+    struct stat st;
+    int found = done > 0 && look_at(fd, &st, NULL);
 
-    for (int i = 0; inode && i < n && done > 0; i++) {
+    for (int i = 0; found && i < n && done > 0; i++) {
         size_t len = parts[i].iov_len < (size_t) done ? parts[i].iov_len : (size_t) done;
-        record(
-            (struct Record){
-                .op = OP_WRITE, .inode = inode, .offset = (uint64_t) at, .first = (uint32_t) len },
-            parts[i].iov_base, NULL);
+        record((struct Record){ .op = OP_WRITE,
+                                .inode = st.st_ino,
+                                .offset = (uint64_t) at,
+                                .mtime_ns = mtime_of(&st),
+                                .first = (uint32_t) len },
+               parts[i].iov_base, NULL);
         at += (off_t) len;
         done -= (ssize_t) len;
     }
@@ -141,10 +145,14 @@ open_recorded(int dirfd, const char *path, int flags, mode_t mode)
         return fd;
     const char *name = (flags & O_TMPFILE) == O_TMPFILE ? "" : full;
     if (makes)
-        record((struct Record){ .op = OP_NEW, .inode = st.st_ino, .first = (uint32_t) strlen(name) }, name,
-               NULL);
+        record((struct Record){ .op = OP_NEW,
+                                .inode = st.st_ino,
+                                .mtime_ns = mtime_of(&st),
+                                .first = (uint32_t) strlen(name) },
+               name, NULL);
     else if (flags & O_TRUNC && (flags & O_ACCMODE) != O_RDONLY)
-        record((struct Record){ .op = OP_TRUNCATE, .inode = st.st_ino }, NULL, NULL);
+        record((struct Record){ .op = OP_TRUNCATE, .inode = st.st_ino, .mtime_ns = mtime_of(&st) }, NULL,
+               NULL);
     return fd;
 }
 
@@ -269,7 +277,7 @@ copy_file_range(int in, off64_t *in_at, int out, off64_t *out_at, size_t len, un
     off_t at = out_at ? *out_at : lseek(out, 0, SEEK_CUR);
     ssize_t done = syscall(SYS_copy_file_range, in, in_at, out, out_at, len, flags);
 
-    if (done > 0 && inode_of(out, NULL, NULL))
+    if (done > 0)
         record_copied(out, at, (uint64_t) done);
     return done;
 }
@@ -284,15 +292,14 @@ ioctl(int fd, unsigned long request, ...)
     int result = (int) syscall(SYS_ioctl, fd, request, argument);
     struct stat st;
 
-    if (result != 0 || !inode_of(fd, NULL, NULL))
+    if (result != 0 || !look_at(fd, &st, NULL))
         return result;
-    if (request == FICLONE && fstat(fd, &st) == 0)
+    if (request == FICLONE)
         record_copied(fd, 0, (uint64_t) st.st_size);
     if (request == FICLONERANGE) {
         const struct file_clone_range *range = argument;
         record_copied(fd, (off_t) range->dest_offset,
-                      range->src_length || fstat(fd, &st) != 0 ? range->src_length
-                                                               : (uint64_t) st.st_size - range->dest_offset);
+                      range->src_length ? range->src_length : (uint64_t) st.st_size - range->dest_offset);
     }
     return result;
 }
@@ -301,10 +308,13 @@ static int
 truncate_recorded(int fd, off_t size)
 {
     int result = (int) syscall(SYS_ftruncate, fd, size);
-    uint64_t inode = result == 0 ? inode_of(fd, NULL, NULL) : 0;
+    struct stat st;
 
-    if (inode)
-        record((struct Record){ .op = OP_TRUNCATE, .inode = inode, .offset = (uint64_t) size }, NULL, NULL);
+    if (result == 0 && look_at(fd, &st, NULL))
+        record(
+            (struct Record){
+                .op = OP_TRUNCATE, .inode = st.st_ino, .offset = (uint64_t) size, .mtime_ns = mtime_of(&st) },
+            NULL, NULL);
     return result;
 }
 
@@ -324,13 +334,14 @@ static int
 space_recorded(int fd, int mode, off_t at, off_t len)
 {
     int result = (int) syscall(SYS_fallocate, fd, mode, at, len);
-    uint64_t inode = result == 0 ? inode_of(fd, NULL, NULL) : 0;
+    struct stat st;
 
-    if (inode)
+    if (result == 0 && look_at(fd, &st, NULL))
         record((struct Record){ .op = OP_SPACE,
-                                .inode = inode,
+                                .inode = st.st_ino,
                                 .offset = (uint64_t) at,
                                 .length = (uint64_t) len,
+                                .mtime_ns = mtime_of(&st),
                                 .mode = (uint32_t) mode },
                NULL, NULL);
     return result;
@@ -353,17 +364,18 @@ sync_recorded(int fd, long call)
 {
     static uint64_t number;
     char path[PATH_MAX];
-    int is_folder = 0;
-    uint64_t inode = inode_of(fd, path, &is_folder), mine = 0;
-    struct Record r = { .op = OP_SYNC, .inode = inode, .first = is_folder ? (uint32_t) strlen(path) : 0 };
+    struct stat st;
+    struct Record r = { .op = OP_SYNC, .mode = call == SYS_fdatasync };
+    int found = look_at(fd, &st, path);
 
-    if (inode) {
-        mine = __atomic_add_fetch(&number, 1, __ATOMIC_RELAXED);
-        r.length = mine;
+    if (found) {
+        r.inode = st.st_ino;
+        r.length = __atomic_add_fetch(&number, 1, __ATOMIC_RELAXED);
+        r.first = S_ISDIR(st.st_mode) ? (uint32_t) strlen(path) : 0;
         record(r, path, NULL);
     }
     int result = (int) syscall(call, fd);
-    if (inode && result == 0) {
+    if (found && result == 0) {
         r.offset = 1;
         record(r, path, NULL);
     }

@@ -1,29 +1,32 @@
 """What a power failure could leave of a tree: from a log that record.c wrote, at the end of every fsync.
 
-The file system of this model promises only what POSIX does: a file's bytes are durable after its fsync, a name in a folder
-after the folder's. At each end of an fsync it gives the state with nothing else (least), the state with all that was
+The file system of this model promises only what POSIX does: a file's bytes are durable after its fsync or fdatasync, the time of its
+last change after its fsync, a name in a folder after the folder's. At each end of an fsync it gives the state with nothing else (least), the state with all that was
 done until then (all), and states with a random part of what was still on its way."""
 
 import hashlib
 import os
 import pathlib
-import shutil
+import stat
 import struct
 import subprocess
 
 import harness
 
-HEAD = struct.Struct("<IIQQQIIII")
+HEAD = struct.Struct("<IIQQQQIIII")
 MAGIC = 0x6B686F21
 NEW, WRITE, TRUNCATE, SPACE, SYNC, LINK, UNLINK, RENAME, MKDIR, SYMLINK = range(1, 11)
+TIME = 0  # of a file's last change: made here, of each change of its bytes
 KEEP_SIZE, PUNCH, ZERO = 1, 2, 16
 RANDOMS = 20 if harness.SOAK else 2
 
 
 class Op:
-    def __init__(self, kind, inode, offset, length, mode, first, second):
-        self.kind, self.inode, self.offset, self.length, self.mode = kind, inode, offset, length, mode
-        self.first, self.second = first, second
+    """@at: where its record ends in the log."""
+
+    def __init__(self, kind, inode, at, pid, offset=0, length=0, mode=0, first="", second=""):
+        self.kind, self.inode, self.at, self.pid = kind, inode, at, pid
+        self.offset, self.length, self.mode, self.first, self.second = offset, length, mode, first, second
 
     def folders(self):
         """The folders whose fsync makes it durable; none for what is done to a file's bytes."""
@@ -41,7 +44,7 @@ def read_log(path):
     number of their own."""
     data, at, known = pathlib.Path(path).read_bytes(), 0, {}
     while at < len(data):
-        kind, _, inode, offset, length, mode, n_first, n_second, magic = HEAD.unpack_from(data, at)
+        kind, pid, inode, offset, length, mtime_ns, mode, n_first, n_second, magic = HEAD.unpack_from(data, at)
         assert magic == MAGIC, f"the log is damaged at byte {at}"
         at += HEAD.size
         first, second = data[at:at + n_first], data[at + n_first:at + n_first + n_second]
@@ -51,12 +54,13 @@ def read_log(path):
         if kind == NEW:
             known[inode] = f"{inode}, made at {at}"
         inode = known.get(inode, str(inode))
-        yield Op(kind, inode, offset, length, mode, first, second)
+        yield Op(kind, inode, at, pid, offset, length, mode, first, second)
+        if kind in (NEW, WRITE, TRUNCATE, SPACE):
+            yield Op(TIME, inode, at, pid, offset=mtime_ns)
 
 
 class State:
-    """Files by inode, names by path, times of files that have not been written since. Contents are copied when they are
-    changed."""
+    """Files by inode, names by path, times of the last change by inode. Contents are copied when they are changed."""
 
     def __init__(self):
         self.files, self.names, self.times, self.owned = {}, {}, {}, set()
@@ -92,9 +96,10 @@ class State:
                 self.names.pop(op.second, None)
             for name in moved:
                 self.names[op.second + name[len(op.first):]] = self.names.pop(name)
+        elif op.kind == TIME:
+            self.times[op.inode] = op.offset
         else:
             self.apply_bytes(op, self.bytes_of(op.inode))
-            self.times.pop(op.inode, None)
 
     @staticmethod
     def apply_bytes(op, content):
@@ -111,33 +116,57 @@ class State:
             end = min(end, len(content))
             content[op.offset:end] = bytes(max(end - op.offset, 0))
 
+    def digests(self):
+        """{inode: differs where contents or times do} of the files that have a name."""
+        named = {what for kind, what in self.names.values() if kind == "file"}
+        return {inode: (hashlib.sha256(self.files[inode]).hexdigest(), self.times.get(inode)) for inode in named}
+
     def digest(self):
-        """Differs where what write_out writes differs."""
+        """Differs where what write_out writes differs; where that is times alone, only in the long run."""
         whole = hashlib.sha256(repr(sorted(self.names.items())).encode())
-        for inode in sorted({what for kind, what in self.names.values() if kind == "file"}):
-            whole.update(hashlib.sha256(self.files[inode]).digest())
+        for inode, (content, time) in sorted(self.digests().items()):
+            whole.update(f"{inode} {content} {time if harness.SOAK else ''}\n".encode())
         return whole.digest()
 
-    def write_out(self, root):
-        """Makes @root what this state holds; what lies in run/ does not outlive a power failure."""
-        shutil.rmtree(root, ignore_errors=True)
-        root.mkdir(parents=True)
-        gone, written = str(root / "run"), {}
-        for name in sorted(self.names):
-            kind, what = self.names[name]
-            if name == gone or name.startswith(gone + "/") or not os.path.isdir(os.path.dirname(name)):
+    def write_out(self, root, kept={}):
+        """Makes @root what this state holds; what lies in run/ does not outlive a power failure. What stands there already
+        stays: what is known of it need not be found out anew."""
+        gone, written, digests = str(root / "run"), {}, self.digests()
+        names = {name: what for name, what in self.names.items() if name != gone and not name.startswith(gone + "/")}
+        for path in sorted(root.rglob("*"), reverse=True):
+            kind, what = names.get(str(path), (None, None))
+            if kind == "folder" or (kind == "file" and kept.get(str(path)) == (digests[what], looks(path))):
                 continue
-            if kind == "folder":
-                os.makedirs(name, exist_ok=True)
-            elif kind == "link":
-                os.symlink(what, name)
-            elif what in written:  # one file of two names
-                os.link(written[what], name)
-            else:
-                write_sparse(name, self.files[what])
-                if what in self.times:
-                    os.utime(name, ns=(self.times[what], self.times[what]))
-                written[what] = name
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        for name in sorted(names):
+            kind, what = names[name]
+            if os.path.isdir(os.path.dirname(name)):
+                if kind == "file":
+                    self.write_file(name, what, written)
+                elif kind == "folder":
+                    os.makedirs(name, exist_ok=True)
+                else:
+                    os.symlink(what, name)
+        kept.clear()
+        kept.update({name: (digests[names[name][1]], looks(name)) for made in written.values() for name in made})
+
+    def write_file(self, name, inode, written):
+        """Unless it is there already. @written: {inode: its names} so far."""
+        if os.path.exists(name):
+            pass
+        elif inode in written:
+            os.link(written[inode][0], name)
+        else:
+            write_sparse(name, self.files[inode])
+            if inode in self.times:
+                os.utime(name, ns=(self.times[inode], self.times[inode]))
+        written.setdefault(inode, []).append(name)
+
+
+def looks(path):
+    """Differs where a file is another or was changed."""
+    st = os.lstat(path)
+    return stat.S_IFMT(st.st_mode), st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
 
 
 def write_sparse(path, content):
@@ -172,25 +201,52 @@ class Recording:
                 self.before.names[name] = ("file", inode)
                 self.before.files[inode] = path.read_bytes()
 
-    def states(self, rng, randoms):
-        """(what, State) at the start and after every fsync that ended."""
-        durable, pending, begun = self.before.copy(), [], {}
-        yield "before", durable.copy()
-        boundary = 0
+    def size(self):
+        """Of the log, so far."""
+        return self.log.stat().st_size
+
+    def boundaries(self, since, until):
+        """The numbers of the fsyncs that ended while the log had these sizes."""
+        ends = [op.at for op in read_log(self.log) if op.kind == SYNC and op.offset == 1]
+        return [n for n, at in enumerate(ends, 1) if since < at <= until]
+
+    def states(self, rng, randoms, wanted=None, watch=lambda op: None):
+        """(what, State) at the start and after every fsync that ended; or after those whose numbers are @wanted. @watch is
+        told of every change before the states that it may be in."""
+        durable, pending, begun, boundary = self.before.copy(), [], {}, 0
+        if wanted is None:
+            yield "before", durable.copy()
         for op in read_log(self.log):
             if op.kind != SYNC:
+                watch(op)
                 pending.append(op)
-            elif op.offset == 0:
-                begun[(op.inode, op.length)] = len(pending), list(pending)
-            else:
-                covered = begun.pop((op.inode, op.length))[1]
-                pending = settle(durable, pending, set(map(id, covered)), op)
-                boundary += 1
-                yield f"fsync {boundary}, least", durable.copy()
-                yield f"fsync {boundary}, all", with_ops(durable, pending)
-                for i in range(randoms if pending else 0):
-                    yield f"fsync {boundary}, random {i}", with_ops(durable, some_of(pending, rng))
-        yield "the end", with_ops(durable, pending)
+                continue
+            key = (op.pid, op.inode, op.length)
+            if op.offset == 0:
+                begun[key] = set(pending)
+                continue
+            pending = settle(durable, pending, begun.pop(key), op)
+            boundary += 1
+            if wanted is None or boundary in wanted:
+                yield from could_be(f"fsync {boundary}", durable, pending, rng, randoms)
+        if wanted is None:
+            yield "the end", with_ops(durable, pending)
+
+
+def could_be(what, durable, pending, rng, randoms):
+    yield f"{what}, least", durable.copy()
+    yield f"{what}, all", with_ops(durable, pending)
+    for i in range(randoms if pending else 0):
+        yield f"{what}, random {i}", with_ops(durable, some_of(pending, rng))
+
+
+def recorded_emulator(kho):
+    """The XML of an emulator that is recorded as well, but without the sanitizers, which do not know its coroutines."""
+    emulator = kho.base / "qemu"
+    emulator.write_text("#!/bin/sh\n[ -z \"$KHO_RECORD\" ] || export LD_PRELOAD=\"${LD_PRELOAD##*:}\"\n"
+                        "exec /usr/bin/qemu-system-x86_64 \"$@\"\n")
+    emulator.chmod(0o755)
+    return f"<emulator>{emulator}</emulator>"
 
 
 def preload(library):
@@ -200,11 +256,12 @@ def preload(library):
 
 
 def settle(durable, pending, covered, sync):
-    """Applies what the fsync made durable; returns what is still pending."""
-    left = []
+    """Applies what the fsync made durable; returns what is still pending. What fdatasync does with times is not said."""
+    left, data_only = [], sync.mode == 1
     for op in pending:
         folders = op.folders()
-        if id(op) in covered and (sync.first in folders if folders else op.inode == sync.inode):
+        if op in covered and (sync.first in folders if folders
+                                  else op.inode == sync.inode and not (data_only and op.kind == TIME)):
             durable.apply(op)
         else:
             if op.kind == NEW:

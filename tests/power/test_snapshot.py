@@ -38,7 +38,6 @@ def after(m, *words):
 def test_old_or_new(kho, build, rng, m, words):
     old, new, seen = m.state(), after(m, *words), []
     for what in replayed(kho, build, rng, *words):
-        m.keep_times()
         kho("recover")
         state = m.state()
         assert state in (old, new), f"{what}: {state}\nis neither\n{old}\nnor\n{new}"
@@ -54,7 +53,6 @@ def test_delete(kho, build, rng, m):
     half = copy.deepcopy(old)
     half["snapshots"]["s1"].update(deleting=True, disks=None)
     for what in replayed(kho, build, rng, *words):
-        m.keep_times()
         kho("recover")
         state = m.state()
         deleting = state["snapshots"].get("s1", {}).get("deleting", False)
