@@ -13,6 +13,9 @@
 #include <kho/image.h>
 #include <string.h>
 
+/* More than kho or QEMU would open. */
+#define CHAIN_FILES_MAX 1000
+
 static void
 named_file_free(gpointer data)
 {
@@ -24,6 +27,7 @@ named_file_free(gpointer data)
     g_free(file->snapshot);
     g_free(file->target);
     g_free(file->backing);
+    g_free(file->backing_format);
     g_free(file);
 }
 
@@ -39,24 +43,51 @@ identify(const char *path, guint64 *dev, guint64 *ino)
     }
 }
 
-/* Its header says what it lies on; a file whose header cannot be read leads nowhere. */
+static gboolean
+is_twin(const NamedFile *a, const NamedFile *b)
+{
+    return a->ino != 0 && a->dev == b->dev && a->ino == b->ino && g_strcmp0(a->format, b->format) == 0;
+}
+
+/* One that was looked at before, as the same format, and where @machine is given, for that one. */
+static const NamedFile *
+find_twin(const GPtrArray *files, const NamedFile *file, const char *const *machine)
+{
+    for (guint i = 0; i < files->len; i++) {
+        const NamedFile *other = files->pdata[i];
+        if (is_twin(other, file) && (!machine || g_strcmp0(other->machine, *machine) == 0))
+            return other;
+    }
+    return NULL;
+}
+
+/* Its header, which is read once, says what it lies on; a file whose header cannot be read leads nowhere. */
 static void
-look_below(NamedFile *file)
+look_below(const GPtrArray *files, NamedFile *file)
 {
     KhoImageInfo info = { 0 };
 
     identify(file->path, &file->dev, &file->ino);
+    const NamedFile *twin = find_twin(files, file, NULL);
+    if (twin) {
+        file->backing = g_strdup(twin->backing);
+        file->backing_format = g_strdup(twin->backing_format);
+        file->backing_dev = twin->backing_dev;
+        file->backing_ino = twin->backing_ino;
+        return;
+    }
     if (file->ino == 0 || g_strcmp0(file->format, "raw") == 0
         || !kho_image_info(file->path, file->format, &info, NULL))
         return;
     file->backing = g_strdup(info.full_backing_path);
+    file->backing_format = g_strdup(info.backing_format);
     identify(file->backing, &file->backing_dev, &file->backing_ino);
     kho_image_info_clear(&info);
 }
 
-/* (transfer full) of nothing: all are copied. */
-static void
-add(GPtrArray *files, const NamedFile *names)
+/* A copy of @names, which is looked at. */
+static NamedFile *
+file_new(const GPtrArray *files, const NamedFile *names)
 {
     NamedFile *file = g_new0(NamedFile, 1);
 
@@ -66,22 +97,56 @@ add(GPtrArray *files, const NamedFile *names)
         .machine = g_strdup(names->machine),
         .snapshot = g_strdup(names->snapshot),
         .target = g_strdup(names->target),
+        .is_below = names->is_below,
     };
-    look_below(file);
-    g_ptr_array_add(files, file);
+    look_below(files, file);
+    return file;
 }
 
-static void
-add_disks(GPtrArray *files, const char *machine, const ModelDomain *model)
+/* Adds the file, a copy of @names, and all that it lies on: those too that nobody names but the header above
+ * them. Whoever comes to a file where the same machine was before goes no further, so that a chain that loops
+ * ends, too. */
+static gboolean
+add(GPtrArray *files, const NamedFile *names, GError **error)
+{
+    NamedFile *file = file_new(files, names);
+
+    g_ptr_array_add(files, file);
+    for (guint depth = 1; file->backing; depth++) {
+        const NamedFile below = { .path = file->backing,
+                                  .format = file->backing_format,
+                                  .machine = file->machine,
+                                  .snapshot = file->snapshot,
+                                  .target = file->target,
+                                  .is_below = TRUE };
+        if (depth >= CHAIN_FILES_MAX)
+            return fail(error, KHO_ERROR_UNSUPPORTED,
+                        "the backing chain of %s is longer than %d images: what needs them cannot be told",
+                        names->path, CHAIN_FILES_MAX);
+        NamedFile *next = file_new(files, &below);
+        if (next->ino == 0 || find_twin(files, next, (const char *const *) &next->machine)) {
+            named_file_free(next);
+            return TRUE;
+        }
+        g_ptr_array_add(files, next);
+        file = next;
+    }
+    return TRUE;
+}
+
+static gboolean
+add_disks(GPtrArray *files, const char *machine, const ModelDomain *model, GError **error)
 {
     for (guint i = 0; i < model->disks->len; i++) {
         const ModelDisk *disk = model->disks->pdata[i];
-        if (disk->source_file)
-            add(files, &(NamedFile){ .path = disk->source_file,
-                                     .format = disk->format,
-                                     .machine = (char *) machine,
-                                     .target = disk->target });
+        const NamedFile names = { .path = disk->source_file,
+                                  .format = disk->format,
+                                  .machine = (char *) machine,
+                                  .target = disk->target };
+        if (disk->source_file && !add(files, &names, error))
+            return FALSE;
     }
+    return TRUE;
 }
 
 static gboolean
@@ -101,10 +166,7 @@ add_definition(GPtrArray *files, const StoreTree *tree, const char *machine, GEr
     GError *why = NULL;
     g_autoptr(ModelDomain) model = vm_definition(tree, machine, &why);
 
-    if (!model)
-        return ignore_absent(why, error);
-    add_disks(files, machine, model);
-    return TRUE;
+    return model ? add_disks(files, machine, model, error) : ignore_absent(why, error);
 }
 
 static gboolean
@@ -131,8 +193,7 @@ add_live(GPtrArray *files, const StoreTree *tree, const char *machine, GError **
         g_error_free(why);
         return FALSE;
     }
-    add_disks(files, machine, model);
-    return TRUE;
+    return add_disks(files, machine, model, error);
 }
 
 static gboolean
@@ -144,11 +205,13 @@ add_snapshots(GPtrArray *files, const StoreTree *tree, const char *machine, GErr
         const ModelSnapshot *snapshot = all->pdata[i];
         for (guint n = 0; n < snapshot->files->len; n++) {
             const ModelSnapshotFile *file = snapshot->files->pdata[n];
-            add(files, &(NamedFile){ .path = file->file,
-                                     .format = file->format,
-                                     .machine = (char *) machine,
-                                     .snapshot = snapshot->name,
-                                     .target = file->name });
+            const NamedFile names = { .path = file->file,
+                                      .format = file->format,
+                                      .machine = (char *) machine,
+                                      .snapshot = snapshot->name,
+                                      .target = file->name };
+            if (!add(files, &names, error))
+                return FALSE;
         }
     }
     return all != NULL;
@@ -193,8 +256,9 @@ add_volumes(GPtrArray *files, const StoreTree *tree, const ModelPool *pool, cons
     for (guint i = 0; formats && i < names->len; i++) {
         g_autofree char *path = pool_volume_path(pool, names->pdata[i]);
         const char *format = pool_formats_get(formats, names->pdata[i]);
-        if (!is_known(files, path))
-            add(files, &(NamedFile){ .path = path, .format = (char *) format });
+        if (!is_known(files, path)
+            && !add(files, &(NamedFile){ .path = path, .format = (char *) format }, error))
+            return FALSE;
     }
     return formats != NULL;
 }
@@ -241,8 +305,9 @@ named_files_add_folder(GPtrArray *files, const char *path, GError **error)
         return fail(error, KHO_ERROR_IO, "cannot list %s: %s", folder, why->message);
     for (const char *name = g_dir_read_name(entries); name; name = g_dir_read_name(entries)) {
         g_autofree char *there = g_build_filename(folder, name, NULL);
-        if (*name != '.' && !is_known(files, there) && g_file_test(there, G_FILE_TEST_IS_REGULAR))
-            add(files, &(NamedFile){ .path = there });
+        if (*name != '.' && !is_known(files, there) && g_file_test(there, G_FILE_TEST_IS_REGULAR)
+            && !add(files, &(NamedFile){ .path = there }, error))
+            return FALSE;
     }
     return TRUE;
 }
@@ -273,6 +338,10 @@ named_file_text(const NamedFile *file)
 {
     if (!file->machine)
         return g_strdup(file->path);
+    if (file->is_below)
+        return g_strdup_printf("%s under disk %s of %s%s%smachine '%s'", file->path, file->target,
+                               file->snapshot ? "snapshot '" : "", file->snapshot ? file->snapshot : "",
+                               file->snapshot ? "' of " : "", file->machine);
     if (file->snapshot)
         return g_strdup_printf("snapshot '%s' of machine '%s'", file->snapshot, file->machine);
     return g_strdup_printf("disk %s of machine '%s'", file->target, file->machine);
@@ -285,7 +354,7 @@ named_files_other_user(const GPtrArray *files, const char *path, const char *mac
         const NamedFile *file = files->pdata[i];
         gboolean passed =
             snapshot && g_strcmp0(file->machine, machine) == 0 && g_strcmp0(file->snapshot, snapshot) == 0;
-        if (file->machine && !passed && named_file_is(file, path))
+        if (file->machine && !file->is_below && !passed && named_file_is(file, path))
             return file;
     }
     return NULL;

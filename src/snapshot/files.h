@@ -6,23 +6,25 @@
 
 #include "store/tree.h"
 
-/* A file and one who names it. A file that several name is there several times. */
+/* A file and one who names it, or names what lies on it. A file that several name is there several times. */
 typedef struct NamedFile {
     char *path; /* absolute */
     char *format;
-    char *machine;    /* NULL: nobody names it, but it lies in a pool, or beside one that was asked for */
-    char *snapshot;   /* of that machine, which closed it; NULL: a disk of the machine itself */
-    char *target;     /* the disk */
-    char *backing;    /* where its header leads; NULL: nowhere, or it cannot be read */
+    char *machine;     /* NULL: nobody names it, but it lies in a pool, or beside one that was asked for */
+    char *snapshot;    /* of that machine, which closed it; NULL: a disk of the machine itself */
+    char *target;      /* the disk */
+    gboolean is_below; /* only headers name it: what the above names lies on it */
+    char *backing;     /* where its header leads; NULL: nowhere, or it cannot be read */
+    char *backing_format;
     guint64 dev, ino; /* 0: it is not there */
     guint64 backing_dev, backing_ino;
 } NamedFile;
 
-/* All that is named, and all volumes of pools, of NamedFile. A definition or metadata that cannot be read is
- * an error, since it may name what somebody is about to delete. */
+/* All that is named, all volumes of pools, and all that lies under these, of NamedFile. A definition or
+ * metadata that cannot be read is an error, since it may name what somebody is about to delete. */
 GPtrArray *named_files(const StoreTree *tree, GError **error);
 
-/* Adds the images that lie in the folder of @path and that nobody names. */
+/* Adds the images that lie in the folder of @path and that nobody names, and what they lie on. */
 gboolean named_files_add_folder(GPtrArray *files, const char *path, GError **error);
 
 /* Whether @file is the one at @path, whatever links lead there. */
@@ -30,11 +32,12 @@ gboolean named_file_is(const NamedFile *file, const char *path);
 /* Whether it lies directly on the one at @path. */
 gboolean named_file_lies_on(const NamedFile *file, const char *path);
 
-/* "disk vda of machine 'web1'", "snapshot 's1' of machine 'web1'", or its path; freed with g_free. */
+/* "disk vda of machine 'web1'", "snapshot 's1' of machine 'web1'", "PATH under disk ...", or its path; freed
+ * with g_free. */
 char *named_file_text(const NamedFile *file);
 
-/* The first that is @path and that somebody names, passing over what @snapshot of @machine closed (NULL:
- * nothing is passed over); NULL for none. */
+/* The first that is @path and that somebody names (the header of an image does not count), passing over what
+ * @snapshot of @machine closed (NULL: nothing is passed over); NULL for none. */
 const NamedFile *
 named_files_other_user(const GPtrArray *files, const char *path, const char *machine, const char *snapshot);
 /* The first that lies on @path; NULL for none. */
