@@ -126,6 +126,19 @@ close_some(VmClient *client, const VmNode *node, gboolean for_writing, gint64 sp
     return sets != NULL;
 }
 
+/* Of several, which a driver that died at the wrong moment leaves, one that may stay; -1: there is none. */
+static gint64
+first_of(const json_t *descriptors, gboolean for_writing)
+{
+    gsize i;
+    json_t *descriptor;
+
+    json_array_foreach ((json_t *) descriptors, i, descriptor)
+        if (is_for_writing(descriptor) == for_writing)
+            return json_int_or(descriptor, "fd", -1);
+    return -1;
+}
+
 /* *fd is QEMU's number of the descriptor. */
 static gboolean
 open_layer(VmClient *client, const VmNode *node, const char *path, gboolean read_only, gint64 *fd,
@@ -209,12 +222,13 @@ tidy(VmClient *client, const VmMerge *merge, GError **error)
         json_auto json_t *sets = ask(client, "query-fdsets", NULL, error);
         if (!sets)
             return FALSE;
-        gsize n = json_array_size(descriptors_of(sets, node));
+        json_t *fds = descriptors_of(sets, node);
         gboolean stays_open = node->read_only && node->raw; /* make_writable */
-        if (n <= 1 || stays_open)
+        if (json_array_size(fds) <= 1 || stays_open)
             continue;
         if ((!node->read_only && !vm_node_write_file(client, node, merge->aio, error))
-            || !close_some(client, node, node->read_only, -1, error))
+            || !close_some(client, node, node->read_only, -1, error)
+            || !close_some(client, node, !node->read_only, first_of(fds, !node->read_only), error))
             return FALSE;
     }
     return layers != NULL;
@@ -234,12 +248,19 @@ open_files(VmClient *client, const VmMerge *merge, const Place *place, GError **
     return make_streamable(client, merge, upper, error);
 }
 
+/* The file whose header gets another backing file; NULL: none. */
+static const char *
+header_path(const VmMerge *merge)
+{
+    return merge->down ? merge->above_path : merge->upper_path;
+}
+
 /* QEMU writes the whole first cluster to change a header, which may lie in a hole; and where a commit has no
  * room for that, QEMU 7.2 ends by a segmentation fault. */
 static gboolean
 reserve_header(const VmMerge *merge, GError **error)
 {
-    const char *path = merge->down ? merge->above_path : merge->upper_path;
+    const char *path = header_path(merge);
     KhoImageInfo info = { 0 };
     guint64 size;
     gboolean done;
@@ -378,6 +399,18 @@ drop(VmClient *client, const char *name, GError **error)
            && delete_node(client, node, error) && delete_node(client, file, error);
 }
 
+/* The header that QEMU changed last, and does not flush: the file that it named goes next. */
+static gboolean
+sync_header(const VmMerge *merge, GError **error)
+{
+    const char *path = header_path(merge);
+
+    if (!path)
+        return TRUE;
+    fd_auto int fd = fd_open(path, O_RDONLY, 0, error);
+    return fd >= 0 && fd_sync(fd, path, error);
+}
+
 gboolean
 vm_merge_finish(VmClient *client, const VmMerge *merge, GError **error)
 {
@@ -388,6 +421,6 @@ vm_merge_finish(VmClient *client, const VmMerge *merge, GError **error)
         || (state == VM_MERGE_APART && !let_go(client, merge, error)))
         return FALSE;
     /* A job that had its effect may still be there, to be dismissed. */
-    return vm_jobs_cancel(client, ids, error)
+    return vm_jobs_cancel(client, ids, error) && sync_header(merge, error)
            && drop(client, merge->down ? merge->upper : merge->lower, error) && tidy(client, merge, error);
 }

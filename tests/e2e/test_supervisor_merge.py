@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from chain import Chain, Drive, backing, fdset, image_fds
+from chain import Chain, Drive, backing, fdset, image_fds, open_file
 from supervised import Machine, kill
 
 
@@ -194,6 +194,20 @@ def test_a_driver_is_killed_at_any_command(kho, tmp, rng, soak, upper, down, ver
         if not soak or not died:
             break
     assert not soak or attempt > 5, f"{verb} was hardly killed"
+
+
+@pytest.mark.parametrize("upper,down", KINDS, ids=NAMES)
+def test_descriptors_that_a_dead_driver_asked_for_go(kho, tmp, upper, down):
+    """kho-vm may open what was asked for once the next driver has looked."""
+    chain, machine = Chain(tmp), Machine(kho)
+    machine.add_chain(*chain.paths)
+    machine.start()
+    with machine.client() as client:
+        for i, path in enumerate(chain.paths):
+            for read_only in (False, True, False):
+                open_file(client, path, i, read_only)
+    go_on(machine, chain, upper, down, back=False)
+    machine.destroy()
 
 
 def pause_for(machine, merge):
