@@ -204,7 +204,7 @@ check_disk(const KhoBackupPoint *point, const KhoBackupDisk *disk, const char *l
 {
     gboolean known = FALSE;
 
-    if (!store_name_check(disk->target, "disk", error) || !store_name_check(disk->file, "file", error))
+    if (!store_name_check(disk->target, "disk", error) || !store_file_name_check(disk->file, "file", error))
         return FALSE;
     for (gsize i = 0; i < G_N_ELEMENTS(compressions); i++)
         known |= strcmp(disk->compression, compressions[i]) == 0;

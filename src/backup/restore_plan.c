@@ -176,7 +176,7 @@ place(const RestoreRequest *request, ModelDisk *disk, gboolean keep, GError **er
         return TRUE;
     g_autofree char *file = g_strdup_printf("%s-%s.%s", name, disk->target, disk->format);
     g_autofree char *path = g_build_filename(request->folder, file, NULL);
-    if (!store_name_check(file, "volume", error) || !entry_check_writable(request->folder, error))
+    if (!store_file_name_check(file, "volume", error) || !entry_check_writable(request->folder, error))
         return FALSE;
     if (g_file_test(path, G_FILE_TEST_EXISTS) || g_file_test(path, G_FILE_TEST_IS_SYMLINK))
         return fail(error, KHO_ERROR_EXISTS,

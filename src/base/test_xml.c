@@ -117,6 +117,7 @@ test_copies(gconstpointer data)
 static void
 test_unwritable(void)
 {
+    g_assert_true(xml_can_say(" \t\r\n<&é\xc2\x85\xf0\x9f\xbf\xbe"));
     static const char *const values[] = { "a\x01z", "a\xffz", "a\xef\xbf\xbfz" };
 
     for (gsize i = 0; i < G_N_ELEMENTS(values); i++) {
@@ -129,6 +130,7 @@ test_unwritable(void)
         g_autofree char *text = xml_writer_finish(&w);
         g_autoptr(XmlDoc) doc = xml_parse(text, strlen(text), &error);
         g_assert_no_error(error);
+        g_assert_false(xml_can_say(values[i]));
         g_assert_cmpstr(xml_attr(xml_doc_root(doc), "x"), ==, "a\xef\xbf\xbdz");
         g_assert_cmpstr(xml_doc_root(doc)->text, ==, "a\xef\xbf\xbdz");
     }

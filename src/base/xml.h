@@ -76,6 +76,9 @@ char *xml_writer_finish(XmlWriter *w);
 /* @prefix may be NULL. */
 void xml_writer_open(XmlWriter *w, const char *prefix, const char *name);
 void xml_writer_attr(XmlWriter *w, const char *prefix, const char *name, const char *value);
+/* Whether @text is written as it is: valid UTF-8 without the characters that XML 1.0 has no way to write, for
+ * which the writer puts U+FFFD. */
+gboolean xml_can_say(const char *text);
 /* Closes the element as <a/>, as <a>text</a>, or with its end tag on a line of its own when it has children.
  * @text may be NULL and is written only where there are no children. */
 void xml_writer_close(XmlWriter *w, const char *prefix, const char *name, const char *text);

@@ -17,6 +17,19 @@ xml_writer_finish(XmlWriter *w)
     return text;
 }
 
+gboolean
+xml_can_say(const char *text)
+{
+    if (!g_utf8_validate(text, -1, NULL))
+        return FALSE;
+    for (const char *c = text; *c; c = g_utf8_next_char(c)) {
+        gunichar u = g_utf8_get_char(c);
+        if ((u < 0x20 && !strchr("\t\n\r", (int) u)) || u == 0xfffe || u == 0xffff)
+            return FALSE;
+    }
+    return TRUE;
+}
+
 /* What XML 1.0 cannot hold, even escaped, becomes U+FFFD; spaces other than ' ' are escaped in attributes,
  * since a parser turns them into ' '. */
 static void

@@ -1,5 +1,6 @@
 /* attach-disk, detach-disk. */
 #include "base/error.h"
+#include "base/xml.h"
 #include "cli/domain.h"
 #include "cli/output.h"
 
@@ -53,42 +54,66 @@ static const CliArg attach_args[] = {
     { 0 },
 };
 
-/* " NAME='VALUE'", or nothing. */
-static char *
-attribute(const char *name, const char *value)
+static void
+add_attr(XmlWriter *w, const char *name, const char *value)
 {
-    return value ? g_markup_printf_escaped(" %s='%s'", name, value) : g_strdup("");
+    if (value)
+        xml_writer_attr(w, NULL, name, value);
 }
 
 static void
-add_text(GString *xml, const char *element, const char *text)
+add_text(XmlWriter *w, const char *element, const char *text)
 {
     if (!text)
         return;
-    g_autofree char *escaped = g_markup_escape_text(text, -1);
-    g_string_append_printf(xml, "  <%s>%s</%s>\n", element, escaped, element);
+    xml_writer_open(w, NULL, element);
+    xml_writer_close(w, NULL, element, text);
+}
+
+static gboolean
+check_words(const AttachArgs *a, GError **error)
+{
+    const char *const words[] = { a->source, a->target, a->serial, a->wwn };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(words); i++)
+        if (words[i] && !xml_can_say(words[i]))
+            return fail(error, KHO_ERROR_INVALID,
+                        "\"%s\" has bytes that no definition can hold: rename the file, or leave them out",
+                        words[i]);
+    return TRUE;
 }
 
 static char *
 disk_xml(const AttachArgs *a, const char *format)
 {
     g_autofree char *path = g_canonicalize_filename(a->source, NULL);
-    g_autofree char *cache = attribute("cache", a->cache), *io = attribute("io", a->io);
-    g_autofree char *bus = attribute("bus", a->bus), *file = attribute("file", path);
-    g_autofree char *target = attribute("dev", a->target);
-    GString *xml = g_string_new(NULL);
+    XmlWriter w;
 
-    g_string_append_printf(xml, "<disk type='file' device='%s'>\n", a->type ? a->type : "disk");
-    g_string_append_printf(xml, "  <driver name='qemu' type='%s'%s%s/>\n", format, cache, io);
-    g_string_append_printf(xml, "  <source%s/>\n  <target%s%s/>\n", file, target, bus);
+    xml_writer_init(&w);
+    xml_writer_open(&w, NULL, "disk");
+    add_attr(&w, "type", "file");
+    add_attr(&w, "device", a->type ? a->type : "disk");
+    xml_writer_open(&w, NULL, "driver");
+    add_attr(&w, "name", "qemu");
+    add_attr(&w, "type", format);
+    add_attr(&w, "cache", a->cache);
+    add_attr(&w, "io", a->io);
+    xml_writer_close(&w, NULL, "driver", NULL);
+    xml_writer_open(&w, NULL, "source");
+    add_attr(&w, "file", path);
+    xml_writer_close(&w, NULL, "source", NULL);
+    xml_writer_open(&w, NULL, "target");
+    add_attr(&w, "dev", a->target);
+    add_attr(&w, "bus", a->bus);
+    xml_writer_close(&w, NULL, "target", NULL);
     if (g_strcmp0(a->mode, "readonly") == 0)
-        g_string_append(xml, "  <readonly/>\n");
+        add_text(&w, "readonly", "");
     if (g_strcmp0(a->mode, "shareable") == 0)
-        g_string_append(xml, "  <shareable/>\n");
-    add_text(xml, "serial", a->serial);
-    add_text(xml, "wwn", a->wwn);
-    g_string_append(xml, "</disk>\n");
-    return g_string_free(xml, FALSE);
+        add_text(&w, "shareable", "");
+    add_text(&w, "serial", a->serial);
+    add_text(&w, "wwn", a->wwn);
+    xml_writer_close(&w, NULL, "disk", NULL);
+    return xml_writer_finish(&w);
 }
 
 /* --persistent is --config, and --live where the machine runs. */
@@ -140,7 +165,7 @@ run_attach_disk(CliRun *cli, const void *p, GError **error)
 
     if (!cli_domain_open(cli, a->domain, &opened, error) || !find_affect(&opened, &a->where, &affect, error))
         return FALSE;
-    const char *format = find_format(a, error);
+    const char *format = check_words(a, error) ? find_format(a, error) : NULL;
     if (!format)
         return FALSE;
     g_autofree char *xml = disk_xml(a, format);

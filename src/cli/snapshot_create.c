@@ -1,5 +1,6 @@
 /* snapshot-create-as. */
 #include "base/error.h"
+#include "base/xml.h"
 #include "cli/output.h"
 #include "cli/snapshot.h"
 
@@ -57,8 +58,8 @@ split_spec(const char *spec)
 static char *
 full_path(const char *path, const char *option, GError **error)
 {
-    if (!*path || !g_utf8_validate(path, -1, NULL)) {
-        fail(error, KHO_ERROR_INVALID, "%s: \"%s\" is no path of a file in UTF-8", option, path);
+    if (!*path || !xml_can_say(path)) {
+        fail(error, KHO_ERROR_INVALID, "%s: \"%s\" is no path of a file that XML can hold", option, path);
         return NULL;
     }
     return g_canonicalize_filename(path, NULL);

@@ -14,7 +14,7 @@ resolve_backing(const HostPool *pool, const char *backing, GError **error)
     g_autofree char *path = g_path_is_absolute(backing) ? g_canonicalize_filename(backing, "/")
                                                         : pool_volume_path(pool->live, backing);
 
-    if (!g_path_is_absolute(backing) && !store_name_check(backing, "volume", error))
+    if (!g_path_is_absolute(backing) && !store_file_name_check(backing, "volume", error))
         return NULL;
     if (!g_file_test(path, G_FILE_TEST_EXISTS)) {
         fail(error, KHO_ERROR_NOT_FOUND,
@@ -44,7 +44,7 @@ create(KhoHost *host, const HostPool *pool, ModelVolume *wanted, gboolean metada
     g_auto(HostGate) gate = { 0 };
     g_autoptr(KhoImage) backing = NULL;
 
-    if (!store_name_check(wanted->name, "volume", error))
+    if (!store_file_name_check(wanted->name, "volume", error))
         return FALSE;
     if (wanted->backing_path) {
         char *path = resolve_backing(pool, wanted->backing_path, error);
@@ -188,7 +188,7 @@ kho_volume_clone(KhoHost *host, const char *pool_name, const char *name, const c
     g_autoptr(KhoImage) held = NULL;
     g_auto(HostGate) gate = { 0 };
 
-    if (!found || !store_name_check(new_name, "volume", error))
+    if (!found || !store_file_name_check(new_name, "volume", error))
         return FALSE;
     g_autofree char *place = pool_volume_path(volume->pool->live, new_name);
     if (g_file_test(place, G_FILE_TEST_EXISTS))

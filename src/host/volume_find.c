@@ -66,7 +66,7 @@ host_volume_find(KhoHost *host, const char *pool_name, const char *volume, GErro
     g_autofree char *path = g_path_is_absolute(volume) ? g_canonicalize_filename(volume, "/") : NULL;
 
     if (!pool_name && !path) {
-        if (store_name_check(volume, "volume", error))
+        if (store_file_name_check(volume, "volume", error))
             fail(error, KHO_ERROR_INVALID,
                  "which pool is volume \"%s\" in? Give --pool, or the volume's path", volume);
         return NULL;
@@ -82,7 +82,7 @@ host_volume_find(KhoHost *host, const char *pool_name, const char *volume, GErro
              pool->live->target_path);
         return NULL;
     }
-    return store_name_check(name, "volume", error) ? volume_new(g_steal_pointer(&pool), name) : NULL;
+    return store_file_name_check(name, "volume", error) ? volume_new(g_steal_pointer(&pool), name) : NULL;
 }
 
 StoreLock *

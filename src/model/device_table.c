@@ -114,7 +114,7 @@ static const ModelRow graphics_rows[] = {
     ROW("@autoport", MODEL_YES, ModelGraphics, autoport),
     ROW("@listen", MODEL_STRING, ModelGraphics, listen),
     ROW("@keymap", MODEL_STRING, ModelGraphics, keymap),
-    ROW("@passwd", MODEL_TEXT, ModelGraphics, passwd),
+    ROW("@passwd", MODEL_STRING, ModelGraphics, passwd),
     ROW_LIST("/listen", ModelGraphics, listens, &model_listen_table),
 };
 const ModelTable model_graphics_table = TABLE("graphics", ModelGraphics, graphics_rows);

@@ -1,6 +1,7 @@
 #include "model/pool.h"
 
 #include "base/error.h"
+#include "base/xml.h"
 #include "model/permissions.h"
 
 static const char *const pool_types[] = { "",        "dir",   "fs",       "netfs",
@@ -48,6 +49,9 @@ model_pool_complete(ModelPool *pool, GError **error)
     if (pool->type == MODEL_POOL_DIR && (!pool->target_path || !g_path_is_absolute(pool->target_path)))
         return fail(error, KHO_ERROR_INVALID, "pool '%s': <target> needs a <path>, absolute, not '%s'",
                     pool->name, pool->target_path ? pool->target_path : "");
+    if (pool->target_path && !xml_can_say(pool->target_path))
+        return fail(error, KHO_ERROR_INVALID,
+                    "pool '%s': the name of its folder has bytes that no definition can hold", pool->name);
     if (!pool->uuid)
         pool->uuid = g_uuid_string_random();
     pool->capacity_bytes = pool->allocation_bytes = pool->available_bytes = 0;

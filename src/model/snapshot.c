@@ -30,7 +30,7 @@ static const ModelSpace own_space = { "kho", MODEL_SNAPSHOT_URI };
 
 static const ModelRow snapshot_rows[] = {
     ROW("/name", MODEL_STRING, ModelSnapshot, name),
-    ROW("/description", MODEL_TEXT, ModelSnapshot, description),
+    ROW("/description", MODEL_STRING, ModelSnapshot, description),
     ROW_WORD("/state", ModelSnapshot, state, states),
     ROW("/parent/name", MODEL_STRING, ModelSnapshot, parent),
     ROW("/creationTime", MODEL_TIME, ModelSnapshot, created_s),

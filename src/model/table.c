@@ -43,7 +43,7 @@ model_node_free(gpointer data)
         return;
     for (gsize i = 0; i < node->table->n_rows; i++) {
         const ModelRow *r = &node->table->rows[i];
-        if (r->kind == MODEL_STRING || r->kind == MODEL_TEXT || r->kind == MODEL_UUID)
+        if (r->kind == MODEL_STRING || r->kind == MODEL_UUID)
             g_free(MODEL_MEMBER(node, r, char *));
         else if (r->kind == MODEL_LIST)
             g_ptr_array_unref(MODEL_MEMBER(node, r, GPtrArray *));

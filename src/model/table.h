@@ -9,8 +9,7 @@
 #include "model/node.h"
 
 typedef enum {
-    MODEL_STRING, /* char *, trimmed */
-    MODEL_TEXT,   /* char *, as written */
+    MODEL_STRING, /* char *, as written to the last blank: a file's name may end with one */
     MODEL_UUID,   /* char *, canonical */
     MODEL_WORD,   /* an enum: index into @words, 0 for absent */
     MODEL_NUMBER, /* gint in @min .. @max, or MODEL_UNSET */
@@ -43,8 +42,8 @@ typedef struct {
     guint8 flags; /* ModelRowFlags */
     guint16 member;
     guint16 line_member; /* a guint that gets the line of the element, or 0: for checks that span elements */
-    const char *const
-        *words; /* WORD: [0] is "", NULL-terminated. STRING: NULL, or the allowed words in the same form */
+    const char *const *words; /* WORD: [0] is "", NULL-terminated. STRING: NULL, or the allowed words in the
+                                 same form, which may stand among blanks */
     gint min, max;
     const ModelTable *sub;
     const ModelHook *hook;

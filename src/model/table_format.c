@@ -50,7 +50,6 @@ format_value(const ModelRow *r, const ModelNode *from, char *room, gsize bytes)
 
     switch ((ModelKind) r->kind) {
     case MODEL_STRING:
-    case MODEL_TEXT:
     case MODEL_UUID: return MODEL_MEMBER(from, r, char *);
     case MODEL_WORD: return word_of(r->words, MODEL_MEMBER(from, r, gint));
     case MODEL_NUMBER: return format_number("%d", MODEL_MEMBER(from, r, gint), room, bytes);

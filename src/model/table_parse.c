@@ -169,6 +169,24 @@ has_elements(const XmlNode *node)
     return FALSE;
 }
 
+/* The text of an element that has children as well, without the line breaks and indents before their tags. */
+static char *
+text_beside(const XmlNode *node)
+{
+    GString *text = g_string_new(NULL);
+
+    for (const XmlNode *c = node->children; c; c = c->next) {
+        if (c->name)
+            continue;
+        const char *end = c->text + strlen(c->text);
+        while (end > c->text && (end[-1] == ' ' || end[-1] == '\t'))
+            end--;
+        gboolean indent = end > c->text && end[-1] == '\n';
+        g_string_append_len(text, c->text, indent ? end - 1 - c->text : -1);
+    }
+    return g_string_free(text, FALSE);
+}
+
 static gboolean
 parse_value(const ModelRow *r, Place at, const char *raw, ModelNode *to, GError **error)
 {
@@ -181,11 +199,9 @@ parse_value(const ModelRow *r, Place at, const char *raw, ModelNode *to, GError 
     case MODEL_STRING:
         if (r->words && word_index(r->words, value) == 0)
             return refuse_words(error, at, value, r->words);
-        MODEL_MEMBER(to, r, char *) = g_steal_pointer(&value);
-        return TRUE;
-    case MODEL_TEXT:
-        /* Beside children, spaces are layout. */
-        MODEL_MEMBER(to, r, char *) = has_elements(at.node) ? g_steal_pointer(&value) : g_strdup(raw);
+        MODEL_MEMBER(to, r, char *) = r->words                            ? g_steal_pointer(&value)
+                                      : !at.attr && has_elements(at.node) ? text_beside(at.node)
+                                                                          : g_strdup(raw);
         return TRUE;
     case MODEL_UUID: return parse_uuid(at, value, &MODEL_MEMBER(to, r, char *), error);
     case MODEL_WORD:

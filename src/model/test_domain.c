@@ -1,6 +1,7 @@
 #include "model/device_table.h"
 #include "model/domain.h"
 #include "model/pool.h"
+#include "model/snapshot.h"
 #include "model/table.h"
 #include "model/volume.h"
 
@@ -183,6 +184,104 @@ test_volume(void)
     g_assert_cmpint(v->permissions.mode, ==, MODEL_UNSET);
 }
 
+/* ---- what is written reads the same ---- */
+
+static char *
+random_text(void)
+{
+    static const char *const pieces[] = { " ", "  ", "\t", "\n",  "\r", "\r\n", "\n    ", "'",      "\"",
+                                          "&", "<",  ">",  "]]>", "/",  "a",    "é",      "\u00a0", "&#32;" };
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (gint n = g_test_rand_int_range(0, 7); n > 0; n--)
+        g_string_append(text, pieces[g_test_rand_int_range(0, G_N_ELEMENTS(pieces))]);
+    return g_string_free(g_steal_pointer(&text), FALSE);
+}
+
+static gboolean
+is_free_text(const ModelRow *row)
+{
+    return row->kind == MODEL_STRING && !row->words;
+}
+
+/* Each text of the struct, and of one struct in each of its lists. */
+static void
+fill_texts(ModelNode *node)
+{
+    for (gsize i = 0; i < node->table->n_rows; i++) {
+        const ModelRow *row = &node->table->rows[i];
+        if (is_free_text(row))
+            MODEL_MEMBER(node, row, char *) = random_text();
+        if (row->kind == MODEL_NUMBER) /* an element's text, beside whose absence no attribute stands */
+            MODEL_MEMBER(node, row, gint) = row->min;
+        if (row->kind != MODEL_LIST)
+            continue;
+        ModelNode *item = model_node_new(row->sub);
+        fill_texts(item);
+        g_ptr_array_add(MODEL_MEMBER(node, row, GPtrArray *), item);
+    }
+}
+
+static void
+compare_texts(const ModelNode *one, const ModelNode *two)
+{
+    for (gsize i = 0; i < one->table->n_rows; i++) {
+        const ModelRow *row = &one->table->rows[i];
+        if (is_free_text(row))
+            g_assert_cmpstr(MODEL_MEMBER(one, row, char *), ==, MODEL_MEMBER(two, row, char *));
+        if (row->kind != MODEL_LIST)
+            continue;
+        const GPtrArray *left = MODEL_MEMBER(one, row, GPtrArray *),
+                        *right = MODEL_MEMBER(two, row, GPtrArray *);
+        g_assert_cmpuint(left->len, ==, right->len);
+        for (guint n = 0; n < left->len; n++)
+            compare_texts(left->pdata[n], right->pdata[n]);
+    }
+}
+
+/* The name of a file is what it was, to the last blank. */
+static void
+test_texts(void)
+{
+    g_autoptr(ModelSnapshot) snapshot = model_snapshot_new("s");
+    g_autoptr(ModelPool) pool = model_pool_new(MODEL_POOL_DIR, "p", "/p");
+    g_autoptr(ModelVolume) volume = model_volume_new("v");
+    const ModelTable *tables[] = { &model_domain_table, snapshot->node.table, pool->node.table,
+                                   volume->node.table };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(tables); i++)
+        for (guint round = 0; round < 50; round++) {
+            g_autoptr(ModelNode) node = model_node_new(tables[i]);
+            g_autoptr(GError) error = NULL;
+            fill_texts(node);
+            g_autofree char *text = model_table_format(node);
+            g_autoptr(ModelNode) again = model_table_parse(tables[i], text, strlen(text), &error);
+            g_assert_no_error(error);
+            compare_texts(node, again);
+            g_autofree char *twice = model_table_format(again);
+            g_assert_cmpstr(twice, ==, text);
+        }
+}
+
+/* The same where something that no row knows stands beside the text; and layout around that is none. */
+static void
+test_texts_beside(void)
+{
+    static const char text[] =
+        "<domain type='qemu'>\n  <os>\n    <type>hvm</type>\n    <kernel>/a  \n      <x/>\n    </kernel>\n"
+        "  </os>\n  <devices>\n    <graphics passwd=' p '>\n      <y/>\n    </graphics>\n  </devices>\n"
+        "</domain>\n";
+    g_autoptr(GError) error = NULL;
+    g_autoptr(ModelNode) node = model_table_parse(&model_domain_table, text, strlen(text), &error);
+    g_assert_no_error(error);
+    const ModelDomain *d = (const ModelDomain *) (const void *) node;
+
+    g_assert_cmpstr(d->kernel, ==, "/a  ");
+    g_assert_cmpstr(((const ModelGraphics *) d->graphics->pdata[0])->passwd, ==, " p ");
+    g_autofree char *out = model_table_format(node);
+    g_assert_cmpstr(out, ==, text);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -194,5 +293,7 @@ main(int argc, char **argv)
     g_test_add_func("/model/live", test_live);
     g_test_add_func("/model/pool", test_pool);
     g_test_add_func("/model/volume", test_volume);
+    g_test_add_func("/model/texts", test_texts);
+    g_test_add_func("/model/texts-beside", test_texts_beside);
     return g_test_run();
 }

@@ -18,7 +18,7 @@ check_wanted(const ModelPool *pool, const ModelVolume *wanted, const char *forma
     gboolean raw = strcmp(format, "raw") == 0;
     const ModelPermissions *p = &wanted->permissions;
 
-    if (!store_name_check(wanted->name, "volume", error))
+    if (!store_file_name_check(wanted->name, "volume", error))
         return FALSE;
     if (!raw && strcmp(format, "qcow2") != 0)
         return fail(error, KHO_ERROR_UNSUPPORTED, "volume %s: format '%s' cannot be made: raw and qcow2 can",
@@ -127,7 +127,7 @@ pool_volume_clone(const ModelPool *pool, const PoolVolume *source, const char *n
     g_autofree char *path = pool_volume_path(pool, name);
     const char *format = pool_volume_image_format(source, error);
 
-    if (!format || !store_name_check(name, "volume", error))
+    if (!format || !store_file_name_check(name, "volume", error))
         return FALSE;
     gboolean qcow2 = strcmp(format, "qcow2") == 0;
     KhoImageConvert options = {

@@ -174,7 +174,7 @@ is_volume(const ModelPool *pool, const char *name)
     g_autofree char *path = pool_volume_path(pool, name);
     GStatBuf st;
 
-    return store_name_check(name, "volume", NULL) && g_stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    return store_file_name_check(name, "volume", NULL) && g_stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
 static GPtrArray *

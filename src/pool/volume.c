@@ -82,7 +82,7 @@ pool_volume_read(const ModelPool *pool, const char *name, const char *format, GE
     g_autoptr(PoolVolume) volume = g_new0(PoolVolume, 1);
     GStatBuf st;
 
-    if (!store_name_check(name, "volume", error))
+    if (!store_file_name_check(name, "volume", error))
         return NULL;
     if (g_stat(path, &st) != 0 || !S_ISREG(st.st_mode)) {
         fail(error, KHO_ERROR_NOT_FOUND, "pool %s has no volume \"%s\": `kho vol-list %s` lists them",

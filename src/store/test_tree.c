@@ -20,6 +20,10 @@ static const struct {
     { "web1", NULL },
     { "a", NULL },
     { "with space", NULL },
+    { " a", "blank at one end" },
+    { "a ", "blank at one end" },
+    { " ", "blank at one end" },
+    { "a\u00a0", "blank at one end" },
     { "a.b-c_d", NULL },
     { "äöü 日本", NULL },
     { "a\"<&>'", NULL },
@@ -71,6 +75,8 @@ test_names(void)
         g_assert_nonnull(strstr(error->message, "pool"));
         g_assert_null(strpbrk(error->message, "\n\t\x7f"));
     }
+    g_assert_true(store_file_name_check("a ", "volume", NULL));
+    g_assert_false(store_file_name_check("a/", "volume", NULL));
 }
 
 static void

@@ -185,7 +185,7 @@ is_invisible(gunichar c)
 }
 
 gboolean
-store_name_check(const char *name, const char *what, GError **error)
+store_file_name_check(const char *name, const char *what, GError **error)
 {
     if (!*name)
         return fail(error, KHO_ERROR_INVALID, "the name of a %s is empty", what);
@@ -212,6 +212,17 @@ store_name_check(const char *name, const char *what, GError **error)
                 what, g_utf8_get_char(c));
     }
     return TRUE;
+}
+
+gboolean
+store_name_check(const char *name, const char *what, GError **error)
+{
+    if (!store_file_name_check(name, what, error))
+        return FALSE;
+    if (!g_unichar_isspace(g_utf8_get_char(name))
+        && !g_unichar_isspace(g_utf8_get_char(g_utf8_find_prev_char(name, name + strlen(name)))))
+        return TRUE;
+    return fail(error, KHO_ERROR_INVALID, "%s name \"%s\" has a blank at one end: leave it out", what, name);
 }
 
 static char *

@@ -26,10 +26,13 @@ StoreTree *store_tree_open(const char *root, GError **error);
 void store_tree_free(StoreTree *tree);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreTree, store_tree_free)
 
-/* Names of machines, pools, volumes, snapshots, points: valid UTF-8, no slash, NUL, control or invisible
- * character (U+200B, U+202E, ...), not "." or "..", no leading '-' or '.', 1 to 200 bytes. KHO_ERROR_INVALID
- * says which rule @name breaks; @what is "machine", "pool", ... */
+/* Names of machines, pools, snapshots, points: valid UTF-8, no slash, NUL, control or invisible character
+ * (U+200B, U+202E, ...), not "." or "..", no leading '-' or '.', no blank at either end, 1 to 200 bytes.
+ * KHO_ERROR_INVALID says which rule @name breaks; @what is "machine", "pool", ... */
 gboolean store_name_check(const char *name, const char *what, GError **error);
+/* The same for what is a file's name as it stands in a folder, a volume's: that may have blanks at its ends.
+ */
+gboolean store_file_name_check(const char *name, const char *what, GError **error);
 
 /* Each returns a new string. */
 char *store_path_domain(const StoreTree *tree, const char *name); /* etc/qemu/NAME.xml */
