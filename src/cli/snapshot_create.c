@@ -182,7 +182,7 @@ const CliVerb verb_snapshot_create_as = {
         "go to new files beside them, NAME.N.qcow2.\n\nOf a machine that runs the memory is kept, too, "
         "unless "
         "--disk-only: what its disks hold then is what a power cut would have left. Drives that are "
-        "removable, read-only or empty take no part.",
+        "removable, read-only or empty take no part; no other may be left out where the memory is kept.",
     .examples = "kho snapshot-create-as web1 before-upgrade\n"
                 "kho snapshot-create-as web1 nightly --disk-only --diskspec vdb,snapshot=no",
     .args = create_args,

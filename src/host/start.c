@@ -6,6 +6,18 @@
 #include "snapshot/guard.h"
 #include "vm/definition.h"
 
+/* A machine that runs was booted without its saved memory, which goes now, and not before: a start that fails
+ * costs nobody anything. Should it stay, it does not come back over disks that the guest has written to
+ * since. */
+static gboolean
+drop_saved(const KhoDomain *domain, GError **error)
+{
+    if (saved_remove(domain->host->tree, domain->name, error))
+        return TRUE;
+    g_prefix_error(error, "machine '%s' runs, but its managed save is still there: ", domain->name);
+    return FALSE;
+}
+
 gboolean
 kho_domain_start(KhoDomain *domain, KhoStartFlags flags, const KhoJob *job, GError **error)
 {
@@ -26,6 +38,5 @@ kho_domain_start(KhoDomain *domain, KhoStartFlags flags, const KhoJob *job, GErr
     if (!model || !model_domain_complete(model, &vm_host_defaults, error)
         || !guard_check_machine(tree, model, error))
         return FALSE;
-    /* its memory is gone before the guest writes to the disks that it fits */
-    return saved_remove(tree, domain->name, error) && vm_start(tree, model, &options, job, error);
+    return vm_start(tree, model, &options, job, error) && drop_saved(domain, error);
 }

@@ -4,12 +4,12 @@
  *   before          -                 NAME.save             not used
  *   set-aside       -                 NAME.save.resuming    not used          named as before
  *   start-paused    has the memory    .resuming             not used          QEMU ends
- *   run             guest goes        .resuming             used              not used: no guest ever ran
+ *   run             guest goes        .resuming, used       used              not used: no guest ever ran
  *   drop-file       guest runs        -                     used
  *
- * Once a guest may have run from a file, nobody brings that memory back again: its disks have moved on. So a
- * QEMU that is found gone while "run" was under way takes the memory with it, unless it is known that its
- * guest was not let go. */
+ * Once a guest may have run from a file, nobody brings that memory back again: its disks have moved on. So
+ * the file is marked as used just before its guest is let go, and a QEMU that is found gone after that takes
+ * the memory with it, unless it is known that its guest was not let go. */
 #include "save/resume.h"
 
 #include "base/entry.h"
@@ -171,13 +171,13 @@ let_go(VmClient *client, gboolean *never_ran, GError **error)
     return FALSE;
 }
 
-/* A person's file may be gone by now: then nobody brings it back. */
+/* A file may be gone by now: then nobody brings it back. */
 static gboolean
 mark_used(const Resume *resume, gboolean used, GError **error)
 {
     g_autoptr(GError) why = NULL;
 
-    if (resume->aside || vm_ramfile_set_used(resume->file, used, &why)
+    if (vm_ramfile_set_used(place_of(resume), used, &why)
         || g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
         return TRUE;
     g_propagate_prefixed_error(error, g_steal_pointer(&why),
@@ -223,8 +223,16 @@ static gboolean
 decide(gpointer context, ChangeDirection *direction, GError **error)
 {
     const Resume *resume = context;
+    g_autoptr(VmClient) client = NULL;
 
-    *direction = resume->never_ran ? CHANGE_BACK : CHANGE_FORWARD;
+    *direction = CHANGE_BACK;
+    if (resume->never_ran)
+        return TRUE;
+    if (!vm_reach_own(resume->tree, resume->name, resume->uuid, &client, error))
+        return FALSE;
+    g_autoptr(VmSaveHead) head = vm_ramfile_read_any(place_of(resume), NULL);
+    if (client || !head || head->used)
+        *direction = CHANGE_FORWARD;
     return TRUE;
 }
 

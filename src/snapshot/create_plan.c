@@ -98,6 +98,22 @@ unwritten(const ModelDisk *disk)
     return disk->readonly ? "read-only" : NULL;
 }
 
+/* Memory comes back with the disks of its moment only: one that the guest goes on writing would not be that.
+ */
+static gboolean
+leave_out(const Deciding *d, const ModelDisk *disk, GError **error)
+{
+    gboolean can_take_part = disk->type <= MODEL_SOURCE_FILE && !disk->shareable;
+
+    if (!d->wish->with_memory || unwritten(disk))
+        return TRUE;
+    return fail(error, KHO_ERROR_INVALID,
+                "disk %s of machine '%s' is written to and cannot be left out of a snapshot with memory, "
+                "which would not "
+                "fit it any more: leave the memory out with --disk-only%s",
+                disk->target, d->now->name, can_take_part ? ", or let the disk take part" : "");
+}
+
 /* *takes: whether the disk takes part. */
 static gboolean
 takes_part(const Deciding *d, const ModelDisk *disk, gboolean *takes, GError **error)
@@ -107,7 +123,7 @@ takes_part(const Deciding *d, const ModelDisk *disk, gboolean *takes, GError **e
 
     *takes = FALSE;
     if (wish && wish->leave_out)
-        return TRUE;
+        return leave_out(d, disk, error);
     if (wish && why_not)
         return fail(error, KHO_ERROR_INVALID,
                     "disk %s of machine '%s' is %s and cannot take part in a snapshot: leave it out",
@@ -118,14 +134,15 @@ takes_part(const Deciding *d, const ModelDisk *disk, gboolean *takes, GError **e
         return fail(
             error, KHO_ERROR_UNSUPPORTED,
             "disk %s of machine '%s' is of type '%s', no file: it cannot take part in a snapshot, leave "
-            "it out with --diskspec %s,snapshot=no",
-            disk->target, d->now->name, model_source_type_word(disk->type), disk->target);
+            "it out with %s--diskspec %s,snapshot=no",
+            disk->target, d->now->name, model_source_type_word(disk->type),
+            d->wish->with_memory ? "--disk-only " : "", disk->target);
     if (disk->shareable)
         return fail(
             error, KHO_ERROR_INVALID,
             "disk %s of machine '%s' may be shared with other machines, which would not follow: leave it "
-            "out with --diskspec %s,snapshot=no",
-            disk->target, d->now->name, disk->target);
+            "out with %s--diskspec %s,snapshot=no",
+            disk->target, d->now->name, d->wish->with_memory ? "--disk-only " : "", disk->target);
     *takes = TRUE;
     return TRUE;
 }

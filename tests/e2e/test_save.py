@@ -91,6 +91,11 @@ def test_managed_save(kho, web1, disk):
 
 def test_managed_save_thrown_away(kho, web1, disk):
     kho("managedsave", "web1")
+    away = disk.with_suffix(".away")
+    disk.rename(away)
+    kho.refuses("start", "web1", "--force-boot", status=3, says="web1.qcow2")
+    assert kho("list", "--all", "--with-managed-save", "--name").out == "web1\n"  # a start that fails costs no memory
+    away.rename(disk)
     kho("start", "web1", "--force-boot")
     assert managed(kho) == [] and state(kho) == "running (booted)"
     counter.wait_counting(kho, "web1")

@@ -123,6 +123,26 @@ def test_resume(kho, disk, step, moment, victim, managed):
     kho("destroy", "web1")
 
 
+@pytest.mark.parametrize("managed", [True, False])
+def test_memory_whose_guest_never_ran_is_kept(kho, disk, managed):
+    """All three die just before the guest is let go."""
+    file = kho.root / "lib/qemu/save/web1.save" if managed else kho.tmp / "web1.save"
+    again = ("start", "web1") if managed else ("restore", file)
+    kho(*(("managedsave", "web1") if managed else ("save", "web1", file)))
+    count = counter.on_disk(disk)
+    child = steps.stopped(kho, "resume:run:before", *again)
+    qemu = machine.qemu_pid(kho, "web1")
+    machine.kill(machine.supervisor_pid(kho, "web1"))
+    machine.kill(qemu)
+    steps.kill(child)
+    assert ": took back " in kho("recover", "web1").out
+    assert look_again(kho).startswith("shut off") and not is_used(file) and counter.on_disk(disk) == count
+    kho(*again)
+    assert kho("domstate", "web1", "--reason").out == "running (restored)\n"
+    counter.wait_counting(kho, "web1", count + 1)
+    kho("destroy", "web1")
+
+
 def test_a_file_is_used_once_whoever_dies(kho, disk):
     """The same by hand, at the one moment that counts: the guest goes, and all three die."""
     file = kho.tmp / "web1.save"

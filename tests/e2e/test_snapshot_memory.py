@@ -27,6 +27,32 @@ def until(line, records):
     line.run(f"while ! dd if=/dev/vdb bs=512 skip={records} count=1 2>/dev/null | grep -q {records}; do :; done")
 
 
+def test_memory_goes_with_all_disks_that_are_written(kho):
+    """One that is left out would have moved on by the revert. What the guest cannot write may be."""
+    m = layers.Machine(kho, formats=("qcow2",))
+    spare = machine.make_image(kho.base / "spare.qcow2")
+    shared, only_read = kho.base / "shared.img", kho.base / "read.qcow2"
+    kho("define", "-", input=machine.xml(
+        "m", machine.disk(m.folder / "vda.qcow2"), machine.disk(spare, "vdb"),
+        machine.disk(machine.make_image(only_read), "vdc", more="<readonly/>"),
+        machine.disk(machine.make_image(shared, format="raw"), "vdd", "raw", more="<shareable/>"), uuid=kho("domuuid", "m").out.strip()))
+    kho("start", "m")
+    before = machine.kept(kho)
+    out_d = ("--diskspec", "vdd,snapshot=no")
+    kho.refuses("snapshot-create-as", "m", "s", status=INVALID, says=["vdd", "--disk-only --diskspec vdd,snapshot=no"])
+    kho.refuses("snapshot-create-as", "m", "s", *out_d, status=INVALID, says=["vdd", "--disk-only"])
+    kho.refuses("snapshot-create-as", "m", "s", *out_d, "--diskspec", "vdb,snapshot=no", status=INVALID,
+                says=["disk vdb", "--disk-only, or let the disk take part"])
+    assert machine.kept(kho) == before
+    kho("snapshot-create-as", "m", "s", *out_d, "--diskspec", "vdb,snapshot=no", "--disk-only")
+    kho("destroy", "m")
+    kho("detach-disk", "m", "vdd", "--config")
+    kho("start", "m")
+    kho("snapshot-create-as", "m", "t", "--diskspec", "vdc,snapshot=no")
+    assert kho.json("snapshot-info", "m", "t")["memory-file"]
+    kho("destroy", "m")
+
+
 def test_the_guest_goes_on_at_that_instant(kho):
     m = layers.Machine(kho, define=booted.define)
     kho("start", "m")
