@@ -13,14 +13,16 @@ import pytest
 from power.replay import WRITE, Recording, recorded_emulator
 
 # How many of a verb's fsyncs are the last one before the failure; one in how many of the states is gone on from.
-CUTS, RANDOMS, EVERY = (None, 2, 5) if harness.SOAK else (4, 1, 10)
+CUTS, RANDOMS, EVERY = (None, 2, 5) if harness.SOAK else (3, 1, 10)
 
 
 class Guest:
-    """A machine whose guest keeps a diary on both disks, or (@silent) touches none; all that happens to its tree is recorded."""
+    """A machine whose guest keeps a diary on both disks, or (@silent) touches none, so that none of its flushes takes along what
+    kho and QEMU forgot to flush; all that happens to its tree is recorded."""
 
-    def __init__(self, kho, build, silent=False):
+    def __init__(self, kho, build, silent):
         self.kho, self.build, self.silent = kho, build, silent
+
         def define(kho, name, *disks):  # the BIOS knows those alone that it may boot from
             disks = [disk.replace("</disk>", f"<boot order='{n}'/></disk>") for n, disk in enumerate(disks, 1)]
             machine.define(kho, name, recorded_emulator(kho), *disks)
@@ -79,14 +81,22 @@ class Guest:
         self.m.check(leaks=True)
         return self.look()
 
+    def wrote(self, what, known):
+        """How far the diary goes: at least as far as the guest knows."""
+        if self.silent:
+            return 0
+        last = diary.agreed(self.m.disks())
+        assert last >= max(known.values()), f"{what}: the guest knows {known}, its disks end at {last}"
+        return last
+
 
 def is_one_of(what, state, *wanted):
     assert state in wanted, f"{what}: {state}\nis none of\n" + "\n".join(map(str, wanted))
 
 
-@pytest.fixture
-def guest(kho, build):
-    guest = Guest(kho, build)
+@pytest.fixture(params=[False, True], ids=["writing", "silent"])
+def guest(kho, build, request):
+    guest = Guest(kho, build, silent=request.param)
     for target in guest.m.targets:
         guest.m.write(target, 1, 1024, 512)
     kho("snapshot-create-as", "m", "s0")
@@ -101,15 +111,14 @@ def test_create(kho, rng, guest, more):
     new = guest.end()
     for what, known in guest.failures(rng):
         state = guest.recovered(what)
-        last = diary.agreed(guest.m.disks())
-        assert last >= max(known.values()), f"{what}: the guest knows {known}, its disks end at {last}"
+        last = guest.wrote(what, known)
         taken = state["snapshots"].get("s1", {})
         if more and taken and taken["disks"] == guest.m.now():  # of the failure's moment: the guest wrote to no overlay
             taken["disks"] = new["snapshots"]["s1"]["disks"]
         is_one_of(what, state, old, new)
         seen.append(state == new)
         if state == new:
-            assert diary.agreed(layers.closed(guest.m, "s1")) <= last
+            assert guest.silent or diary.agreed(layers.closed(guest.m, "s1")) <= last
             if not more and seen.count(True) % EVERY == 1:
                 kho("snapshot-revert", "m", "s1")
                 guest.write_on()
@@ -117,6 +126,7 @@ def test_create(kho, rng, guest, more):
     assert seen[-1]
 
 
+@pytest.mark.parametrize("guest", [False], indirect=True, ids=["writing"])
 def test_revert(kho, rng, guest):
     """Forward where the machine was ended for it: what its guest wrote last was given up, and it goes on from the memory."""
     m, seen = guest.m, []
@@ -138,14 +148,14 @@ def test_revert(kho, rng, guest):
         assert became or len(wrote) == 1, f"{what}: the guest that went on has written, and the machine is the old one"
         assert last >= wrote[-1] or len(wrote) == 1, f"{what}: the guest knows {wrote[-1]}, its disks end at {last}"
         seen.append(became)
-    assert set(seen) == {True, False} and seen[-1]
+    assert seen[-1] and (False in seen or CUTS)  # a few cuts may miss it
 
 
-# vda is merged downwards, vdb upwards; of the disk as the guest writes it, and under it.
+# vda is merged downwards, vdb upwards, but for s0, whose files kho did not make: all goes down into those.
 LAYERS = [("vda", 1024), ("vdb", 4)], [("vda", 256), ("vdb", 256)], [("vda", 4), ("vdb", 512)]
 
 
-@pytest.mark.parametrize("name", ["s1", "s2"], ids=["middle", "active"])
+@pytest.mark.parametrize("name", ["s0", "s1", "s2"], ids=["base", "middle", "active"])
 def test_delete(kho, rng, guest, name):
     """Between old and new it shows as being deleted, all else is as it was, and the next delete goes on."""
     m, words = guest.m, ("snapshot-delete", "m", name)
@@ -159,7 +169,7 @@ def test_delete(kho, rng, guest, name):
     guest.do(*words)
     new = guest.end()
     left = {file for _, (path, _) in m.disks().items() for file in layers.chain(path)}
-    assert files["vda"][0] in left and files["vdb"][0] not in left
+    assert files["vda"][0] in left and (files["vdb"][0] in left) == (name == "s0")
     half = copy.deepcopy(old)
     half["snapshots"][name].update(deleting=True, disks=None)
     for what, known in guest.failures(rng):
@@ -168,35 +178,10 @@ def test_delete(kho, rng, guest, name):
         if deleting:
             state["snapshots"][name]["disks"] = None  # its own contents are given up
         is_one_of(what, state, old, half, new)
-        last = diary.agreed(m.disks())
-        assert last >= max(known.values()), f"{what}: the guest knows {known}, its disks end at {last}"
+        last = guest.wrote(what, known)
         if deleting and seen.count("deleting") % EVERY == 0:
             kho(*words)
-            assert guest.look() == new and diary.agreed(m.disks()) == last, what
+            assert guest.look() == new and guest.wrote(what, known) == last, what
             m.check(leaks=True)
         seen.append("deleting" if deleting else "new" if state == new else "old")
-    assert seen[-1] == "new" and "deleting" in seen, seen
-
-
-@pytest.mark.parametrize("name", ["s1", "s2"], ids=["middle", "active"])
-def test_delete_under_a_silent_guest(kho, build, rng, name):
-    """No flush of the guest's takes along what kho and QEMU forgot to flush."""
-    guest = Guest(kho, build, silent=True)
-    for n, layer in enumerate(LAYERS, 1):
-        for target, kib in layer:
-            guest.m.write(target, 16 + n, 64 * n, kib)
-        if n < 3:
-            kho("snapshot-create-as", "m", f"s{n}")
-    old, seen = guest.look(), []
-    guest.start()
-    guest.do("snapshot-delete", "m", name)
-    new = guest.end()
-    half = copy.deepcopy(old)
-    half["snapshots"][name].update(deleting=True, disks=None)
-    for what, _ in guest.failures(rng):
-        state = guest.recovered(what)
-        if state["snapshots"].get(name, {}).get("deleting", False):
-            state["snapshots"][name]["disks"] = None
-        is_one_of(what, state, old, half, new)
-        seen.append(state == new)
-    assert seen[-1]
+    assert seen[-1] == "new" and ("deleting" in seen or CUTS), seen  # a few cuts may miss it
