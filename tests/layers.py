@@ -185,6 +185,11 @@ def without_marks(state):
     return {**state, "snapshots": snapshots}
 
 
+def without_mark(state, name):
+    """What it is once that one is not being deleted any more."""
+    return {**state, "snapshots": {**state["snapshots"], name: {**state["snapshots"][name], "deleting": False}}}
+
+
 def judge(m, old, new, deleted=None):
     """After the next command the state is the old one or the new one, and no file is orphaned. The delete of @deleted may be
     unfinished: that is shown, all else is as it was, and another one finishes it. Whether it is the new one by then."""

@@ -108,9 +108,16 @@ KHO_PUBLIC gboolean kho_snapshot_delete(KhoDomain *domain, const char *name, Kho
                                         const KhoJob *job, GPtrArray **left, GError **error);
 
 /* Whether the file at @path may be written: KHO_ERROR_BUSY where a snapshot of any machine closed it, naming
- * both and the way out. Who writes images asks; machines ask for their disks when they start. */
+ * both and the way out, or where kho_snapshot_check_read refuses. Who writes images asks; machines ask for
+ * their disks when they start. */
 KHO_PUBLIC gboolean kho_snapshot_check_file(KhoHost *host, const char *path, GError **error);
-/* The same for all that the machine's definition lets it write: whether its next start will be refused. */
+/* Whether what is read through the image at @path (@format NULL: its header says) stays what it is:
+ * KHO_ERROR_BUSY where a snapshot's delete is changing a file of its chain, naming the snapshot and the way
+ * out. Who reads images, or lets one name another, asks. */
+KHO_PUBLIC gboolean kho_snapshot_check_read(KhoHost *host, const char *path, const char *format,
+                                            GError **error);
+/* kho_snapshot_check_file and that for all that the machine's definition lets it write: whether its next
+ * start will be refused. */
 KHO_PUBLIC gboolean kho_snapshot_check_disks(KhoDomain *domain, GError **error);
 
 #endif

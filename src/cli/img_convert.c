@@ -52,7 +52,9 @@ run_convert(CliRun *cli, const void *p, GError **error)
     if (a->backing_format)
         options.create.backing_format = a->backing_format;
     gboolean done = img_options_read(&options, a->options, error)
-                    && (!a->force || img_check_writable(cli, a->target, error));
+                    && (!a->force || img_check_writable(cli, a->target, error))
+                    && (a->share || img_check_readable(cli, a->source, a->source_format, error))
+                    && img_check_backing(cli, a->target, &options.create, error);
     if (done) {
         options.create.overwrite = a->force;
         KhoImageConvert convert = {
@@ -63,7 +65,8 @@ run_convert(CliRun *cli, const void *p, GError **error)
             .keep_zeros = a->sparse_bytes == 0,
             .compress = a->compress,
         };
-        done = kho_image_convert(a->source, a->target, &convert, &kho_image_gate_open, cli->job, error);
+        done = kho_image_convert(a->source, a->target, &convert, &kho_image_gate_open, cli->job, error)
+               && img_keep_sound(cli, a->target, &options.create, error);
     }
     if (done)
         out_done(cli, "Converted %s to %s, format %s", a->source, a->target, a->format);

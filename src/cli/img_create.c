@@ -55,7 +55,9 @@ run_create(CliRun *cli, const void *p, GError **error)
 
     img_options_init(&options, a->format);
     gboolean done = read_args(a, &options, error) && (!a->force || img_check_writable(cli, a->path, error))
-                    && kho_image_create(a->path, &options.create, &kho_image_gate_open, cli->job, error);
+                    && img_check_backing(cli, a->path, &options.create, error)
+                    && kho_image_create(a->path, &options.create, &kho_image_gate_open, cli->job, error)
+                    && img_keep_sound(cli, a->path, &options.create, error);
     if (done)
         out_done(cli, "Created %s, format %s", a->path, a->format);
     img_options_clear(&options);

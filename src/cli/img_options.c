@@ -1,6 +1,7 @@
 #include "cli/img_options.h"
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "base/num.h"
 
 #include <kho/snapshot.h>
@@ -24,6 +25,34 @@ img_check_writable(const CliRun *cli, const char *path, GError **error)
     g_autoptr(KhoHost) host = kho_host_open(cli->root, NULL);
 
     return !host || kho_snapshot_check_file(host, path, error);
+}
+
+gboolean
+img_check_readable(const CliRun *cli, const char *path, const char *format, GError **error)
+{
+    g_autoptr(KhoHost) host = kho_host_open(cli->root, NULL);
+
+    return !host || kho_snapshot_check_read(host, path, format, error);
+}
+
+gboolean
+img_check_backing(const CliRun *cli, const char *path, const KhoImageCreate *create, GError **error)
+{
+    g_autofree char *absolute = g_canonicalize_filename(path, NULL);
+    g_autofree char *folder = g_path_get_dirname(absolute);
+    g_autofree char *backing =
+        create->backing_file ? g_canonicalize_filename(create->backing_file, folder) : NULL;
+
+    return !backing || img_check_readable(cli, backing, create->backing_format, error);
+}
+
+gboolean
+img_keep_sound(const CliRun *cli, const char *path, const KhoImageCreate *create, GError **error)
+{
+    if (img_check_backing(cli, path, create, error))
+        return TRUE;
+    fd_unlink(path, NULL);
+    return FALSE;
 }
 
 gboolean

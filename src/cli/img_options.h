@@ -23,6 +23,14 @@ gboolean img_options_read(ImgOptions *options, char *const *lists, GError **erro
  * Where that tree cannot be had, no machine of it can have one. */
 gboolean img_check_writable(const CliRun *cli, const char *path, GError **error);
 
+/* Whether what is read through the image at @path stays what it is: no delete of a snapshot changes it. */
+gboolean img_check_readable(const CliRun *cli, const char *path, const char *format, GError **error);
+/* The same for the backing file that an image at @path shall name; TRUE where it shall name none. */
+gboolean img_check_backing(const CliRun *cli, const char *path, const KhoImageCreate *create, GError **error);
+/* Asks again now that the image stands at @path, where a delete that begins later sees it: it is removed
+ * where one began before. */
+gboolean img_keep_sound(const CliRun *cli, const char *path, const KhoImageCreate *create, GError **error);
+
 /* "off", "metadata", "falloc", "full". */
 gboolean img_prealloc_parse(const char *text, KhoPrealloc *prealloc, GError **error);
 

@@ -66,7 +66,7 @@ plan_attach(const HotplugRequest *request, const char *disk_xml, GError **error)
 
     if (!one)
         return NULL;
-    if (guard_check_disk(request->tree, one->disks->pdata[0], error))
+    if (guard_check_disk(request->tree, request->name, one->disks->pdata[0], error))
         return hotplug_plan_attach(request, disk_xml, error);
     g_prefix_error(error, "machine '%s': ", request->name);
     return NULL;

@@ -9,6 +9,7 @@
 #include "host/recover.h"
 #include "host/running.h"
 #include "host/saved.h"
+#include "snapshot/guard.h"
 #include "vm/definition.h"
 #include "vm/start.h"
 
@@ -30,8 +31,10 @@ model_of(const KhoDomain *domain, gboolean runs, GError **error)
 
     if (!runs) {
         g_autoptr(ModelDomain) model = vm_definition(tree, domain->name, error);
-        return model && model_domain_complete(model, &vm_host_defaults, error) ? g_steal_pointer(&model)
-                                                                               : NULL;
+        return model && guard_check_machine_reads(tree, model, error)
+                       && model_domain_complete(model, &vm_host_defaults, error)
+                   ? g_steal_pointer(&model)
+                   : NULL;
     }
     g_autofree char *text = running_xml(tree, domain->name, &len, error);
     return text ? model_domain_parse(text, len, error) : NULL;

@@ -4,6 +4,7 @@
 #include "host/running.h"
 #include "host/saved.h"
 #include "snapshot/folder.h"
+#include "snapshot/guard.h"
 #include "store/list.h"
 #include "store/publish.h"
 #include "vm/definition.h"
@@ -49,6 +50,16 @@ check_unchanged(KhoHost *host, const char *name, const char *expect_xml, GError 
     return TRUE;
 }
 
+/* A delete that begins later sees what the definition names. */
+static gboolean
+publish(KhoHost *host, const ModelDomain *model, const char *text, GError **error)
+{
+    g_autoptr(StoreLock) lock = guard_lock(host->tree, &host->wait, error);
+
+    return lock && guard_check_machine_reads(host->tree, model, error)
+           && vm_definition_publish(host->tree, model->name, text, error);
+}
+
 KhoDomain *
 kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefineOptions *options,
                   GPtrArray **unknown, GError **error)
@@ -66,7 +77,7 @@ kho_domain_define(KhoHost *host, const char *xml, gsize len, const KhoDomainDefi
     /* a mark without a definition is what a killed undefine left */
     if (!g_file_test(path, G_FILE_TEST_EXISTS) && !store_autostart_set(mark, FALSE, error))
         return NULL;
-    if (!vm_definition_publish(host->tree, model->name, text, error))
+    if (!publish(host, model, text, error))
         return NULL;
     if (unknown)
         *unknown = model_domain_unknown(model);

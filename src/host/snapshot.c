@@ -121,7 +121,15 @@ kho_snapshot_current(KhoDomain *domain, GError **error)
 gboolean
 kho_snapshot_check_file(KhoHost *host, const char *path, GError **error)
 {
-    return guard_check_file(host->tree, path, error);
+    g_autofree char *absolute = g_canonicalize_filename(path, NULL);
+    return guard_check_file(host->tree, absolute, error);
+}
+
+gboolean
+kho_snapshot_check_read(KhoHost *host, const char *path, const char *format, GError **error)
+{
+    g_autofree char *absolute = g_canonicalize_filename(path, NULL);
+    return guard_check_read(host->tree, NULL, absolute, format, error);
 }
 
 gboolean

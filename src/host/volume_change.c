@@ -37,6 +37,18 @@ record(KhoHost *host, const HostPool *pool, const char *name, const char *format
     return FALSE;
 }
 
+/* A delete that began before the new volume could be seen does not know of it: it is not left. */
+static gboolean
+keep_sound(KhoHost *host, const HostPool *pool, const char *name, GError **error)
+{
+    g_autofree char *path = pool_volume_path(pool->live, name);
+
+    if (guard_check_read(host->tree, NULL, path, "qcow2", error))
+        return TRUE;
+    pool_volume_delete(pool->live, name, NULL);
+    return FALSE;
+}
+
 static gboolean
 create(KhoHost *host, const HostPool *pool, ModelVolume *wanted, gboolean metadata, const KhoJob *job,
        GError **error)
@@ -61,9 +73,12 @@ create(KhoHost *host, const HostPool *pool, ModelVolume *wanted, gboolean metada
     if (g_file_test(place, G_FILE_TEST_EXISTS))
         return fail(error, KHO_ERROR_EXISTS, "pool %s has a volume \"%s\" already: choose another name",
                     pool->name, wanted->name);
-    return host_gate_init(&gate, host, wanted->backing_path, error)
+    return (!wanted->backing_path
+            || guard_check_read(host->tree, NULL, wanted->backing_path, wanted->backing_format, error))
+           && host_gate_init(&gate, host, wanted->backing_path, error)
            && pool_volume_create(pool->live, wanted, metadata, &gate.gate, job, error)
-           && record(host, pool, wanted->name, wanted->format ? wanted->format : "raw", error);
+           && record(host, pool, wanted->name, wanted->format ? wanted->format : "raw", error)
+           && (!wanted->backing_path || keep_sound(host, pool, wanted->name, error));
 }
 
 gboolean
@@ -202,9 +217,12 @@ kho_volume_clone(KhoHost *host, const char *pool_name, const char *name, const c
         if (!held)
             return FALSE;
     }
-    return host_gate_init(&gate, host, NULL, error)
+    const char *format = pool_volume_image_format(found, error);
+    return format && guard_check_read(host->tree, NULL, found->model->target_path, format, error)
+           && host_gate_init(&gate, host, NULL, error)
            && pool_volume_clone(volume->pool->live, found, new_name, metadata, &gate.gate, job, error)
-           && record(host, volume->pool, new_name, pool_volume_image_format(found, NULL), error);
+           && record(host, volume->pool, new_name, format, error)
+           && (!backing || keep_sound(host, volume->pool, new_name, error));
 }
 
 gboolean

@@ -4,7 +4,9 @@
 #include "base/error.h"
 #include "snapshot/delete_merge.h"
 #include "snapshot/delete_publish.h"
+#include "snapshot/delete_users.h"
 #include "snapshot/drop.h"
+#include "snapshot/guard.h"
 #include "snapshot/overlay.h"
 #include "snapshot/pause.h"
 
@@ -59,7 +61,8 @@ set_mark(const DeleteChange *change, ModelSwitch mark, GError **error)
     if (snapshot->deleting == mark)
         return TRUE;
     snapshot->deleting = mark;
-    return snapshot_write(change->tree, plan->machine, snapshot, error);
+    g_autoptr(StoreLock) lock = guard_lock(change->tree, NULL, error);
+    return lock && snapshot_write(change->tree, plan->machine, snapshot, error);
 }
 
 static gboolean
@@ -77,6 +80,15 @@ undo_mark(gpointer context, GError **error)
 
     return !any_goes_down(change->plan) || change->plan->was_marked
            || set_mark(change, MODEL_SWITCH_UNSET, error);
+}
+
+/* From the mark on nobody builds on these files by kho; who did before is seen now. */
+static gboolean
+run_look_again(gpointer context, const KhoJob *job, GError **error)
+{
+    const DeleteChange *change = context;
+
+    return !any_goes_down(change->plan) || delete_users_check(change->tree, change->plan, error);
 }
 
 /* ---- merge ---- */
@@ -233,6 +245,7 @@ settle(gpointer context, GError **error)
 
 static const ChangeStep steps[] = {
     { "mark", run_mark, undo_mark, FALSE },
+    { "look-again", run_look_again, NULL, FALSE },
     { "merge", run_merge, undo_merge, FALSE },
     { "rewire", run_rewire, NULL, FALSE },
     { "publish-definition", run_publish_definition, NULL, FALSE },
@@ -247,7 +260,7 @@ const ChangeKind snapshot_delete_kind = {
     .name = "snapshot-delete",
     .steps = steps,
     .n_steps = G_N_ELEMENTS(steps),
-    .no_return = 1,
+    .no_return = 2,
     .open = delete_open,
     .close = delete_close,
     .decide = decide,

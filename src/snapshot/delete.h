@@ -9,7 +9,7 @@
  *
  * What a death leaves, by the last step that had begun, and what recovery makes of it:
  *
- *   mark             the snapshot may be marked as being   the mark is taken off: the old state
+ *   mark, look-again the snapshot may be marked as being   the mark is taken off: the old state
  *                    deleted, which only a merge
  *                    downwards needs
  *   merge, upwards   C may be longer, and its header may   F is named again: the old state; or forward,

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "snapshot/closed.h"
+#include "snapshot/delete_users.h"
 #include "snapshot/delete_way.h"
 #include "snapshot/files.h"
 #include "snapshot/overlay.h"
@@ -65,46 +66,6 @@ typedef struct {
 } Deciding;
 
 static gboolean
-is_own(const Deciding *d, const NamedFile *file)
-{
-    return g_strcmp0(file->machine, d->plan->machine) == 0;
-}
-
-static gboolean
-same(const NamedFile *a, const NamedFile *b)
-{
-    return a->ino != 0 ? a->dev == b->dev && a->ino == b->ino : strcmp(a->path, b->path) == 0;
-}
-
-/* How well a file's name tells whose it is. */
-static gint
-rank(const Deciding *d, const NamedFile *file)
-{
-    return (is_own(d, file) ? 2 : 0) + (file->is_below ? 0 : 1);
-}
-
-/* What lies on @path, each file once (where several name it, one of this machine's names if there is one). */
-static GPtrArray *
-followers(const Deciding *d, const char *path)
-{
-    GPtrArray *found = g_ptr_array_new();
-
-    for (guint i = 0; i < d->files->len; i++) {
-        NamedFile *file = d->files->pdata[i];
-        guint at = 0;
-        if (!named_file_lies_on(file, path))
-            continue;
-        while (at < found->len && !same(found->pdata[at], file))
-            at++;
-        if (at == found->len)
-            g_ptr_array_add(found, file);
-        else if (rank(d, file) > rank(d, found->pdata[at]))
-            found->pdata[at] = file;
-    }
-    return found;
-}
-
-static gboolean
 refuse_followers(const Deciding *d, const ModelSnapshotFile *closed, const GPtrArray *found, GError **error)
 {
     g_autoptr(GString) list = g_string_new(NULL);
@@ -117,21 +78,6 @@ refuse_followers(const Deciding *d, const ModelSnapshotFile *closed, const GPtrA
         error, KHO_ERROR_UNSUPPORTED,
         "disk %s of snapshot '%s' is what %u others go on from (%s): delete all but one of them first",
         closed->name, d->snapshot->name, found->len, list->str);
-}
-
-/* Whether a merge downwards would change what others than this machine read. */
-static gboolean
-may_go_down(const Deciding *d, const DeleteDisk *row)
-{
-    if (row->keep_file)
-        return FALSE;
-    for (guint i = 0; i < d->files->len; i++) {
-        const NamedFile *file = d->files->pdata[i];
-        gboolean concerned = named_file_is(file, row->follower) || named_file_lies_on(file, row->follower);
-        if (concerned && !is_own(d, file))
-            return FALSE;
-    }
-    return TRUE;
 }
 
 static gboolean
@@ -169,7 +115,7 @@ leave_if_foreign(const Deciding *d, DeleteDisk *row, const char *path)
 static gboolean
 choose_way(const Deciding *d, DeleteDisk *row, GError **error)
 {
-    gboolean down = may_go_down(d, row), up = TRUE;
+    gboolean down = !row->keep_file && delete_is_alone(d->files, d->plan->machine, row->follower), up = TRUE;
     KhoImageMergeCost cost;
 
     if (!delete_way_by_sizes(d->wish, row, &up, &down, error) || !delete_way_cost(row, &cost, d->job, error))
@@ -189,7 +135,7 @@ choose_way(const Deciding *d, DeleteDisk *row, GError **error)
 static void
 add_above(const Deciding *d, DeleteDisk *row)
 {
-    g_autoptr(GPtrArray) above = followers(d, row->follower);
+    g_autoptr(GPtrArray) above = delete_followers(d->files, d->plan->machine, row->follower);
 
     for (guint i = 0; i < above->len; i++) {
         const NamedFile *file = above->pdata[i];
@@ -322,7 +268,7 @@ check_there(const Deciding *d, const DeleteDisk *row, GError **error)
 static gboolean
 add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
 {
-    g_autoptr(GPtrArray) found = followers(d, closed->file);
+    g_autoptr(GPtrArray) found = delete_followers(d->files, d->plan->machine, closed->file);
     DeleteDisk *row = plan_add(&disk_table, d->plan->disks);
 
     row->target = g_strdup(closed->name);
@@ -339,7 +285,7 @@ add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
         return TRUE;
     }
     const NamedFile *follower = found->pdata[0];
-    if (!is_own(d, follower)) {
+    if (g_strcmp0(follower->machine, d->plan->machine) != 0) {
         g_autofree char *text = named_file_text(follower);
         return fail(
             error, KHO_ERROR_BUSY,

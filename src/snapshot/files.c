@@ -294,6 +294,15 @@ named_files(const StoreTree *tree, GError **error)
     return g_steal_pointer(&files);
 }
 
+GPtrArray *
+named_files_chain(const char *path, const char *format, GError **error)
+{
+    g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(named_file_free);
+    const NamedFile names = { .path = (char *) path, .format = (char *) format };
+
+    return add(files, &names, error) ? g_steal_pointer(&files) : NULL;
+}
+
 gboolean
 named_files_add_folder(GPtrArray *files, const char *path, GError **error)
 {

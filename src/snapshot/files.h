@@ -27,6 +27,10 @@ GPtrArray *named_files(const StoreTree *tree, GError **error);
 /* Adds the images that lie in the folder of @path and that nobody names, and what they lie on. */
 gboolean named_files_add_folder(GPtrArray *files, const char *path, GError **error);
 
+/* The image at @path, of @format (NULL: its header says), and all that it lies on, of NamedFile, from the
+ * top. */
+GPtrArray *named_files_chain(const char *path, const char *format, GError **error);
+
 /* Whether @file is the one at @path, whatever links lead there. */
 gboolean named_file_is(const NamedFile *file, const char *path);
 /* Whether it lies directly on the one at @path. */

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "snapshot/closed.h"
+#include "snapshot/guard.h"
 #include "snapshot/overlay.h"
 #include "vm/emulator.h"
 #include "vm/ramfile.h"
@@ -47,6 +48,7 @@ snapshot_revert_plan_free(RevertPlan *plan)
 
 /* What is being decided. */
 typedef struct {
+    const StoreTree *tree;
     const RevertWish *wish;
     GPtrArray *all; /* ModelSnapshot: those of the machine */
     SnapshotOverlays *overlays;
@@ -92,7 +94,8 @@ add_disk(Deciding *d, const ModelSnapshotFile *closed, GError **error)
     row->target = g_strdup(closed->name);
     row->file = g_strdup(closed->file);
     row->format = g_strdup(closed->format);
-    if (!paths || !check_chain(d, paths, &why))
+    if (!paths || !check_chain(d, paths, &why)
+        || !guard_check_read(d->tree, d->plan->machine, closed->file, closed->format, &why))
         return refuse_disk(d, closed, why, error);
     row->overlay = overlay_choose(closed->file, d->overlays);
     d->n_files += paths->len + 1;
@@ -286,6 +289,6 @@ snapshot_revert_plan(const StoreTree *tree, const RevertWish *wish, SnapshotOver
     plan->name = g_strdup(name);
     plan->active = wish->live != NULL;
     g_autoptr(GPtrArray) all = snapshot_read_all(tree, machine, error);
-    Deciding d = { .wish = wish, .all = all, .overlays = overlays, .plan = plan };
+    Deciding d = { .tree = tree, .wish = wish, .all = all, .overlays = overlays, .plan = plan };
     return decide(&d, error) ? g_steal_pointer(&plan) : NULL;
 }

@@ -104,3 +104,97 @@ def test_a_chain_that_loops_ends(kho, m):
     kho("snapshot-delete", "m", "s2")
     kho("snapshot-delete", "m", "s1")
     m.check()
+
+
+# --- while a delete is at work --------------------------------------------------------------------------------------------
+
+def deleting(m):
+    return [f"snapshot 's2' of machine '{m.name}'", f"kho snapshot-delete {m.name} s2"]
+
+
+@pytest.fixture
+def stopped(kho, m):
+    """A delete downwards into vda.1.qcow2, just before its first write."""
+    m.write("vda", 3, 1024, 64)
+    kho("pool-define-as", "p", "dir", "--target", m.folder)
+    kho("pool-start", "p")
+    child = layers.stop_at(kho, "snapshot-delete:merge:before", "snapshot-delete", "m", "s2")
+    assert child and m.snapshots()[1]["deleting"]
+    yield child
+    if child.poll() is None:
+        layers.kill(child)
+
+
+def end(child):
+    child.send_signal(18)
+    out, err = child.communicate(timeout=60)
+    return child.returncode, err.decode()
+
+
+def test_nothing_is_built_on_what_a_delete_changes(kho, m, stopped):
+    now = reads(m.folder / "vda.2.qcow2")
+    file = m.folder / "vda.1.qcow2"
+    clone = overlay(kho.tmp / "clone.qcow2", file)
+    harness.run(["qemu-img", "create", "-q", "-f", "qcow2", kho.tmp / "source.qcow2", "4M"])
+    files = sorted(m.folder.iterdir()), sorted(kho.tmp.iterdir())
+    for below in (file, m.folder / "vda.2.qcow2"):  # that one goes
+        for verb in [("img", "create", "-f", "qcow2", "-b", below, "-F", "qcow2", kho.tmp / "new.qcow2"),
+                     ("img", "create", "-f", "qcow2", "-o", f"backing_file={below},backing_fmt=qcow2", kho.tmp / "new.qcow2"),
+                     ("img", "convert", "-f", "qcow2", "-O", "qcow2", "-B", below, "-F", "qcow2",
+                      kho.tmp / "source.qcow2", kho.tmp / "new.qcow2"),
+                     ("img", "convert", "-f", "qcow2", "-O", "raw", below, kho.tmp / "new.raw"),
+                     ("vol-create-as", "p", "new.qcow2", "4M", "--format", "qcow2", "--backing-vol", below.name,
+                      "--backing-vol-format", "qcow2"),
+                     ("vol-clone", below.name, "new.qcow2", "--pool", "p")]:
+            kho.refuses(*verb, status=BUSY, says=[below.name, *deleting(m)])
+    for more in ("", "<readonly/>"):
+        kho.refuses("define", "-", input=machine.xml("b", machine.disk(file, more=more)), status=BUSY, says=deleting(m))
+        kho.refuses("define", "-", input=machine.xml("b", machine.disk(clone, more=more)), status=BUSY, says=deleting(m))
+    kho("define", "-", input=machine.xml("b"))
+    kho.refuses("attach-disk", "b", clone, "vda", "--subdriver", "qcow2", "--config", status=BUSY, says=deleting(m))
+    assert (sorted(m.folder.iterdir()), sorted(kho.tmp.iterdir())) == files
+    clone.unlink()
+    assert end(stopped) == (0, "")
+    assert reads(m.folder / "vda.1.qcow2") == now
+    m.check()
+
+
+def test_a_clone_by_others_is_seen_before_the_first_write(kho, m):
+    m.write("vda", 3, 1024, 64)
+    child = layers.stop_at(kho, "snapshot-delete:look-again:before", "snapshot-delete", "m", "s2")
+    state = m.state()
+    clone = overlay(m.folder / "clone.qcow2", m.folder / "vda.1.qcow2")
+    before = reads(clone)
+    status, err = end(child)
+    assert status == BUSY and "clone.qcow2 has come to need" in err and "vda.1.qcow2" in err, err
+    assert reads(clone) == before and m.state() == layers.without_mark(state, "s2")
+    kho.refuses("snapshot-delete", "m", "s2", status=UNSUPPORTED, says="clone.qcow2")
+    clone.unlink()
+    kho("snapshot-delete", "m", "s2")
+    m.check()
+
+
+@pytest.fixture
+def half(kho, m):
+    """A snapshot whose delete downwards was interrupted after its first write; and b, which was built on its file by others."""
+    m.write("vda", 3, 1024, 64)
+    metadata = kho.root / "lib/qemu/snapshot/m/s2.xml"
+    machine.define(kho, "b", machine.disk(overlay(kho.base / "one/b1.qcow2", m.folder / "vda.1.qcow2")))
+    machine.define(kho, "c", machine.disk(overlay(kho.base / "one/c1.qcow2", m.folder / "vda.2.qcow2")))
+    metadata.write_text(metadata.read_text().replace("<kho:snapshot ", "<kho:snapshot deleting='yes' ", 1))
+    return m
+
+
+def test_a_half_deleted_file_is_read_by_its_machine_alone(kho, half):
+    before = half.state()
+    for verb in [("start", "b"), ("backup", "b", "--to", kho.base / "store"), ("start", "c")]:
+        kho.refuses(*verb, status=BUSY, says=deleting(half))
+    kho.refuses("img", "resize", half.folder / "vda.1.qcow2", "8M", status=BUSY, says=deleting(half))
+    assert half.state() == before
+    kho("start", "m")
+    kho("destroy", "m")
+    # what comes to it through a newer layer of its machine reads as ever
+    kho("snapshot-create-as", "m", "s3")
+    machine.define(kho, "d", machine.disk(overlay(kho.base / "one/d1.qcow2", half.folder / "vda.3.qcow2")))
+    kho("start", "d")
+    kho("destroy", "d")
