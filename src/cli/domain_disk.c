@@ -220,8 +220,10 @@ const CliVerb verb_detach_disk = {
     .name = "detach-disk",
     .noun = "domain",
     .summary = "take a disk out of a machine",
-    .description = "Out of the machine that runs, of its definition, or of both at once: all or nothing. The "
-                   "guest's operating system must let go of it.",
+    .description =
+        "Out of the machine that runs, of its definition, or of both at once: all or nothing. The "
+        "guest's operating system must let go of it. One that does so after the command has given up "
+        "loses the disk then; the definition keeps it until the command is given again.",
     .examples = "kho detach-disk web1 vdb --live --config",
     .args = detach_args,
     .args_bytes = sizeof(DetachArgs),

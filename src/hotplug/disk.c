@@ -273,10 +273,32 @@ wait_deleted(Plug *plug, const char *alias, GError **error)
     }
     g_clear_pointer(&plug->client, vm_client_close);
     if (g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
-        return fail(error, KHO_ERROR_TIMEOUT,
-                    "the guest of machine '%s' did not let go of the disk in %d s: has its operating system "
-                    "started, and is the disk unmounted there?",
-                    plug->name, UNPLUG_TIMEOUT_MS / 1000);
+        return fail(
+            error, KHO_ERROR_TIMEOUT,
+            "the guest of machine '%s' did not let go of the disk in %d s, and has it until it does: has its "
+            "operating system started, and is the disk unmounted there?",
+            plug->name, UNPLUG_TIMEOUT_MS / 1000);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+/* Who sees to the end of the device: kho-vm, whenever that comes, or, with @later FALSE, this driver. A
+ * kho-vm of an older version does not know the word. */
+static gboolean
+hand_over(Plug *plug, gboolean later, GError **error)
+{
+    json_t *arguments = json_pack("{s:s}", "device", json_string_or(plug->live, "alias", ""));
+    json_t *names = json_array(), *node;
+    g_autoptr(GError) why = NULL;
+    size_t i;
+
+    json_array_foreach (json_object_get(plug->live, "nodes"), i, node)
+        json_array_append(names, json_object_get(node, "node-name"));
+    if (later)
+        json_object_set(arguments, "nodes", names);
+    json_decref(names);
+    if (tell(plug, "kho-unplug", arguments, &why) || strstr(why->message, "has not been found"))
+        return TRUE;
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;
 }
@@ -307,7 +329,20 @@ unplug_run(gpointer context, const KhoJob *job, GError **error)
         return TRUE;
     if (!has_device(plug, &there, error))
         return FALSE;
-    return !there || (ask_unplug(plug, alias, error) && wait_deleted(plug, alias, error));
+    return !there
+           || (hand_over(plug, FALSE, error) && ask_unplug(plug, alias, error)
+               && wait_deleted(plug, alias, error));
+}
+
+/* It cannot be taken back that QEMU was asked: what follows when the guest lets go is kho-vm's from now on.
+ */
+static gboolean
+unplug_undo(gpointer context, GError **error)
+{
+    Plug *plug = context;
+    gboolean runs;
+
+    return reach(plug, &runs, error) && (!runs || hand_over(plug, TRUE, error));
 }
 
 /* Gone is gone; where the guest still has it, or no machine runs any more, nothing was taken out. */
@@ -331,7 +366,7 @@ release_run(gpointer context, const KhoJob *job, GError **error)
 
 static const ChangeStep detach_steps[] = {
     { .name = "definition", .run = definition_run, .undo = definition_undo },
-    { .name = "unplug", .run = unplug_run },
+    { .name = "unplug", .run = unplug_run, .undo = unplug_undo },
     { .name = "files", .run = release_run },
     { .name = "live-xml", .run = live_xml_run },
 };

@@ -6,7 +6,8 @@
  *   plug!        device_add; QEMU itself says whether the device is there
  *   live-xml     live.xml tells of the disk
  *
- * Of an unplug: definition, unplug! (device_del, and the guest lets go), files, live-xml.
+ * Of an unplug: definition, unplug! (device_del, and the guest lets go; back: kho-vm is to see to the rest
+ * when it does), files, live-xml.
  *
  * What machines and states admit is decided in host/; how QEMU names a disk is vm/argv.h's. */
 #ifndef KHO_HOTPLUG_DISK_H
@@ -31,7 +32,8 @@ ModelDomain *hotplug_read_disk(const char *disk_xml, GError **error);
  * and its chain, and changes nothing. */
 json_t *hotplug_plan_attach(const HotplugRequest *request, const char *disk_xml, GError **error);
 
-/* @which: the target ("vdb") or the source file of the disk. KHO_ERROR_NOT_FOUND. */
+/* @which: the target ("vdb") or the source file of the disk, which may be in one of both only.
+ * KHO_ERROR_NOT_FOUND. */
 json_t *hotplug_plan_detach(const HotplugRequest *request, const char *which, GError **error);
 
 /* Opened with the StoreTree. */

@@ -237,32 +237,59 @@ plan_live_without(const HotplugRequest *request, const char *which, GError **err
     }
     const ModelDisk *disk = live->disks->pdata[index];
     g_autofree char *alias = g_strdup(disk->alias);
-    g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, alias, error);
-    if (!layers)
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, alias, &why);
+    /* a guest that has let go of it since: kho-vm sees to the nodes */
+    if (!layers && !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, g_steal_pointer(&why));
         return NULL;
+    }
     json_t *nodes = json_array(), *files = json_array();
-    add_layers(layers, nodes, files);
+    if (layers)
+        add_layers(layers, nodes, files);
     g_ptr_array_remove_index(live->disks, (guint) index);
     g_autofree char *xml = model_domain_format(live, MODEL_FORMAT_LIVE);
     return json_pack("{s:s,s:o,s:o,s:s}", "alias", alias, "files", files, "nodes", nodes, "xml", xml);
 }
 
+/* Adds a part of a plan; where it has none because the disk is not there, *absent says so instead. */
+static gboolean
+add_part(json_t *plan, const char *which, json_t *part, GError *why, GError **absent, GError **error)
+{
+    if (part) {
+        json_object_set_new(plan, which, part);
+        return TRUE;
+    }
+    if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+        g_propagate_error(error, why);
+        return FALSE;
+    }
+    g_clear_error(absent);
+    *absent = why;
+    return TRUE;
+}
+
+/* A disk that is in one of both places only is taken out of that one: an earlier attempt came so far. */
 json_t *
 hotplug_plan_detach(const HotplugRequest *request, const char *which, GError **error)
 {
     json_auto json_t *plan = json_pack("{s:s}", "name", request->name);
+    g_autoptr(GError) absent = NULL;
+    GError *why = NULL;
 
     if (request->definition) {
-        g_autofree char *text = definition_without(request, which, error);
-        if (!text)
+        g_autofree char *text = definition_without(request, which, &why);
+        if (!add_part(plan, "definition", text ? definition_json(request, text) : NULL, why, &absent, error))
             return NULL;
-        json_object_set_new(plan, "definition", definition_json(request, text));
     }
     if (request->live_xml) {
-        json_t *live = plan_live_without(request, which, error);
-        if (!live)
+        why = NULL;
+        json_t *live = plan_live_without(request, which, &why);
+        if (!add_part(plan, "live", live, why, &absent, error))
             return NULL;
-        json_object_set_new(plan, "live", live);
     }
-    return json_steal(&plan);
+    if (json_object_size(plan) > 1)
+        return json_steal(&plan);
+    g_propagate_error(error, g_steal_pointer(&absent));
+    return NULL;
 }

@@ -11,6 +11,7 @@
 #include "supervisor/step.h"
 #include "supervisor/successor.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/unplug.h"
 #include "vm/folder.h"
 
 #include <string.h>
@@ -101,6 +102,7 @@ take_over(Supervisor *s, GError **error)
         return TRUE; /* answered when it is gone */
     }
     s->phase = PHASE_RUNNING;
+    unplug_load(s);
     gint64 silent_ms = s->status->silent_since_ms > 0 ? clock_wall_ms() - s->status->silent_since_ms : 0;
     s->monitor = monitor_new(s->folder, (guint64) MAX(silent_ms, 0), &link_hooks, s);
     supervisor_answer(s, NULL);

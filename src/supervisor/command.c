@@ -7,6 +7,7 @@
 #include "supervisor/monitor.h"
 #include "supervisor/silence.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/unplug.h"
 
 #include <string.h>
 
@@ -186,6 +187,16 @@ do_live_xml(Client *c, json_t *arguments, json_t *id)
     gboolean done = live_xml_replace(c->s, arguments, &why);
 
     client_send(c, done ? qmp_return(NULL, id) : qmp_error(why, id));
+    unplug_look(c->s); /* a disk that is gone may have come back into the XML */
+}
+
+static void
+do_unplug(Client *c, json_t *arguments, json_t *id)
+{
+    g_autoptr(GError) why = NULL;
+    gboolean done = unplug_note(c->s, arguments, &why);
+
+    client_send(c, done ? qmp_return(NULL, id) : qmp_error(why, id));
 }
 
 static void
@@ -218,6 +229,7 @@ static const struct {
     { "kho-close", do_close, "fdset fd " },
     { "kho-live-xml", do_live_xml, "xml " },
     { "kho-state", do_state, "state reason " },
+    { "kho-unplug", do_unplug, "device nodes " },
     { "qmp_capabilities", do_capabilities, NULL },
 };
 

@@ -16,6 +16,7 @@
 #include "supervisor/grant.h"
 #include "supervisor/monitor.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/unplug.h"
 
 #include <string.h>
 
@@ -259,13 +260,35 @@ on_wakeup(Supervisor *s, const json_t *data)
     guest_set_state(s, "running", "event wakeup");
 }
 
+static void
+on_device_deleted(Supervisor *s, const json_t *data)
+{
+    unplug_look(s);
+}
+
+/* What it used may be free now. */
+static void
+on_job(Supervisor *s, const json_t *data)
+{
+    if (strcmp(json_string_or(data, "status", ""), "null") == 0)
+        unplug_look(s);
+}
+
 static const struct {
     const char *event;
     void (*handle)(Supervisor *s, const json_t *data);
 } events[] = {
-    { "RESUME", on_resume },     { "STOP", on_stop },         { "BLOCK_IO_ERROR", on_io_error },
-    { "WATCHDOG", on_watchdog }, { "SUSPEND", on_suspend },   { "WAKEUP", on_wakeup },
-    { "RESET", on_reset },       { "SHUTDOWN", on_shutdown }, { "GUEST_PANICKED", on_panicked },
+    { "RESUME", on_resume },
+    { "STOP", on_stop },
+    { "BLOCK_IO_ERROR", on_io_error },
+    { "WATCHDOG", on_watchdog },
+    { "SUSPEND", on_suspend },
+    { "WAKEUP", on_wakeup },
+    { "RESET", on_reset },
+    { "SHUTDOWN", on_shutdown },
+    { "GUEST_PANICKED", on_panicked },
+    { "DEVICE_DELETED", on_device_deleted },
+    { "JOB_STATUS_CHANGE", on_job },
 };
 
 void

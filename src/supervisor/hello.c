@@ -7,6 +7,7 @@
 #include "supervisor/monitor.h"
 #include "supervisor/step.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/unplug.h"
 #include "vm/folder.h"
 #include "vm/qmp.h"
 
@@ -237,6 +238,7 @@ finish(Hello *h)
 
     if (is_start(h) && !publish_start(h->s, &why))
         start_fail(h->s, why);
+    unplug_look(h->s);
     hello_free(h);
 }
 

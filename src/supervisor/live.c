@@ -94,3 +94,23 @@ live_xml_replace(Supervisor *s, const json_t *arguments, GError **error)
                     domain->name, domain->uuid ? domain->uuid : "none");
     return vm_folder_write(s->folder, VM_FILE_LIVE_XML, xml, error);
 }
+
+gboolean
+live_xml_drop_disk(Supervisor *s, const char *alias, GError **error)
+{
+    gsize len;
+    g_autofree char *xml = vm_folder_read(s->folder, VM_FILE_LIVE_XML, &len, error);
+    g_autoptr(ModelDomain) domain = xml ? model_domain_parse(xml, len, error) : NULL;
+
+    if (!domain)
+        return FALSE;
+    for (guint i = 0; i < domain->disks->len; i++) {
+        const ModelDisk *disk = domain->disks->pdata[i];
+        if (g_strcmp0(disk->alias, alias) != 0)
+            continue;
+        g_ptr_array_remove_index(domain->disks, i);
+        g_autofree char *text = model_domain_format(domain, MODEL_FORMAT_LIVE);
+        return vm_folder_write(s->folder, VM_FILE_LIVE_XML, text, error);
+    }
+    return TRUE;
+}

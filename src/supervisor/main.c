@@ -79,6 +79,7 @@ supervisor_new(const char *run_path, int answer)
                        .qemu = -1,
                        .answer = answer,
                        .status = vm_status_new(),
+                       .unplug = { .noted = json_array() },
                        .kept_files = g_ptr_array_new_with_free_func((GDestroyNotify) json_decref),
                        .loop = g_main_loop_new(NULL, FALSE) };
     return s;
@@ -102,6 +103,7 @@ supervisor_free(Supervisor *s)
     vm_status_free(s->status);
     g_clear_error(&s->start_error);
     g_ptr_array_unref(s->kept_files);
+    json_decref(s->unplug.noted);
     g_free(s->guest.told_pause);
     g_free(s->guest.told_run);
     g_free(s->death.how);

@@ -9,7 +9,7 @@
  *   guest.c    what QEMU's events mean for the state  death.c   ending QEMU, and what follows its end
  *   silence.c  a QEMU that does not answer            successor.c  who is QEMU where a script started it
  *   output.c   QEMU's stderr into the log             live.c    live.xml
- *   grant.c    files given to QEMU while it runs
+ *   grant.c    files given to QEMU while it runs      unplug.c  disks that a guest lets go of late
  *
  * Nothing here blocks but the small local file operations of the run folder and the log. */
 #ifndef KHO_SUPERVISOR_SUPERVISOR_H
@@ -72,6 +72,10 @@ typedef struct Supervisor {
         guint patience_ms; /* per stage */
         char *how;         /* the process that was taken for QEMU ended, for people */
     } death;
+    struct UnplugState {
+        json_t *noted;         /* array of {"device","nodes"} (unplug.h) */
+        gboolean looks, again; /* QEMU is being asked; to be asked once more after that */
+    } unplug;
     GPtrArray *kept_files; /* json_t: arguments of remove-fd, given while the guest did not run (grant.h) */
 } Supervisor;
 
@@ -102,6 +106,8 @@ void hello_begin(Supervisor *s);
 char *live_xml_complete(const char *xml, const json_t *chardevs, const json_t *vnc, GError **error);
 /* kho-live-xml: writes another live XML of the same machine. */
 gboolean live_xml_replace(Supervisor *s, const json_t *arguments, GError **error);
+/* Takes the disk of that alias out of it; TRUE where it has none. */
+gboolean live_xml_drop_disk(Supervisor *s, const char *alias, GError **error);
 
 /* death.c. Watches s->qemu from here on. */
 void death_watch(Supervisor *s);

@@ -17,6 +17,7 @@
 #define VM_FILE_STATUS     "status.json"
 #define VM_FILE_LIVE_XML   "live.xml"
 #define VM_FILE_STDERR     "stderr.fifo"
+#define VM_FILE_UNPLUG     "unplug.json"
 
 /* A descriptor of the folder; with @make it is made (0700, its parent exists). -1 with KHO_ERROR_NOT_FOUND.
  */

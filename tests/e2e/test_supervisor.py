@@ -264,6 +264,7 @@ def test_arguments_that_are_none_end_nothing(machine):
              ("kho-destroy", {"timeout-ms": -1}), ("kho-destroy", {"timeout-ms": 1.5}), ("kho-destroy", {"reason": 1}),
              ("kho-destroy", {"gracefull": True}), ("kho-destroy", {"": 1}), ("kho-status", {"x": 1}),
              ("kho-shutdown", {"timeout-ms": 1}), ("kho-state", {"state": "paused", "reason": 1}), ("kho-state", {"state": 1}),
+             ("kho-unplug", {}), ("kho-unplug", {"device": "x", "nodes": 1}),
              ("kho-live-xml", {"xml": 1}), ("kho-close", {"fdset": 1, "fd": -1}), ("kho-close", {"fdset": 1, "fd": "1"}),
              ("kho-open", {"path": "/etc/passwd", "read-only": 1, "fdset": 1})]
     with machine.client() as client:
