@@ -93,8 +93,9 @@ typedef enum {
 
 /**
  * kho_snapshot_delete:
- * @left: (out) (nullable): char *, owned by the array: image files that the machine and its snapshots do not
- * need any more, and that stay because kho did not make them
+ * @left: (out) (nullable): char *, owned by the array: a line for each image file that stays although the
+ * machine and its snapshots do not need it any more: kho did not make it, or something lies on it that was
+ * the machine's, and that it does not use any more. Such files are neither merged nor removed
  *
  * Deletes a snapshot; what the machine and its other snapshots read does not change. What its disks' files
  * hold and later ones need goes into those, or the other way round: into the one that kho did not make, else

@@ -91,8 +91,7 @@ run_delete(CliRun *cli, const void *p, GError **error)
         return FALSE;
     out_done(cli, "Domain snapshot %s %sdeleted", name, a->children_only ? "children " : "");
     for (guint i = 0; i < left->len; i++)
-        out_done(cli, "%s is left: the machine does not need it any more, and kho did not make it",
-                 (const char *) left->pdata[i]);
+        out_done(cli, "%s", (const char *) left->pdata[i]);
     return TRUE;
 }
 

@@ -1,6 +1,7 @@
 #include "snapshot/create_live.h"
 
 #include "base/error.h"
+#include "snapshot/overlay.h"
 #include "vm/argv.h"
 #include "vm/blockdev.h"
 #include "vm/nodes.h"
@@ -28,7 +29,7 @@ describe_nodes(const ModelDomain *live, guint index, const CreateDisk *row, GErr
     json_t *nodes = NULL, *device = NULL;
 
     disks[index] = (VmDisk){ .layers = &layer, .n_layers = 1 };
-    model_domain_move_disk(after, row->file, row->overlay, "qcow2");
+    overlay_move_disk(after, row->file, row->overlay, "qcow2");
     if (!vm_argv_disk(after, &resources, index, &nodes, &device, error))
         return NULL;
     json_decref(device);

@@ -183,7 +183,9 @@ add_disk(Deciding *d, const ModelDisk *disk, GError **error)
     if (wish && wish->file && !check_wished_file(d, wish->file, error))
         return FALSE;
     row->target = g_strdup(disk->target);
-    row->file = g_canonicalize_filename(disk->source_file, "/");
+    g_autofree char *path = g_canonicalize_filename(disk->source_file, "/");
+    const char *listed = snapshot_overlays_name(d->overlays, path);
+    row->file = g_strdup(listed ? listed : path);
     row->format = g_strdup(disk->format ? disk->format : "raw");
     row->alias = d->runs ? g_strdup(disk->alias) : NULL;
     if (wish && wish->file) {
@@ -253,7 +255,7 @@ text_after(const Deciding *d, const ModelDomain *model, ModelFormatKind kind)
 
     for (guint i = 0; i < d->plan->disks->len; i++) {
         const CreateDisk *row = d->plan->disks->pdata[i];
-        model_domain_move_disk(after, row->file, row->overlay, "qcow2");
+        overlay_move_disk(after, row->file, row->overlay, "qcow2");
     }
     return model_domain_format(after, kind);
 }

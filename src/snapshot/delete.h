@@ -61,8 +61,8 @@ typedef struct DeletePlan {
     char *memory;        /* the file that goes; NULL: none */
     gboolean was_marked; /* an earlier delete was interrupted */
     GPtrArray *disks;    /* DeleteDisk */
-    GPtrArray
-        *left; /* char *, not in the plan's text: files that nobody needs then, but that kho did not make */
+    GPtrArray *left; /* char *, not in the plan's text: a line for each file that stays although the machine
+                        does not need it */
 } DeletePlan;
 
 extern const PlanTable snapshot_delete_table;

@@ -65,19 +65,30 @@ typedef struct {
     DeletePlan *plan;
 } Deciding;
 
+/* Their names; @more may be NULL. */
+static char *
+list_files(const GPtrArray *files, const GPtrArray *more)
+{
+    g_autoptr(GString) list = g_string_new(NULL);
+    guint n_more = more ? more->len : 0;
+
+    for (guint i = 0; i < files->len + n_more; i++) {
+        g_autofree char *text =
+            named_file_text(i < files->len ? files->pdata[i] : more->pdata[i - files->len]);
+        g_string_append_printf(list, "%s%s", i == 0 ? "" : ", ", text);
+    }
+    return g_strdup(list->str);
+}
+
 static gboolean
 refuse_followers(const Deciding *d, const ModelSnapshotFile *closed, const GPtrArray *found, GError **error)
 {
-    g_autoptr(GString) list = g_string_new(NULL);
+    g_autofree char *list = list_files(found, NULL);
 
-    for (guint i = 0; i < found->len; i++) {
-        g_autofree char *text = named_file_text(found->pdata[i]);
-        g_string_append_printf(list, "%s%s", i == 0 ? "" : ", ", text);
-    }
     return fail(
         error, KHO_ERROR_UNSUPPORTED,
         "disk %s of snapshot '%s' is what %u others go on from (%s): delete all but one of them first",
-        closed->name, d->snapshot->name, found->len, list->str);
+        closed->name, d->snapshot->name, found->len, list);
 }
 
 static gboolean
@@ -100,6 +111,15 @@ is_better_down(const Deciding *d, const DeleteDisk *row, const KhoImageMergeCost
     return !snapshot_overlays_have(d->overlays, row->file) || cost->down_bytes < cost->up_bytes;
 }
 
+static void G_GNUC_PRINTF(2, 3) tell_left(const Deciding *d, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    g_ptr_array_add(d->plan->left, g_strdup_vprintf(format, args));
+    va_end(args);
+}
+
 /* @path is the machine's no more. Where kho did not make it, it stays, which is told unless somebody else
  * needs it. */
 static void
@@ -108,7 +128,7 @@ leave_if_foreign(const Deciding *d, DeleteDisk *row, const char *path)
     if (row->keep_file || snapshot_overlays_have(d->overlays, path))
         return;
     row->keep_file = TRUE;
-    g_ptr_array_add(d->plan->left, g_strdup(path));
+    tell_left(d, "%s is left: the machine does not need it any more, and kho did not make it", path);
 }
 
 /* The way that moves fewer bytes, of those that are open and have room. */
@@ -265,10 +285,95 @@ check_there(const Deciding *d, const DeleteDisk *row, GError **error)
                    row->target, d->snapshot->name, row->file, d->wish->machine, d->snapshot->name);
 }
 
+/* Takes those out of @found that kho made for this machine and that nobody names any more: a disk was taken
+ * out of the machine, or redefined. */
+static GPtrArray *
+take_strays(const Deciding *d, GPtrArray *found)
+{
+    GPtrArray *strays = g_ptr_array_new();
+
+    for (guint i = found->len; i-- > 0;) {
+        NamedFile *file = found->pdata[i];
+        if (file->machine || !snapshot_overlays_have(d->overlays, file->path))
+            continue;
+        g_ptr_array_add(strays, file);
+        g_ptr_array_remove_index(found, i);
+    }
+    return strays;
+}
+
+/* Whether the machine, as it is defined or as it runs, has a disk of that name. */
+static gboolean
+has_disk(const Deciding *d, const char *target)
+{
+    for (guint i = 0; i < d->files->len; i++) {
+        const NamedFile *file = d->files->pdata[i];
+        if (!file->snapshot && g_strcmp0(file->machine, d->plan->machine) == 0
+            && g_strcmp0(file->target, target) == 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* Whether nothing of the machine goes on from the file any more, but something does that was its own: @found
+ * (others) or @strays. */
+static gboolean
+is_given_up(const Deciding *d, const char *target, const GPtrArray *found, const GPtrArray *strays)
+{
+    for (guint i = 0; i < found->len; i++)
+        if (g_strcmp0(((NamedFile *) found->pdata[i])->machine, d->plan->machine) == 0)
+            return FALSE;
+    return found->len == 0 ? strays->len > 0 : !has_disk(d, target);
+}
+
+/* All of its files stay as they are: neither merged nor removed. */
+static gboolean
+keep_given_up(const Deciding *d, DeleteDisk *row, const GPtrArray *found, const GPtrArray *strays)
+{
+    g_autofree char *list = list_files(strays, found);
+
+    row->how = g_strdup(DELETE_KEEP);
+    row->keep_file = TRUE;
+    tell_left(d,
+              "%s, which snapshot '%s' needed as disk %s, stays as it is, and so does what lies on it (%s): "
+              "machine '%s' does not use that disk any more",
+              row->file, d->snapshot->name, row->target, list, d->plan->machine);
+    return TRUE;
+}
+
+static gboolean
+refuse_foreign(const Deciding *d, const DeleteDisk *row, const NamedFile *follower, GError **error)
+{
+    g_autofree char *text = named_file_text(follower);
+
+    return fail(
+        error, KHO_ERROR_BUSY,
+        "%s of snapshot '%s' is the backing file of %s, which is not of machine '%s': it would be lost; "
+        "`kho snapshot-delete --metadata %s %s` forgets the snapshot and leaves the files",
+        row->file, d->snapshot->name, text, d->plan->machine, d->plan->machine, d->snapshot->name);
+}
+
+/* What kho made and nobody names keeps what it lies on: the other follower takes in what it needs, or goes on
+ * alone. */
+static void
+spare_strays(const Deciding *d, DeleteDisk *row, const GPtrArray *strays)
+{
+    g_autofree char *list = list_files(strays, NULL);
+
+    if (strays->len == 0)
+        return;
+    row->keep_file = TRUE;
+    tell_left(d,
+              "%s, which snapshot '%s' needed as disk %s, stays: %s lies on it, which machine '%s' does not "
+              "use any more",
+              row->file, d->snapshot->name, row->target, list, d->plan->machine);
+}
+
 static gboolean
 add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
 {
     g_autoptr(GPtrArray) found = delete_followers(d->files, d->plan->machine, closed->file);
+    g_autoptr(GPtrArray) strays = take_strays(d, found);
     DeleteDisk *row = plan_add(&disk_table, d->plan->disks);
 
     row->target = g_strdup(closed->name);
@@ -276,6 +381,8 @@ add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
     row->format = g_strdup(closed->format);
     row->keep_file =
         named_files_other_user(d->files, closed->file, d->plan->machine, d->snapshot->name) != NULL;
+    if (is_given_up(d, closed->name, found, strays))
+        return keep_given_up(d, row, found, strays);
     if (found->len > 1)
         return refuse_followers(d, closed, found, error);
     if (found->len == 0) {
@@ -285,14 +392,11 @@ add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
         return TRUE;
     }
     const NamedFile *follower = found->pdata[0];
-    if (g_strcmp0(follower->machine, d->plan->machine) != 0) {
-        g_autofree char *text = named_file_text(follower);
-        return fail(
-            error, KHO_ERROR_BUSY,
-            "%s of snapshot '%s' is the backing file of %s, which is not of machine '%s': it would be lost",
-            closed->file, d->snapshot->name, text, d->plan->machine);
-    }
-    row->follower = g_strdup(follower->path);
+    if (g_strcmp0(follower->machine, d->plan->machine) != 0)
+        return refuse_foreign(d, row, follower, error);
+    const char *listed = snapshot_overlays_name(d->overlays, follower->path);
+    row->follower = g_strdup(listed ? listed : follower->path);
+    spare_strays(d, row, strays);
     add_above(d, row);
     return check_there(d, row, error) && check_unchanged(d, row, error) && find_in_qemu(d, row, error)
            && choose_way(d, row, error) && name_backing(row, error);

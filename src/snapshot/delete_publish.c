@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "snapshot/closed.h"
+#include "snapshot/overlay.h"
 #include "vm/definition.h"
 #include "vm/runtime.h"
 
@@ -35,7 +36,7 @@ rename_in_domain(const DeletePlan *plan, ModelDomain *model)
     for (guint i = 0; i < plan->disks->len; i++) {
         const DeleteDisk *row = plan->disks->pdata[i];
         if (delete_goes(row, DELETE_DOWN) && !row->apart)
-            changed |= model_domain_move_disk(model, row->follower, row->file, row->format);
+            changed |= overlay_move_disk(model, row->follower, row->file, row->format);
     }
     return changed;
 }

@@ -217,20 +217,6 @@ add_snapshots(GPtrArray *files, const StoreTree *tree, const char *machine, GErr
     return all != NULL;
 }
 
-typedef GPtrArray *(*ListMachines)(const StoreTree *tree, GError **error);
-typedef gboolean (*AddFiles)(GPtrArray *files, const StoreTree *tree, const char *machine, GError **error);
-
-static gboolean
-add_all(GPtrArray *files, const StoreTree *tree, ListMachines list, AddFiles add_files, GError **error)
-{
-    g_autoptr(GPtrArray) names = list(tree, error);
-
-    for (guint i = 0; names && i < names->len; i++)
-        if (!add_files(files, tree, names->pdata[i], error))
-            return FALSE;
-    return names != NULL;
-}
-
 static gboolean
 is_known(const GPtrArray *files, const char *path)
 {
@@ -245,6 +231,43 @@ is_known(const GPtrArray *files, const char *path)
     return FALSE;
 }
 
+/* A file that nobody names, if it is there. */
+static gboolean
+add_unnamed(GPtrArray *files, const char *path, const char *format, GError **error)
+{
+    const NamedFile names = { .path = (char *) path, .format = (char *) format };
+
+    return is_known(files, path) || !g_file_test(path, G_FILE_TEST_IS_REGULAR) || add(files, &names, error);
+}
+
+/* What kho made for the machine stays known where nothing names it any more, wherever it lies. */
+static gboolean
+add_overlays(GPtrArray *files, const StoreTree *tree, const char *machine, GError **error)
+{
+    g_auto(SnapshotOverlays) overlays = { 0 };
+
+    if (!snapshot_overlays(tree, machine, &overlays, error))
+        return FALSE;
+    for (guint i = 0; i < overlays.paths->len; i++)
+        if (!add_unnamed(files, overlays.paths->pdata[i], NULL, error))
+            return FALSE;
+    return TRUE;
+}
+
+typedef GPtrArray *(*ListMachines)(const StoreTree *tree, GError **error);
+typedef gboolean (*AddFiles)(GPtrArray *files, const StoreTree *tree, const char *machine, GError **error);
+
+static gboolean
+add_all(GPtrArray *files, const StoreTree *tree, ListMachines list, AddFiles add_files, GError **error)
+{
+    g_autoptr(GPtrArray) names = list(tree, error);
+
+    for (guint i = 0; names && i < names->len; i++)
+        if (!add_files(files, tree, names->pdata[i], error))
+            return FALSE;
+    return names != NULL;
+}
+
 /* What lies in a pool and nobody names, as what it is recorded to be: what a guest wrote into a raw volume
  * names nothing. */
 static gboolean
@@ -256,8 +279,7 @@ add_volumes(GPtrArray *files, const StoreTree *tree, const ModelPool *pool, cons
     for (guint i = 0; formats && i < names->len; i++) {
         g_autofree char *path = pool_volume_path(pool, names->pdata[i]);
         const char *format = pool_formats_get(formats, names->pdata[i]);
-        if (!is_known(files, path)
-            && !add(files, &(NamedFile){ .path = path, .format = (char *) format }, error))
+        if (!add_unnamed(files, path, format, error))
             return FALSE;
     }
     return formats != NULL;
@@ -288,6 +310,7 @@ named_files(const StoreTree *tree, GError **error)
     if (!add_all(files, tree, store_list_domains, add_definition, error)
         || !add_all(files, tree, store_list_domains_run, add_live, error)
         || !add_all(files, tree, store_list_domains_snapshots, add_snapshots, error)
+        || !add_all(files, tree, store_list_domains_snapshots, add_overlays, error)
         || !add_all(files, tree, store_list_pools_active, add_pool, error)
         || !add_all(files, tree, store_list_pools, add_pool, error))
         return NULL;
@@ -314,8 +337,7 @@ named_files_add_folder(GPtrArray *files, const char *path, GError **error)
         return fail(error, KHO_ERROR_IO, "cannot list %s: %s", folder, why->message);
     for (const char *name = g_dir_read_name(entries); name; name = g_dir_read_name(entries)) {
         g_autofree char *there = g_build_filename(folder, name, NULL);
-        if (*name != '.' && !is_known(files, there) && g_file_test(there, G_FILE_TEST_IS_REGULAR)
-            && !add(files, &(NamedFile){ .path = there }, error))
+        if (*name != '.' && !add_unnamed(files, there, NULL, error))
             return FALSE;
     }
     return TRUE;

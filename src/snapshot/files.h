@@ -20,8 +20,9 @@ typedef struct NamedFile {
     guint64 backing_dev, backing_ino;
 } NamedFile;
 
-/* All that is named, all volumes of pools, and all that lies under these, of NamedFile. A definition or
- * metadata that cannot be read is an error, since it may name what somebody is about to delete. */
+/* All that is named, all overlays that kho made, all volumes of pools, and all that lies under these, of
+ * NamedFile. A definition or metadata that cannot be read is an error, since it may name what somebody is
+ * about to delete. */
 GPtrArray *named_files(const StoreTree *tree, GError **error);
 
 /* Adds the images that lie in the folder of @path and that nobody names, and what they lie on. */

@@ -10,6 +10,7 @@
 #include "store/publish.h"
 
 #include <dirent.h>
+#include <glib/gstdio.h>
 #include <string.h>
 
 #define WORD_MAX_BYTES 1024
@@ -262,13 +263,35 @@ snapshot_overlays(const StoreTree *tree, const char *machine, SnapshotOverlays *
     return TRUE;
 }
 
+const char *
+snapshot_overlays_name(const SnapshotOverlays *overlays, const char *path)
+{
+    GStatBuf st, own;
+    gboolean is_there = g_stat(path, &st) == 0;
+
+    for (guint i = 0; i < overlays->paths->len; i++) {
+        const char *overlay = overlays->paths->pdata[i];
+        if (strcmp(overlay, path) == 0
+            || (is_there && g_stat(overlay, &own) == 0 && own.st_dev == st.st_dev && own.st_ino == st.st_ino))
+            return overlay;
+    }
+    return NULL;
+}
+
 gboolean
 snapshot_overlays_have(const SnapshotOverlays *overlays, const char *path)
 {
-    for (guint i = 0; i < overlays->paths->len; i++)
-        if (strcmp(overlays->paths->pdata[i], path) == 0)
-            return TRUE;
-    return FALSE;
+    return snapshot_overlays_name(overlays, path) != NULL;
+}
+
+static gboolean
+refuse_path(const char *overlay, GError **error)
+{
+    return fail(
+        error, KHO_ERROR_UNSUPPORTED,
+        "a snapshot's new layer cannot be '%s', whose path holds a line break: rename the disk's file "
+        "or folder",
+        overlay);
 }
 
 gboolean
@@ -279,8 +302,12 @@ snapshot_set_overlays(const StoreTree *tree, const char *machine, const Snapshot
     g_autoptr(GString) text = g_string_new(NULL);
 
     g_string_append_printf(text, "%u\n", overlays->next);
-    for (guint i = 0; i < overlays->paths->len; i++)
-        g_string_append_printf(text, "%s\n", (const char *) overlays->paths->pdata[i]);
+    for (guint i = 0; i < overlays->paths->len; i++) {
+        const char *one = overlays->paths->pdata[i];
+        if (strchr(one, '\n')) /* a line each */
+            return refuse_path(one, error);
+        g_string_append_printf(text, "%s\n", one);
+    }
     return snapshot_folder_make(tree, machine, error)
            && store_publish(path, text->str, text->len, 0600, error);
 }

@@ -46,6 +46,9 @@ gboolean
 snapshot_overlays(const StoreTree *tree, const char *machine, SnapshotOverlays *overlays, GError **error);
 void snapshot_overlays_clear(SnapshotOverlays *overlays);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(SnapshotOverlays, snapshot_overlays_clear)
+/* The path that the file at @path, whatever links lead there, has in the list; NULL where kho did not make
+ * it. */
+const char *snapshot_overlays_name(const SnapshotOverlays *overlays, const char *path);
 gboolean snapshot_overlays_have(const SnapshotOverlays *overlays, const char *path);
 /* Writes them, durably, before a file is made: what is not among them is never removed. */
 gboolean snapshot_set_overlays(const StoreTree *tree, const char *machine, const SnapshotOverlays *overlays,

@@ -94,6 +94,20 @@ overlay_is_same_file(const char *a, const char *b)
 }
 
 gboolean
+overlay_move_disk(ModelDomain *model, const char *from, const char *to, const char *format)
+{
+    gboolean found = FALSE;
+
+    for (guint i = 0; i < model->disks->len; i++) {
+        const ModelDisk *disk = model->disks->pdata[i];
+        g_autofree char *path = disk->source_file ? g_canonicalize_filename(disk->source_file, "/") : NULL;
+        if (path && overlay_is_same_file(path, from))
+            found |= model_domain_move_disk(model, path, to, format);
+    }
+    return found;
+}
+
+gboolean
 overlay_lies_on(const char *path, const char *file)
 {
     KhoImageInfo info = { 0 };

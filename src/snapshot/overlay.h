@@ -4,6 +4,7 @@
 #ifndef KHO_SNAPSHOT_OVERLAY_H
 #define KHO_SNAPSHOT_OVERLAY_H
 
+#include "model/domain.h"
 #include "snapshot/folder.h"
 
 #include <kho/image.h>
@@ -37,6 +38,10 @@ GPtrArray *overlay_chain(const char *path, const char *format, KhoImageFlags fla
 /* The same, and adds how many there are to *n_files. */
 gboolean overlay_count_chain(const char *path, const char *format, KhoImageFlags flags, guint *n_files,
                              GError **error);
+
+/* Lets the disks of @model that are in the file at @from, whatever links lead there, be in @to. Whether there
+ * is one. */
+gboolean overlay_move_disk(ModelDomain *model, const char *from, const char *to, const char *format);
 
 /* The name of @backing in the header of an image at @path: relative where both are in one folder. */
 char *overlay_backing_name(const char *path, const char *backing);

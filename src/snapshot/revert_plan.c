@@ -120,8 +120,9 @@ add_old(RevertPlan *plan, const ModelDomain *model, const SnapshotOverlays *over
     for (guint i = 0; model && i < model->disks->len; i++) {
         const ModelDisk *disk = model->disks->pdata[i];
         g_autofree char *path = disk->source_file ? g_canonicalize_filename(disk->source_file, "/") : NULL;
-        if (path && snapshot_overlays_have(overlays, path))
-            ((RevertOld *) plan_add(&old_table, plan->old))->path = g_steal_pointer(&path);
+        const char *listed = path ? snapshot_overlays_name(overlays, path) : NULL;
+        if (listed)
+            ((RevertOld *) plan_add(&old_table, plan->old))->path = g_strdup(listed);
     }
 }
 
