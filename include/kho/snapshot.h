@@ -89,6 +89,8 @@ typedef enum {
     KHO_SNAPSHOT_DELETE_CHILDREN = 1 << 0,      /* and all that came from it */
     KHO_SNAPSHOT_DELETE_CHILDREN_ONLY = 1 << 1, /* not itself */
     KHO_SNAPSHOT_DELETE_METADATA = 1 << 2,      /* forget it, and leave all files as they are */
+    KHO_SNAPSHOT_DELETE_FORCE =
+        1 << 3, /* merge files as they are now that were changed since they were closed */
 } KhoSnapshotDeleteFlags;
 
 /**
@@ -103,7 +105,9 @@ typedef enum {
  *
  * Returns: FALSE with KHO_ERROR_CANCELLED or what went wrong; the old state holds then, or, where something
  * was written already that the snapshot cannot bear, it shows as `deleting`, and another delete goes on.
- * KHO_ERROR_UNSUPPORTED where several files follow one of its own, _BUSY, _NO_SPACE with the figures.
+ * KHO_ERROR_UNSUPPORTED where several files follow one of its own, _BUSY, _NO_SPACE with the figures,
+ * _INVALID where a file was changed since a snapshot closed it, unless KHO_SNAPSHOT_DELETE_FORCE takes it as
+ * it is.
  */
 KHO_PUBLIC gboolean kho_snapshot_delete(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags,
                                         const KhoJob *job, GPtrArray **left, GError **error);

@@ -9,7 +9,7 @@
 
 typedef struct {
     const char *path, *format, *repair, *output;
-    gboolean share;
+    gboolean share, force;
 } CheckArgs;
 
 static const CliArg check_args[] = {
@@ -22,6 +22,8 @@ static const CliArg check_args[] = {
     IMG_OUTPUT_ARG(CheckArgs),
     { CLI_FLAG, "--force-share", offsetof(CheckArgs, share), "no",
       "without the lock: findings may be passing", 'U' },
+    { CLI_FLAG, "--force", offsetof(CheckArgs, force), "no",
+      "with --repair: also a file that a snapshot closed, which then needs --force itself" },
     { 0 },
 };
 
@@ -111,6 +113,10 @@ run_check(CliRun *cli, const void *p, GError **error)
                                                          : KHO_REPAIR_ALL;
     KhoImageCheck result;
 
+    if (repair != KHO_REPAIR_NONE && !a->force && !img_check_writable(cli, a->path, error)) {
+        g_prefix_error(error, "it is not repaired without --force: ");
+        return FALSE;
+    }
     if (!kho_image_check(a->path, a->format, repair, a->share ? KHO_IMAGE_NO_LOCK : 0, &result, cli->job,
                          error))
         return FALSE;

@@ -57,7 +57,7 @@ const CliVerb verb_snapshot_revert = {
 
 typedef struct {
     const char *domain, *snapshot;
-    gboolean current, children, children_only, metadata;
+    gboolean current, children, children_only, metadata, force;
 } DeleteArgs;
 
 static const CliArg delete_args[] = {
@@ -69,6 +69,9 @@ static const CliArg delete_args[] = {
       "all that came from it, and not itself" },
     { CLI_FLAG, "--metadata", offsetof(DeleteArgs, metadata), "no",
       "forget it, and leave all files as they are" },
+    { CLI_FLAG, "--force", offsetof(DeleteArgs, force), "no",
+      "merge files as they are now, though somebody changed them since a snapshot closed them: what was "
+      "changed stays in all that reads them" },
     { 0 },
 };
 
@@ -78,7 +81,8 @@ run_delete(CliRun *cli, const void *p, GError **error)
     const DeleteArgs *a = p;
     KhoSnapshotDeleteFlags flags = (a->children ? KHO_SNAPSHOT_DELETE_CHILDREN : 0)
                                    | (a->children_only ? KHO_SNAPSHOT_DELETE_CHILDREN_ONLY : 0)
-                                   | (a->metadata ? KHO_SNAPSHOT_DELETE_METADATA : 0);
+                                   | (a->metadata ? KHO_SNAPSHOT_DELETE_METADATA : 0)
+                                   | (a->force ? KHO_SNAPSHOT_DELETE_FORCE : 0);
     g_auto(CliDomain) opened = { 0 };
 
     if (a->children && a->children_only)
@@ -102,7 +106,8 @@ const CliVerb verb_snapshot_delete = {
     .description = "Of each disk two files become one: what the snapshot's file holds goes into the file "
                    "that follows it, "
                    "or the other way round: into the one that kho did not make, else whichever moves less. "
-                   "Only files that kho made are removed. A delete that is interrupted leaves the "
+                   "Only files that kho made are removed. A disk that was taken out of the machine keeps its "
+                   "files as they are. A delete that is interrupted leaves the "
                    "snapshot as it "
                    "was, or in the state `deleting`: then the machine and all other snapshots are as they "
                    "were, and another "

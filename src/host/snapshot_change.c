@@ -212,9 +212,10 @@ read_to_delete(const StoreTree *tree, const char *machine, const char *name, gbo
 }
 
 static StoreJournal *
-begin_delete(KhoDomain *domain, const char *name, gboolean metadata_only, GPtrArray *left, const KhoJob *job,
-             GError **error)
+begin_delete(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags, GPtrArray *left,
+             const KhoJob *job, GError **error)
 {
+    gboolean metadata_only = (flags & KHO_SNAPSHOT_DELETE_METADATA) != 0;
     const StoreTree *tree = domain->host->tree;
     g_auto(Machine) machine = { NULL, NULL, MODEL_SNAPSHOT_STATE_UNSET, NULL };
     g_autoptr(StoreLock) lock = machine_lock(domain, error);
@@ -226,6 +227,7 @@ begin_delete(KhoDomain *domain, const char *name, gboolean metadata_only, GPtrAr
     const DeleteWish wish = { .machine = domain->name,
                               .snapshot = snapshot,
                               .metadata_only = metadata_only,
+                              .force = (flags & KHO_SNAPSHOT_DELETE_FORCE) != 0,
                               .live = machine.live,
                               .client = machine.client,
                               .running = machine.state == MODEL_SNAPSHOT_RUNNING };
@@ -241,8 +243,7 @@ static gboolean
 delete_one(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags, const KhoJob *job,
            GPtrArray *left, GError **error)
 {
-    gboolean metadata_only = (flags & KHO_SNAPSHOT_DELETE_METADATA) != 0;
-    StoreJournal *journal = begin_delete(domain, name, metadata_only, left, job, error);
+    StoreJournal *journal = begin_delete(domain, name, flags, left, job, error);
 
     return journal && change_run(&snapshot_delete_kind, journal, domain->host->tree, job, error);
 }

@@ -72,6 +72,7 @@ typedef struct DeleteWish {
     const char *machine;
     const ModelSnapshot *snapshot;
     gboolean metadata_only;  /* forget it, and leave all files as they are */
+    gboolean force;          /* files that were changed since they were closed are merged as they are now */
     const ModelDomain *live; /* of a machine that runs; NULL otherwise */
     VmClient *client;        /* the same */
     gboolean running;        /* its guest is not paused */

@@ -261,6 +261,9 @@ static gboolean
 check_unchanged(const Deciding *d, const DeleteDisk *row, GError **error)
 {
     g_autoptr(GError) why = NULL;
+
+    if (d->wish->force)
+        return TRUE;
     gboolean unchanged = closed_check(d->all, row->file, &why) && closed_check(d->all, row->follower, &why);
 
     for (guint i = 0; unchanged && i < row->above->len; i++)
@@ -268,9 +271,11 @@ check_unchanged(const Deciding *d, const DeleteDisk *row, GError **error)
     if (unchanged)
         return TRUE;
     return fail(error, KHO_ERROR_INVALID,
-                "disk %s of snapshot '%s': %s: put it back as it was, or forget the snapshot with `kho "
-                "snapshot-delete --metadata %s %s`",
-                row->target, d->snapshot->name, why->message, d->wish->machine, d->snapshot->name);
+                "disk %s of snapshot '%s': %s: put it back as it was, merge the files as they are now with "
+                "`kho snapshot-delete --force %s %s`, or forget the snapshot with `kho snapshot-delete "
+                "--metadata %s %s`",
+                row->target, d->snapshot->name, why->message, d->wish->machine, d->snapshot->name,
+                d->wish->machine, d->snapshot->name);
 }
 
 static gboolean
