@@ -375,7 +375,7 @@ follow(Live *live, const KhoJob *job, GError **error)
     g_auto(GStrv) jobs = jobs_of(live->plan);
     g_autoptr(GError) why = NULL;
 
-    if (vm_jobs_wait(live->client, (const char *const *) jobs, VM_JOB_PENDING, job, &why))
+    if (vm_jobs_wait(live->client, (const char *const *) jobs, VM_JOB_PENDING, TRUE, job, &why))
         return TRUE;
     if (why->code == KHO_ERROR_CANCELLED && kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: no backup was made");

@@ -24,6 +24,7 @@ typedef struct {
     gint64 heard_ms; /* when it was heard last */
     guint64 done;    /* of all that are waited for, as QEMU counts it */
     gint64 moved_ms; /* when that changed last */
+    char *refused;   /* why a write of the guest's failed; NULL: none did */
 } Jobs;
 
 static Jobs
@@ -37,6 +38,7 @@ jobs_clear(Jobs *jobs)
 {
     json_decref(jobs->rows);
     json_decref(jobs->ended);
+    g_free(jobs->refused);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Jobs, jobs_clear)
 
@@ -220,6 +222,9 @@ take_event(VmClient *client, Jobs *jobs, gint64 deadline_ms, gboolean *came, GEr
     *came = event != NULL;
     if (strcmp(json_string_or(event, "event", ""), "BLOCK_JOB_COMPLETED") == 0)
         json_object_set(jobs->ended, json_string_or(data, "device", ""), data);
+    if (strcmp(json_string_or(event, "event", ""), "BLOCK_IO_ERROR") == 0
+        && strcmp(json_string_or(data, "operation", ""), "write") == 0 && !jobs->refused)
+        jobs->refused = error_one_line(json_string_or(data, "reason", "no reason given"));
     if (event || g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT))
         return TRUE;
     g_propagate_error(error, g_steal_pointer(&why));
@@ -260,7 +265,8 @@ look(VmClient *client, Jobs *jobs, GError **error)
 }
 
 gboolean
-vm_jobs_wait(VmClient *client, const char *const *ids, VmJobState until, const KhoJob *job, GError **error)
+vm_jobs_wait(VmClient *client, const char *const *ids, VmJobState until, gboolean guest_first,
+             const KhoJob *job, GError **error)
 {
     guint step_ms = job && (job->progress || job->cancelled) ? LOOK_MS : LOOK_SELDOM_MS;
     g_auto(Jobs) jobs = jobs_init();
@@ -276,6 +282,8 @@ vm_jobs_wait(VmClient *client, const char *const *ids, VmJobState until, const K
             g_propagate_error(error, g_steal_pointer(&why));
             return FALSE;
         }
+        if (guest_first && jobs.refused)
+            return fail(error, KHO_ERROR_IO, "a write of the guest's failed: %s", jobs.refused);
         if (jobs.rows && !tell(&jobs, ids, job, error))
             return FALSE;
         if (came)
@@ -291,7 +299,7 @@ vm_job_complete(VmClient *client, const char *id, GError **error)
     const char *ids[] = { id, NULL };
 
     return ask_of_job(client, "job-complete", id, error)
-           && vm_jobs_wait(client, ids, VM_JOB_PENDING, NULL, error);
+           && vm_jobs_wait(client, ids, VM_JOB_PENDING, FALSE, NULL, error);
 }
 
 /* Waits until the job has concluded (or QEMU does not know it), and dismisses it. What QEMU said of it last

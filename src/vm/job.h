@@ -41,16 +41,19 @@ vm_job_begin(VmClient *client, const char *command, const char *id, json_t *argu
  * vm_jobs_wait:
  * @ids: NULL-terminated
  * @until: VM_JOB_READY or VM_JOB_PENDING
+ * @guest_first: gives up as soon as QEMU could not make a write of the guest's, which a job that copies what
+ *   the guest is about to overwrite may be the cause of
  * @job: told the sum of all, as QEMU counts it
  *
  * Returns once all jobs have come that far. Events of QEMU's are waited for.
  *
  * Returns: FALSE with KHO_ERROR_CANCELLED within 100 ms of the cancel, and where somebody cancelled a job at
- * QEMU; _NO_SPACE, _IO where one failed; _NOT_FOUND where there is none of an id; _TIMEOUT where QEMU is
- * silent for a minute, or a job stands still for ten. The jobs are left as they are: vm_jobs_cancel.
+ * QEMU; _NO_SPACE, _IO where one failed, or a write of the guest's; _NOT_FOUND where there is none of an id;
+ * _TIMEOUT where QEMU is silent for a minute, or a job stands still for ten. The jobs are left as they are:
+ * vm_jobs_cancel.
  */
-gboolean
-vm_jobs_wait(VmClient *client, const char *const *ids, VmJobState until, const KhoJob *job, GError **error);
+gboolean vm_jobs_wait(VmClient *client, const char *const *ids, VmJobState until, gboolean guest_first,
+                      const KhoJob *job, GError **error);
 
 /* Lets a job that is VM_JOB_READY come to VM_JOB_PENDING: from here on nothing is copied. */
 gboolean vm_job_complete(VmClient *client, const char *id, GError **error);

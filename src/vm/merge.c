@@ -308,7 +308,7 @@ copy(VmClient *client, const VmMerge *merge, const Place *place, const KhoJob *j
         && (!reserve_header(merge, error) || !open_files(client, merge, place, error)
             || !begin(client, merge, place, error)))
         return FALSE;
-    return vm_jobs_wait(client, ids, copied_state(merge), job, error);
+    return vm_jobs_wait(client, ids, copied_state(merge), FALSE, job, error);
 }
 
 gboolean

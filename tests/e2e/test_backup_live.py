@@ -1,6 +1,7 @@
 """Backups of machines that run: all disks at one point, whatever the guest writes meanwhile, whoever is killed, and nothing
 left in QEMU."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -147,7 +148,7 @@ def slow(kho):
 SLOW = 4 << 20  # bytes a second
 
 
-def copying(kho, point="one", *more):
+def copying(kho, point="one", *more, speed=SLOW):
     """A backup whose copy has begun, and goes on slowly until go_fast(): however fast the machine is, it does not end before
     the test has done what it came for."""
     with machine.qmp(kho, "web1") as qmp:
@@ -156,14 +157,17 @@ def copying(kho, point="one", *more):
         while len(begun) < len(kho.disks):
             change = qmp.wait_event("JOB_STATUS_CHANGE")["data"]
             if change["status"] == "running" and change["id"] not in begun:
-                qmp.ask("block-job-set-speed", device=change["id"], speed=SLOW)
+                qmp.ask("block-job-set-speed", device=change["id"], speed=speed)
                 begun.add(change["id"])
     assert child.poll() is None, child.communicate()
     return child
 
 
 def go_fast(kho):
-    with machine.qmp(kho, "web1") as qmp:
+    def reach():
+        with contextlib.suppress(ConnectionRefusedError):  # a new kho-vm is about to listen
+            return machine.qmp(kho, "web1")
+    with harness.wait_for("kho-vm to answer", reach) as qmp:
         for job in qmp.ask("query-block-jobs"):
             qmp.ask("block-job-set-speed", device=job["device"], speed=0)
 
@@ -276,6 +280,25 @@ def test_store_full_while_copying(kho, small_fs):
             assert_nothing_left(kho)
             line.run("a=$(cat /run/n); while [ $(cat /run/n) -lt $((a + 3)) ]; do usleep 10000; done")
     assert MET in log.read_text(), "the guest met no block that could not be copied"
+    kho("destroy", "web1")
+
+
+def test_the_guest_does_not_wait_for_a_copy_that_fails(kho, small_fs):
+    """Its write that cannot be copied before ends the backup, and not when the copy, which goes on for half an hour, comes to
+    its end; it sees no error."""
+    fs = small_fs("ext4", 96)
+    kho.disks, kho.store = backups.make_guest(kho, bulk_mib=24), fs.path / "store"
+    kho.store.mkdir()
+    kho("start", "web1")
+    with booted.line(kho, "web1") as line:
+        line.wait_ready()
+        child = copying(kho, speed=16 << 10)
+        fs.fill(64 << 10)
+        line.run("dd if=/dev/zero of=/dev/vda bs=1M seek=8 count=8 conv=fsync,notrunc 2>/dev/null")
+        _, err = child.communicate(timeout=harness.HANG_GUARD_S)
+        assert child.returncode == 10 and b"'web1'" in err and b"No space left" in err and len(err.splitlines()) == 1, err
+        assert_nothing_left(kho)
+        line.run("dd if=/dev/zero of=/dev/vdb bs=1M seek=8 count=8 conv=fsync,notrunc 2>/dev/null")
     kho("destroy", "web1")
 
 

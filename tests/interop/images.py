@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 import random
 
 import harness
@@ -100,4 +101,12 @@ def make(shape, folder, seed=1):
     if shape.snapshots:
         qemu_img("snapshot", "-c", "first", path)
         qemu_io(path, scribble(rng, shape.size, shape.cluster, compressed=False)[:4])
+    settle(folder)
     return path
+
+
+def settle(folder):
+    """Where a file has holes is told differently before the file system has put its data in place, and after."""
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())

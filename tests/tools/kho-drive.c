@@ -104,7 +104,7 @@ run(VmClient *client, char **words, char **answer, GError **error)
         return do_begin(client, words, error);
     if (strcmp(verb, "wait") == 0 && n > 2)
         return vm_jobs_wait(client, ids + 1, strcmp(words[1], "ready") == 0 ? VM_JOB_READY : VM_JOB_PENDING,
-                            &job, error);
+                            FALSE, &job, error);
     if (strcmp(verb, "complete") == 0 && n == 2)
         return vm_job_complete(client, words[1], error);
     if (strcmp(verb, "finish") == 0 && n > 1)
