@@ -18,4 +18,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KhoHost, kho_host_free)
  * that ends the wait when set from any thread or signal handler; NULL for none. */
 KHO_PUBLIC void kho_host_set_wait(KhoHost *host, guint timeout_ms, const volatile gint *cancelled);
 
+/* Who hears of what a verb does not fail for, in one line: a file that somebody changed, what could not be
+ * removed. Called from within the verb. Nobody unless set. */
+typedef void (*KhoWarn)(const char *line, gpointer data);
+KHO_PUBLIC void kho_host_set_warn(KhoHost *host, KhoWarn warn, gpointer data);
+
 #endif

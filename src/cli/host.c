@@ -1,6 +1,7 @@
 #include "cli/host.h"
 
 #include "base/owner.h"
+#include "cli/output.h"
 
 #include <string.h>
 
@@ -9,14 +10,22 @@
 /* Of the last tree that was opened; NULL while none was, or it is the one that everybody has of his own. */
 static const char *opened_root;
 
+static void
+warn(const char *line, gpointer unused)
+{
+    out_warning("%s", line);
+}
+
 KhoHost *
 cli_host_open(const CliRun *cli, GError **error)
 {
     opened_root = cli->root;
     KhoHost *host = kho_host_open(cli->root, error);
 
-    if (host)
+    if (host) {
         kho_host_set_wait(host, LOCK_WAIT_MS, cli->job ? cli->job->cancelled : NULL);
+        kho_host_set_warn(host, warn, NULL);
+    }
     return host;
 }
 

@@ -86,6 +86,7 @@ create(KhoDomain *domain, const KhoBackupCreate *options, const KhoJob *job, GEr
 
     if (!plan)
         return NULL;
+    machine_warn_changed(domain);
     json_auto json_t *json = backup_plan_to_json(plan);
     StoreJournal *journal =
         begin(tree, domain->uuid, domain->name, &backup_change, plan->point->point, json, error);

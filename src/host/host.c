@@ -20,6 +20,20 @@ kho_host_set_wait(KhoHost *host, guint timeout_ms, const volatile gint *cancelle
 }
 
 void
+kho_host_set_warn(KhoHost *host, KhoWarn warn, gpointer data)
+{
+    host->warn = warn;
+    host->warn_data = data;
+}
+
+void
+host_warn(const KhoHost *host, const char *line)
+{
+    if (host->warn)
+        host->warn(line, host->warn_data);
+}
+
+void
 kho_host_free(KhoHost *host)
 {
     if (!host)

@@ -10,6 +10,11 @@
 struct KhoHost {
     StoreTree *tree;
     StoreWait wait; /* for every change lock */
+    KhoWarn warn;   /* NULL: nobody hears */
+    gpointer warn_data;
 };
+
+/* One line for whoever hears warnings. */
+void host_warn(const KhoHost *host, const char *line);
 
 #endif

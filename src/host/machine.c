@@ -5,6 +5,7 @@
 #include "base/num.h"
 #include "host/recover.h"
 #include "host/running.h"
+#include "snapshot/closed.h"
 #include "store/list.h"
 #include "vm/definition.h"
 
@@ -144,4 +145,16 @@ kho_domain_lookup(KhoHost *host, const char *which, GError **error)
     fail(error, KHO_ERROR_NOT_FOUND, "no machine has the name, uuid or id '%s': `kho list --all` shows all",
          shown);
     return NULL;
+}
+
+static void
+warn(const char *line, gpointer host)
+{
+    host_warn(host, line);
+}
+
+void
+machine_warn_changed(const KhoDomain *domain)
+{
+    closed_tell_changed(domain->host->tree, domain->name, warn, domain->host);
 }

@@ -44,4 +44,7 @@ char *machine_name_of_uuid(const StoreTree *tree, const char *uuid, const char *
  * it. */
 StoreLock *machine_lock(const KhoDomain *domain, GError **error);
 
+/* Warns of files that its snapshots closed and that somebody changed since, for what goes on all the same. */
+void machine_warn_changed(const KhoDomain *domain);
+
 #endif

@@ -39,12 +39,22 @@ recover_locked(KhoHost *host, const char *uuid, char **outcome, GError **error)
 {
     g_autoptr(GError) why = NULL;
     StoreJournal *journal = store_journal_take(host->tree, STORE_LOCK_DOMAIN, uuid, &why);
+    g_autofree char *told = NULL;
+    gboolean left;
 
     if (!journal && why) {
         g_propagate_error(error, g_steal_pointer(&why));
         return FALSE;
     }
-    return !journal || change_recover(machine_changes, journal, host->tree, outcome, error);
+    if (!journal)
+        return TRUE;
+    if (!change_recover(machine_changes, journal, host->tree, &told, &left, error))
+        return FALSE;
+    if (outcome)
+        *outcome = g_steal_pointer(&told);
+    else if (left)
+        host_warn(host, told);
+    return TRUE;
 }
 
 gboolean

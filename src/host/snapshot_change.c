@@ -115,6 +115,7 @@ begin_create(KhoDomain *domain, const KhoSnapshotCreate *options, const char *na
 
     if (!lock || !machine_look(domain, &machine, error) || !check_options(domain, options, &machine, error))
         return NULL;
+    machine_warn_changed(domain);
     g_autofree SnapshotDiskWish *disks = g_new0(SnapshotDiskWish, options->n_disks + 1);
     for (gsize i = 0; i < options->n_disks; i++) {
         const KhoSnapshotDiskSpec *spec = &options->disks[i];

@@ -32,6 +32,7 @@ kho_domain_start(KhoDomain *domain, KhoStartFlags flags, const KhoJob *job, GErr
         return FALSE;
     if (status.unsupervised && !running_end_stuck(tree, domain->name, error))
         return FALSE;
+    machine_warn_changed(domain);
     if (!(flags & KHO_START_FORCE_BOOT) && saved_exists(tree, domain->name))
         return saved_start(domain, g_steal_pointer(&lock), paused, job, error);
     g_autoptr(ModelDomain) model = vm_definition(tree, domain->name, error);

@@ -36,6 +36,7 @@ typedef struct {
     const StoreTree *tree;
     char *name, *uuid, *file, *part, *live_xml;
     char *definition;   /* NULL: none */
+    char *left;         /* what could not be removed, and why; NULL: nothing */
     char *pause_reason; /* NULL: it ran */
     gboolean replaces;  /* FILE stood and may go */
     gboolean stays_paused;
@@ -125,6 +126,7 @@ save_close(gpointer context)
     g_free(save->live_xml);
     g_free(save->definition);
     g_free(save->pause_reason);
+    g_free(save->left);
     g_free(save);
 }
 
@@ -250,13 +252,24 @@ go_on(const Save *save, VmClient *client, GError **error)
 static gboolean
 undo_save_memory(gpointer context, GError **error)
 {
-    const Save *save = context;
+    Save *save = context;
     g_autoptr(VmClient) client = NULL;
+    g_autoptr(GError) why = NULL;
 
     if (!vm_reach_own(save->tree, save->name, save->uuid, &client, error)
         || (client && !go_on(save, client, error)))
         return FALSE;
-    return entry_remove_if_there(save->part, error);
+    if (!entry_remove_if_there(save->part, &why)) {
+        g_free(save->left);
+        save->left = g_strdup(why->message);
+    }
+    return TRUE;
+}
+
+static const char *
+left_by(gpointer context)
+{
+    return ((const Save *) context)->left;
 }
 
 /* Whether FILE is what this save wrote. */
@@ -356,4 +369,5 @@ const ChangeKind save_change = {
     .open = save_open,
     .close = save_close,
     .decide = decide,
+    .left = left_by,
 };

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "snapshot/folder.h"
 #include "snapshot/overlay.h"
+#include "store/list.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -105,4 +106,26 @@ closed_check(const GPtrArray *all, const char *path, GError **error)
         }
     }
     return TRUE;
+}
+
+void
+closed_tell_changed(const StoreTree *tree, const char *machine, void (*tell)(const char *line, gpointer data),
+                    gpointer data)
+{
+    g_autoptr(GPtrArray) names = store_list_snapshots(tree, machine, NULL);
+
+    for (guint i = 0; names && i < names->len; i++) {
+        g_autoptr(ModelSnapshot) snapshot = snapshot_read(tree, machine, names->pdata[i], NULL);
+        for (guint f = 0; snapshot && snapshot->deleting != MODEL_SWITCH_ON && f < snapshot->files->len;
+             f++) {
+            const ModelSnapshotFile *file = snapshot->files->pdata[f];
+            if (is_as_it_was(file))
+                continue;
+            g_autofree char *line =
+                g_strdup_printf("%s has been changed since snapshot '%s' of machine '%s' closed it: what "
+                                "lies on it may be damaged",
+                                file->file, snapshot->name, machine);
+            tell(line, data);
+        }
+    }
 }

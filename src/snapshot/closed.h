@@ -21,4 +21,9 @@ closed_note_again(const StoreTree *tree, const char *machine, const GPtrArray *p
  * longer is there. */
 gboolean closed_check(const GPtrArray *all, const char *path, GError **error);
 
+/* Calls @tell with one line for each file that a snapshot of the machine closed and that has been changed
+ * since: only reverts and deletes refuse those. Metadata that cannot be read is passed over. */
+void closed_tell_changed(const StoreTree *tree, const char *machine,
+                         void (*tell)(const char *line, gpointer data), gpointer data);
+
 #endif

@@ -22,6 +22,7 @@ typedef struct {
     VmSaveHead *head;  /* of the memory that this process wrote */
     gint64 stopped_ms; /* wall clock of the guest's stop; 0: not known */
     gint64 pause_ms;   /* for how long it stood still; -1: not known */
+    char *left;        /* what could not be removed, and why; NULL: nothing */
 } Create;
 
 static gpointer
@@ -43,6 +44,7 @@ create_close(gpointer context)
 
     snapshot_create_plan_free(create->plan);
     vm_savehead_free(create->head);
+    g_free(create->left);
     g_free(create);
 }
 
@@ -75,16 +77,27 @@ run_make_overlays(gpointer context, const KhoJob *job, GError **error)
     return TRUE;
 }
 
+/* A file system that is read-only by now holds nobody up. */
+static gboolean
+leave(Create *create, const GError *why)
+{
+    g_free(create->left);
+    create->left = g_strdup(why->message);
+    return TRUE;
+}
+
 /* In a QEMU that runs something may be left that has the number: there it is not used again. */
 static gboolean
 undo_make_overlays(gpointer context, GError **error)
 {
-    const Create *create = context;
+    Create *create = context;
     const CreatePlan *plan = create->plan;
+    g_autoptr(GError) why = NULL;
 
-    return remove_overlays(create, error)
-           && (plan->live || !plan->overlays
-               || snapshot_restore_overlays(create->tree, plan->machine, plan->overlays, error));
+    if (!remove_overlays(create, &why))
+        return leave(create, why);
+    return plan->live || !plan->overlays
+           || snapshot_restore_overlays(create->tree, plan->machine, plan->overlays, error);
 }
 
 /* *client is NULL where the machine does not run, or no more: then there is nothing to be done in QEMU. */
@@ -154,16 +167,19 @@ run_save_memory(gpointer context, const KhoJob *job, GError **error)
 static gboolean
 undo_save_memory(gpointer context, GError **error)
 {
-    const Create *create = context;
+    Create *create = context;
     const CreatePlan *plan = create->plan;
     g_autoptr(VmClient) client = NULL;
+    g_autoptr(GError) why = NULL;
 
     if (!plan->memory)
         return TRUE;
-    return reach(create, &client, error)
-           && (!client || (vm_migrate_cancel(client, error) && pause_end(client, error)))
-           && memory_take_back(plan->memory, plan->saved_ms, error)
-           && (!client || create_live_take_back(plan, client, error));
+    if (!reach(create, &client, error)
+        || (client && (!vm_migrate_cancel(client, error) || !pause_end(client, error))))
+        return FALSE;
+    if (!memory_take_back(plan->memory, plan->saved_ms, &why))
+        leave(create, why);
+    return !client || create_live_take_back(plan, client, error);
 }
 
 /* ---- switch ---- */
@@ -291,6 +307,12 @@ run_publish_snapshot(gpointer context, const KhoJob *job, GError **error)
            && snapshot_set_current(create->tree, plan->machine, plan->name, error);
 }
 
+static const char *
+left_by(gpointer context)
+{
+    return ((const Create *) context)->left;
+}
+
 static const ChangeStep steps[] = {
     { "make-overlays", run_make_overlays, undo_make_overlays, FALSE },
     { "save-memory", run_save_memory, undo_save_memory, FALSE },
@@ -310,4 +332,5 @@ const ChangeKind snapshot_create_kind = {
     .open = create_open,
     .close = create_close,
     .decide = decide,
+    .left = left_by,
 };

@@ -109,6 +109,12 @@ where_to(const ChangeKind *kind, const StoreJournal *journal, gpointer context, 
     return reached != AT_NO_RETURN || !kind->decide || kind->decide(context, direction, error);
 }
 
+static const char *
+left_by(const ChangeKind *kind, gpointer context)
+{
+    return kind->left ? kind->left(context) : NULL;
+}
+
 /* What follows a failure: *ended says that nothing is left to be recovered. */
 static gboolean
 after_failure(const ChangeKind *kind, StoreJournal *journal, gpointer context, const ChangeStep *step,
@@ -144,6 +150,8 @@ fail_run(const ChangeKind *kind, StoreJournal *journal, gpointer context, gsize 
     else if (!ended)
         fail(error, (KhoErrorCode) why->code, "%s; %s is not finished: `kho recover` goes on", why->message,
              store_journal_what(journal));
+    else if (left_by(kind, context))
+        fail(error, (KhoErrorCode) why->code, "%s; left behind: %s", why->message, left_by(kind, context));
     else
         g_propagate_error(error, g_error_copy(why));
     return FALSE;
@@ -198,7 +206,21 @@ finish(const ChangeKind *kind, StoreJournal *journal, gpointer context, char **o
 }
 
 static gboolean
-recover(const ChangeKind *kind, StoreJournal *journal, gpointer context, char **outcome, GError **error)
+take_back(const ChangeKind *kind, const StoreJournal *journal, gpointer context, char **outcome,
+          gboolean *left, GError **error)
+{
+    if (!back(kind, journal, context, error))
+        return FALSE;
+    const char *what = left_by(kind, context);
+    *left = what != NULL;
+    *outcome =
+        g_strconcat("took back ", store_journal_what(journal), what ? "; left behind: " : "", what, NULL);
+    return TRUE;
+}
+
+static gboolean
+recover(const ChangeKind *kind, StoreJournal *journal, gpointer context, char **outcome, gboolean *left,
+        GError **error)
 {
     const char *what = store_journal_what(journal);
     ChangeDirection direction;
@@ -207,9 +229,7 @@ recover(const ChangeKind *kind, StoreJournal *journal, gpointer context, char **
         return FALSE;
     switch (direction) {
     case CHANGE_FORWARD: return finish(kind, journal, context, outcome, error);
-    case CHANGE_BACK:
-        *outcome = g_strdup_printf("took back %s", what);
-        return back(kind, journal, context, error);
+    case CHANGE_BACK: return take_back(kind, journal, context, outcome, left, error);
     case CHANGE_SETTLE:
         *outcome = g_strdup_printf("left %s unfinished: give the command again to go on", what);
         return kind->settle(context, error);
@@ -219,19 +239,20 @@ recover(const ChangeKind *kind, StoreJournal *journal, gpointer context, char **
 
 gboolean
 change_recover(const ChangeKind *const *kinds, StoreJournal *journal, gpointer data, char **outcome,
-               GError **error)
+               gboolean *left, GError **error)
 {
     g_autoptr(StoreJournal) owned = journal;
     g_autoptr(GError) why = NULL;
     g_autofree char *told = NULL;
     const ChangeKind *kind = find_kind(kinds, store_journal_change(journal));
 
+    *left = FALSE;
     if (!kind)
         return fail(error, KHO_ERROR_UNSUPPORTED,
                     "the journal holds a %s, which this kho does not know: use a newer kho",
                     store_journal_change(journal));
     gpointer context = kind->open(store_journal_plan(journal), data, &why);
-    gboolean recovered = context && recover(kind, journal, context, &told, &why);
+    gboolean recovered = context && recover(kind, journal, context, &told, left, &why);
     if (context)
         kind->close(context);
     if (!recovered) {

@@ -40,6 +40,9 @@ typedef struct {
     /* Writes down on disk that the change is unfinished. Runs any number of times. Needed by a decide that
      * may answer CHANGE_SETTLE. */
     gboolean (*settle)(gpointer context, GError **error);
+    /* After everything was taken back: what an undo could not remove, which holds nobody up, and why; NULL:
+     * nothing. Optional. */
+    const char *(*left)(gpointer context);
 } ChangeKind;
 
 /**
@@ -63,12 +66,13 @@ change_run(const ChangeKind *kind, StoreJournal *journal, gpointer data, const K
  * @journal: (transfer full): taken over with store_journal_take
  * @outcome: (out) (optional): one line for people: "finished snapshot-create of 's1'", "took back ...", freed
  * with g_free
+ * @left: (out): whether something stays behind, which @outcome tells of
  *
  * Finishes what a dead driver left, or takes it back. KHO_ERROR_UNSUPPORTED for a kind that this kho does not
  * know; any error leaves the entry.
  */
 gboolean change_recover(const ChangeKind *const *kinds, StoreJournal *journal, gpointer data, char **outcome,
-                        GError **error);
+                        gboolean *left, GError **error);
 
 #ifdef KHO_STEPS
 /* "KIND STEP" for every step of @kinds, one a line, with " no-return" added for the point of no return, and

@@ -23,6 +23,7 @@ static struct {
     char undo_fails;
     ChangeDirection direction;
     gboolean asked;
+    const char *left;
 } script;
 
 static gboolean
@@ -86,6 +87,12 @@ settle(gpointer context, GError **error)
     return TRUE;
 }
 
+static const char *
+left(gpointer context)
+{
+    return script.left;
+}
+
 static const ChangeStep steps[] = {
     { "a", run_a, undo_a, FALSE },
     { "b", run_b, undo_b, FALSE },
@@ -93,11 +100,11 @@ static const ChangeStep steps[] = {
     { "d", run_d, NULL, FALSE },
 };
 static const ChangeStep loose_steps[] = { { "a", run_a, undo_a, FALSE }, { "d", run_d, undo_d, TRUE } };
-static const ChangeKind kind = {
-    "kind", steps, G_N_ELEMENTS(steps), 2, open_plan, close_plan, decide, settle
-};
-static const ChangeKind loose = { "loose", loose_steps, G_N_ELEMENTS(loose_steps), 1, open_plan, close_plan,
-                                  NULL,    NULL };
+static const ChangeKind kind = { "kind", steps, G_N_ELEMENTS(steps), 2, open_plan, close_plan, decide,
+                                 settle, left };
+static const ChangeKind loose = { "loose", loose_steps, G_N_ELEMENTS(loose_steps),
+                                  1,       open_plan,   close_plan,
+                                  NULL,    NULL,        NULL };
 static const ChangeKind *const kinds[] = { &loose, &kind, NULL };
 
 typedef struct {
@@ -115,6 +122,7 @@ set_up(Fixture *f, gconstpointer unused)
     script.fails = script.dies = script.undo_fails = 0;
     script.direction = CHANGE_FORWARD;
     script.asked = FALSE;
+    script.left = NULL;
 }
 
 static void
@@ -153,7 +161,12 @@ recover(Fixture *f, char **outcome, GError **error)
     StoreJournal *journal = store_journal_take(f->tree, STORE_LOCK_DOMAIN, UUID, error);
 
     g_assert_nonnull(journal);
-    return change_recover(kinds, journal, f, outcome, error);
+    gboolean left;
+    gboolean done = change_recover(kinds, journal, f, outcome, &left, error);
+
+    g_assert_cmpint(left, ==,
+                    done && script.left != NULL && outcome && strstr(*outcome, "took back") != NULL);
+    return done;
 }
 
 static gboolean
@@ -213,9 +226,23 @@ test_failed_undo_is_tried_again(Fixture *f, gconstpointer unused)
     g_assert_nonnull(strstr(error->message, "step b failed; taking kind of 'x' back failed: undo a failed"));
     g_assert_true(entry_stands(f));
     script.undo_fails = 0;
+    script.left = "a file";
     g_assert_true(recover(f, &outcome, NULL));
-    g_assert_cmpstr(outcome, ==, "took back kind of 'x'");
+    g_assert_cmpstr(outcome, ==, "took back kind of 'x'; left behind: a file");
     g_assert_cmpstr(script.trace->str, ==, "abBABA");
+    g_assert_false(entry_stands(f));
+}
+
+/* An undo that could not remove everything ends the change all the same. */
+static void
+test_failure_tells_what_is_left(Fixture *f, gconstpointer unused)
+{
+    g_autoptr(GError) error = NULL;
+
+    script.fails = 'b';
+    script.left = "a file";
+    g_assert_false(run(f, &kind, &error));
+    g_assert_cmpstr(error->message, ==, "step b failed; left behind: a file");
     g_assert_false(entry_stands(f));
 }
 
@@ -388,6 +415,7 @@ main(int argc, char **argv)
     ADD("all-done", test_all_done);
     ADD("failure-takes-back", test_failure_takes_back);
     ADD("failed-undo-is-tried-again", test_failed_undo_is_tried_again);
+    ADD("failure-tells-what-is-left", test_failure_tells_what_is_left);
     ADD("no-return", test_no_return);
     ADD("failure-past-no-return-stays", test_failure_past_no_return_stays);
     ADD("every-death", test_every_death);

@@ -10,6 +10,7 @@ import struct
 import pytest
 
 import backups
+import counter
 import harness
 import machine
 import steps
@@ -110,3 +111,28 @@ def test_the_table_of_steps_is_that_of_the_program(kho):
     text = (harness.REPO / "ARCHITECTURE.md").read_text().partition("| change | steps ")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| ([a-z-]+)[^|]* \| ([a-z-]+!?(?:, [a-z-]+!?)*) \|$", text, re.MULTILINE)
     assert {kind: steps.split(", ") for kind, steps in rows} == said
+
+
+@pytest.mark.parametrize("words,point", [(("save", "c"), "save:save-memory:after"),
+                                         (("snapshot-create-as", "c", "s"), "snapshot-create:save-memory:after")])
+def test_what_cannot_be_removed_holds_nobody_up(kho, small_fs, words, point):
+    """kho dies in a save, and the file system that it wrote to is read-only since: the machine is free, and it is said what stays."""
+    fs = small_fs("ext4", 200)
+    counter.define(kho, "c", kho.tmp / "c.qcow2")
+    for verb in (("recover", "c"), ("snapshot-create-as", "c", "other", "--disk-only")):
+        kho("start", "c")
+        counter.wait_counting(kho, "c")
+        file = fs.path / "c.mem"
+        place = (file,) if words[0] == "save" else ("--memspec", f"file={file}")
+        steps.kill(steps.stopped(kho, point, *words, *place))
+        harness.run(["mount", "-o", "remount,ro", fs.path])
+        left = [path for path in fs.path.iterdir() if path.name != "lost+found"]
+        ran = kho(*verb)
+        assert len(left) == 1 and str(left[0]) in ran.out + ran.err and "left behind" in ran.out + ran.err
+        assert (verb[0] == "recover") == ("warning: " not in ran.err) and (ran.out + ran.err).count("left behind") == 1
+        assert steps.entries(kho) == []
+        kho("resume", "c", status=None)
+        counter.wait_counting(kho, "c")
+        kho("destroy", "c")
+        harness.run(["mount", "-o", "remount,rw", fs.path])
+        left[0].unlink()

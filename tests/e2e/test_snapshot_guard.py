@@ -286,3 +286,20 @@ def test_a_managed_save_over_a_closed_file(kho, m):
         kho.refuses("start", "other", *more, status=BUSY, says=closed("s1", m.folder / "vda.qcow2"))
         assert os.listdir(kho.root / "lib/qemu/save") == ["other.save"]  # neither lost
     m.check()
+
+
+def test_a_closed_file_that_somebody_changed_is_told_of(kho):
+    """By what goes on all the same: starts, backups, the next snapshot."""
+    m = layers.Machine(kho)
+    kho("snapshot-create-as", "m", "s1")
+    store = kho.base / "store"
+    store.mkdir()
+    closed_file = layers.closed(m, "s1")["vda"][0]
+    verbs = [("start", "m"), ("destroy", "m"), ("backup", "m", "--to", store), ("snapshot-create-as", "m", "s2")]
+    for verb in verbs[:3]:
+        assert kho(*verb).err == ""
+    layers.qemu_io(closed_file, "qcow2", "write -P 9 0 64k")
+    for verb in verbs:
+        said = kho(*verb).err
+        wanted = "" if verb[0] == "destroy" else f"warning: {closed_file} has been changed since snapshot 's1' of machine 'm' closed it"
+        assert said.startswith(wanted) and said.count("\n") == bool(wanted), said
