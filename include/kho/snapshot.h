@@ -121,6 +121,9 @@ KHO_PUBLIC gboolean kho_snapshot_check_file(KhoHost *host, const char *path, GEr
  * out. Who reads images, or lets one name another, asks. */
 KHO_PUBLIC gboolean kho_snapshot_check_read(KhoHost *host, const char *path, const char *format,
                                             GError **error);
+/* Asks once more of a qcow2 image that was just made at @path, and whether its backing file is still there
+ * (KHO_ERROR_NOT_FOUND): deletes that begin later see it. Where this fails, the image is to be removed. */
+KHO_PUBLIC gboolean kho_snapshot_check_built(KhoHost *host, const char *path, GError **error);
 /* kho_snapshot_check_file and that for all that the machine's definition lets it write: whether its next
  * start will be refused. */
 KHO_PUBLIC gboolean kho_snapshot_check_disks(KhoDomain *domain, GError **error);

@@ -49,9 +49,12 @@ img_check_backing(const CliRun *cli, const char *path, const KhoImageCreate *cre
 gboolean
 img_keep_sound(const CliRun *cli, const char *path, const KhoImageCreate *create, GError **error)
 {
-    if (img_check_backing(cli, path, create, error))
+    g_autoptr(KhoHost) host = create->backing_file ? kho_host_open(cli->root, NULL) : NULL;
+
+    if (!host || kho_snapshot_check_built(host, path, error))
         return TRUE;
     fd_unlink(path, NULL);
+    g_prefix_error(error, "the new image is not kept: ");
     return FALSE;
 }
 

@@ -28,7 +28,7 @@ gboolean img_check_readable(const CliRun *cli, const char *path, const char *for
 /* The same for the backing file that an image at @path shall name; TRUE where it shall name none. */
 gboolean img_check_backing(const CliRun *cli, const char *path, const KhoImageCreate *create, GError **error);
 /* Asks again now that the image stands at @path, where a delete that begins later sees it: it is removed
- * where one began before. */
+ * where one that began before changes or removed what is under it. */
 gboolean img_keep_sound(const CliRun *cli, const char *path, const KhoImageCreate *create, GError **error);
 
 /* "off", "metadata", "falloc", "full". */

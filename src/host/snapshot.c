@@ -133,6 +133,13 @@ kho_snapshot_check_read(KhoHost *host, const char *path, const char *format, GEr
 }
 
 gboolean
+kho_snapshot_check_built(KhoHost *host, const char *path, GError **error)
+{
+    g_autofree char *absolute = g_canonicalize_filename(path, NULL);
+    return guard_check_built(host->tree, absolute, &host->wait, error);
+}
+
+gboolean
 kho_snapshot_check_disks(KhoDomain *domain, GError **error)
 {
     g_autoptr(ModelDomain) model = vm_definition(domain->host->tree, domain->name, error);

@@ -43,7 +43,7 @@ keep_sound(KhoHost *host, const HostPool *pool, const char *name, GError **error
 {
     g_autofree char *path = pool_volume_path(pool->live, name);
 
-    if (guard_check_read(host->tree, NULL, path, "qcow2", error))
+    if (guard_check_built(host->tree, path, &host->wait, error))
         return TRUE;
     pool_volume_delete(pool->live, name, NULL);
     return FALSE;

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "snapshot/files.h"
 #include "snapshot/folder.h"
+#include "snapshot/guard.h"
 
 #include <glib/gstdio.h>
 
@@ -20,7 +21,8 @@ drop_unless_needed(const StoreTree *tree, const char *path, const char *machine,
 {
     if (!is_there(path))
         return TRUE;
-    g_autoptr(GPtrArray) files = named_files(tree, error);
+    g_autoptr(StoreLock) lock = guard_lock(tree, NULL, error);
+    g_autoptr(GPtrArray) files = lock ? named_files(tree, error) : NULL;
     if (!files || !named_files_add_folder(files, path, error))
         return FALSE;
     if (named_files_other_user(files, path, machine, snapshot) || named_files_above(files, path))

@@ -265,6 +265,20 @@ guard_check_read(const StoreTree *tree, const char *machine, const char *path, c
 }
 
 gboolean
+guard_check_built(const StoreTree *tree, const char *path, const StoreWait *wait, GError **error)
+{
+    g_autoptr(StoreLock) lock = guard_lock(tree, wait, error);
+    g_autoptr(GPtrArray) layers = lock ? named_files_chain(path, "qcow2", error) : NULL;
+
+    if (!layers || !guard_check_read(tree, NULL, path, "qcow2", error))
+        return FALSE;
+    const NamedFile *top = layers->pdata[0];
+    return !top->backing || top->backing_ino != 0
+           || fail(error, KHO_ERROR_NOT_FOUND, "its backing file %s was removed while %s was made",
+                   top->backing, path);
+}
+
+gboolean
 guard_check_file(const StoreTree *tree, const char *path, GError **error)
 {
     return check_write(tree, path, error) && guard_check_read(tree, NULL, path, NULL, error);

@@ -20,14 +20,19 @@ gboolean guard_check_file(const StoreTree *tree, const char *path, GError **erro
 gboolean guard_check_read(const StoreTree *tree, const char *machine, const char *path, const char *format,
                           GError **error);
 
+/* The same for an image that was just made at @path and can be seen now, by a delete that begins later; and
+ * whether its backing file is still there: KHO_ERROR_NOT_FOUND. The caller takes the image back otherwise.
+ * Takes guard_lock, with @wait. */
+gboolean guard_check_built(const StoreTree *tree, const char *path, const StoreWait *wait, GError **error);
+
 /* What a disk of @machine reads and writes; all disks of a machine; and what they read alone. */
 gboolean guard_check_disk(const StoreTree *tree, const char *machine, const ModelDisk *disk, GError **error);
 gboolean guard_check_machine(const StoreTree *tree, const ModelDomain *machine, GError **error);
 gboolean guard_check_machine_reads(const StoreTree *tree, const ModelDomain *machine, GError **error);
 
-/* Held by a delete while it marks its snapshot, and by others from guard_check_... until what they build can
- * be seen: so each sees the other. Taken after all change locks, and held for a moment only. @wait: as
- * store_lock_take. */
+/* Held by a delete while it marks its snapshot, by whoever removes a file, from the look who needs it, and by
+ * others from guard_check_... until what they build can be seen: so each sees the other. Taken after all
+ * change locks, and held for a moment only. @wait: as store_lock_take. */
 StoreLock *guard_lock(const StoreTree *tree, const StoreWait *wait, GError **error);
 
 #endif

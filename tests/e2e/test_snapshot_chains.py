@@ -1,7 +1,9 @@
 """Who needs a file is told from whole chains: what lies on it through files that nobody names stays as it is, too. Contents are
 read by qemu-img."""
 
+import fcntl
 import os
+import struct
 
 import harness
 import layers
@@ -172,6 +174,27 @@ def test_a_clone_by_others_is_seen_before_the_first_write(kho, m):
     clone.unlink()
     kho("snapshot-delete", "m", "s2")
     m.check()
+
+
+@pytest.mark.parametrize("how", ["img-create", "vol-create-as"])
+def test_an_image_whose_backing_file_goes_meanwhile_is_not_kept(kho, m, how):
+    """Whoever removes a file holds the lock from the look who needs it: an image that was made since asks under that lock."""
+    kho("pool-define-as", "p", "dir", "--target", m.folder)
+    kho("pool-start", "p")
+    base, new = m.folder / "base.qcow2", m.folder / "new.qcow2"
+    harness.run(["qemu-img", "create", "-q", "-f", "qcow2", base, "4M"])
+    verb = {"img-create": ["img-create", "-f", "qcow2", "-b", base.name, "-F", "qcow2", new],
+            "vol-create-as": ["vol-create-as", "p", new.name, "4M", "--format", "qcow2", "--backing-vol", base.name,
+                              "--backing-vol-format", "qcow2"]}[how]
+    fd = os.open(kho.root / "run/lock/name/image-deleting", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.fcntl(fd, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))  # F_OFD_SETLK
+    child = kho.spawn(*verb)
+    harness.wait_for("the image", new.exists)
+    base.unlink()
+    os.close(fd)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 3 and b"base.qcow2 was removed while" in err, err
+    assert not new.exists() and out == b""
 
 
 @pytest.fixture

@@ -286,8 +286,12 @@ def test_what_others_need_stays(kho, tmp):
     kho("snapshot-revert", "m", "s1")
     assert lain_on.exists()
     # what others lie on is merged into no more, and the base of several is not touched
-    kho.refuses("snapshot-delete", "m", "s1", status=UNSUPPORTED, says=["disk vda of machine 'other'", "vda.2.qcow2"])
+    kho.refuses("snapshot-delete", "m", "s1", status=UNSUPPORTED, says=["disk vda of machine 'm'", "disk vda of machine 'other'"])
     kho("undefine", "other")
+    # what no machine uses any more is in nobody's way, and stays
+    over, now = layers.content(m.folder / "mine.qcow2", "qcow2"), m.now()
+    assert "vda.2.qcow2" in kho("snapshot-delete", "m", "s1").out
+    assert layers.content(m.folder / "mine.qcow2", "qcow2") == over and m.now() == now
 
 
 # --- deleting ------------------------------------------------------------------------------------------------------------
