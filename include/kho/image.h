@@ -8,6 +8,9 @@
 
 typedef struct KhoImage KhoImage;
 
+/* Bytes in the name of a file that is made: while it is written it has a longer one. */
+#define KHO_IMAGE_NAME_MAX 246
+
 /* Decides whether a path found inside an image (its backing file) may be opened: FALSE with KHO_ERROR_DENIED
  * refuses. @path is absolute, resolved against the folder of @referrer. */
 typedef struct KhoImageGate {

@@ -67,7 +67,9 @@ backup_store_path(const char *store, GError **error)
 
     if (fd >= 0)
         return g_steal_pointer(&path);
-    if (why->code == KHO_ERROR_NOT_FOUND)
+    if (g_file_test(path, G_FILE_TEST_EXISTS) && !g_file_test(path, G_FILE_TEST_IS_DIR))
+        fail(error, KHO_ERROR_INVALID, "the store %s is no folder: give one", path);
+    else if (why->code == KHO_ERROR_NOT_FOUND)
         fail(error, KHO_ERROR_NOT_FOUND, "the store %s does not exist: make that folder first", path);
     else
         g_propagate_prefixed_error(error, g_steal_pointer(&why), "the store: ");
@@ -259,30 +261,51 @@ find_named(const char *store, const char *machine, const char *name, GError **er
     return NULL;
 }
 
+/* Which is the latest cannot be told where one of unknown age may be. */
+static gboolean
+fail_unusable(const KhoBackupPoint *point, gboolean others, GError **error)
+{
+    gboolean named = strstr(point->problem, point->path) != NULL;
+    g_autofree char *what =
+        named ? g_strdup(point->problem)
+              : g_strdup_printf("%s/" BACKUP_MANIFEST_FILE ": %s", point->path, point->problem);
+
+    if (others)
+        return fail(error, point->problem_code,
+                    "which point of machine '%s' is the latest cannot be told: %s: name one with --point",
+                    point->machine, what);
+    return fail(error, point->problem_code,
+                "machine '%s' has no point that can be used: %s: make one with `kho backup`", point->machine,
+                what);
+}
+
 static KhoBackupPoint *
 find_latest(const char *store, const char *machine, GError **error)
 {
     g_autoptr(GPtrArray) points = kho_backup_list(store, machine, error);
-    guint usable = 0;
+    const KhoBackupPoint *unusable = NULL;
+    guint usable = 0, latest = 0;
 
     if (!points)
         return NULL;
     for (guint i = 0; i < points->len; i++) {
         const KhoBackupPoint *point = points->pdata[i];
-        usable += !point->problem;
-        if (!point->problem || point->unfinished)
-            continue;
-        gboolean named = strstr(point->problem, point->path) != NULL;
-        fail(error, point->problem_code,
-             "which point of machine '%s' is the latest cannot be told: %s%s%s: name one with --point",
-             machine, named ? "" : point->path, named ? "" : "/" BACKUP_MANIFEST_FILE ": ", point->problem);
+        if (!point->problem) {
+            latest = i;
+            usable++;
+        } else if (!point->unfinished && !unusable) {
+            unusable = point;
+        }
+    }
+    if (unusable) {
+        fail_unusable(unusable, usable > 0, error);
         return NULL;
     }
     if (usable == 0) {
         fail(error, KHO_ERROR_NOT_FOUND, "the store %s has no whole point of machine '%s'", store, machine);
         return NULL;
     }
-    return g_ptr_array_steal_index(points, usable - 1);
+    return g_ptr_array_steal_index(points, latest);
 }
 
 KhoBackupPoint *

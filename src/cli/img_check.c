@@ -23,7 +23,9 @@ static const CliArg check_args[] = {
     { CLI_FLAG, "--force-share", offsetof(CheckArgs, share), "no",
       "without the lock: findings may be passing", 'U' },
     { CLI_FLAG, "--force", offsetof(CheckArgs, force), "no",
-      "with --repair: also a file that a snapshot closed, which then needs --force itself" },
+      "with --repair: also a file that a snapshot closed, which then needs --force itself, and a disk of a "
+      "machine that has a managed "
+      "save" },
     { 0 },
 };
 
@@ -117,6 +119,8 @@ run_check(CliRun *cli, const void *p, GError **error)
         g_prefix_error(error, "it is not repaired without --force: ");
         return FALSE;
     }
+    if (repair != KHO_REPAIR_NONE && !a->force && !img_check_unsaved(cli, a->path, error))
+        return FALSE;
     if (!kho_image_check(a->path, a->format, repair, a->share ? KHO_IMAGE_NO_LOCK : 0, &result, cli->job,
                          error))
         return FALSE;

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/num.h"
 
+#include <kho/save.h>
 #include <kho/snapshot.h>
 #include <string.h>
 
@@ -25,6 +26,17 @@ img_check_writable(const CliRun *cli, const char *path, GError **error)
     g_autoptr(KhoHost) host = kho_host_open(cli->root, NULL);
 
     return !host || kho_snapshot_check_file(host, path, error);
+}
+
+gboolean
+img_check_unsaved(const CliRun *cli, const char *path, GError **error)
+{
+    g_autoptr(KhoHost) host = kho_host_open(cli->root, NULL);
+
+    if (!host || kho_save_check_file(host, path, error))
+        return TRUE;
+    g_prefix_error(error, "it is not written without --force: ");
+    return FALSE;
 }
 
 gboolean

@@ -23,6 +23,10 @@ gboolean img_options_read(ImgOptions *options, char *const *lists, GError **erro
  * Where that tree cannot be had, no machine of it can have one. */
 gboolean img_check_writable(const CliRun *cli, const char *path, GError **error);
 
+/* Whether no machine of --root has saved its memory and goes on from it with the file at @path as it is: for
+ * who is about to write it. The error says that --force does it all the same. */
+gboolean img_check_unsaved(const CliRun *cli, const char *path, GError **error);
+
 /* Whether what is read through the image at @path stays what it is: no delete of a snapshot changes it. */
 gboolean img_check_readable(const CliRun *cli, const char *path, const char *format, GError **error);
 /* The same for the backing file that an image at @path shall name; TRUE where it shall name none. */

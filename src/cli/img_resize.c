@@ -6,7 +6,7 @@
 
 typedef struct {
     const char *path, *size, *format, *prealloc;
-    gboolean shrink;
+    gboolean shrink, force;
 } ResizeArgs;
 
 static const CliArg resize_args[] = {
@@ -18,6 +18,8 @@ static const CliArg resize_args[] = {
     { CLI_CHOICE, "--preallocation", offsetof(ResizeArgs, prealloc), "off", "of what is added",
       .choices = "off|metadata|falloc|full" },
     { CLI_FLAG, "--shrink", offsetof(ResizeArgs, shrink), "no", "the data past the new end may go" },
+    { CLI_FLAG, "--force", offsetof(ResizeArgs, force), "no",
+      "also a disk of a machine that has a managed save, whose memory then does not fit it any more" },
     { 0 },
 };
 
@@ -40,7 +42,7 @@ run_resize(CliRun *cli, const void *p, GError **error)
     KhoImageResize options = { .may_shrink = a->shrink };
 
     if (!img_prealloc_parse(a->prealloc, &options.prealloc, error) || !new_size(a, &options.size_bytes, error)
-        || !img_check_writable(cli, a->path, error)
+        || !img_check_writable(cli, a->path, error) || (!a->force && !img_check_unsaved(cli, a->path, error))
         || !kho_image_resize(a->path, a->format, &options, &kho_image_gate_open, cli->job, error))
         return FALSE;
     out_done(cli, "Image resized.");

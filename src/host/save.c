@@ -6,9 +6,11 @@
 #include "host/claim.h"
 #include "host/running.h"
 #include "host/saved.h"
+#include "host/volume.h"
 #include "save/resume.h"
 #include "snapshot/folder.h"
 #include "snapshot/guard.h"
+#include "store/list.h"
 #include "store/publish.h"
 #include "vm/definition.h"
 #include "vm/ramfile.h"
@@ -121,6 +123,35 @@ kho_domain_managed_save_remove(KhoDomain *domain, gboolean *removed, GError **er
         return FALSE;
     *removed = saved_exists(domain->host->tree, domain->name);
     return saved_remove(domain->host->tree, domain->name, error);
+}
+
+static gboolean
+check_saved_disk(const char *machine, const ModelDisk *disk, const char *path, GError **error)
+{
+    if (!disk->source_file || disk->readonly || disk->device == MODEL_DISK_CDROM
+        || !host_same_file(disk->source_file, path))
+        return TRUE;
+    return fail(error, KHO_ERROR_BUSY,
+                "%s is disk %s of machine '%s', which has a managed save whose memory would not fit it any "
+                "more: start the "
+                "machine, or `kho managedsave-remove %s`, first",
+                path, disk->target, machine, machine);
+}
+
+gboolean
+kho_save_check_file(KhoHost *host, const char *path, GError **error)
+{
+    g_autoptr(GPtrArray) names = store_list_domains(host->tree, error);
+
+    for (guint i = 0; names && i < names->len; i++) {
+        const char *name = names->pdata[i];
+        g_autoptr(ModelDomain) model =
+            saved_exists(host->tree, name) ? vm_definition(host->tree, name, NULL) : NULL;
+        for (guint n = 0; model && n < model->disks->len; n++)
+            if (!check_saved_disk(name, model->disks->pdata[n], path, error))
+                return FALSE;
+    }
+    return names != NULL;
 }
 
 /* ---- bringing back ---- */

@@ -240,13 +240,40 @@ begin_delete(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags, 
     return journal;
 }
 
+/* What a delete fails with when its machine, or the kho-vm of that, is gone: who did that, where it is known,
+ * and what to do. */
+static gboolean
+fail_delete(KhoDomain *domain, const char *name, gboolean ran, const GError *why, GError **error)
+{
+    g_auto(KhoDomainStatus) status = { 0 };
+    gboolean known = kho_domain_status(domain, &status, NULL),
+             ended = known && !machine_state_is_active(status.state);
+    gboolean lost = strstr(why->message, "kho-vm") != NULL; /* its connection */
+
+    if (!ran || !known || why->code != KHO_ERROR_IO || (!ended && !lost)) {
+        g_propagate_error(error, g_error_copy(why));
+        return FALSE;
+    }
+    g_autofree char *who =
+        ended ? g_strdup_printf("machine '%s' is shut off (%s)", domain->name, status.reason)
+              : g_strdup_printf("the kho-vm of machine '%s' died, and its guest goes on", domain->name);
+    return fail(error, KHO_ERROR_IO, "%s; %s: `kho snapshot-delete %s %s` again goes on", why->message, who,
+                domain->name, name);
+}
+
 static gboolean
 delete_one(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags, const KhoJob *job,
            GPtrArray *left, GError **error)
 {
+    g_auto(KhoDomainStatus) before = { 0 };
     StoreJournal *journal = begin_delete(domain, name, flags, left, job, error);
+    g_autoptr(GError) why = NULL;
 
-    return journal && change_run(&snapshot_delete_kind, journal, domain->host->tree, job, error);
+    if (!journal)
+        return FALSE;
+    gboolean ran = kho_domain_status(domain, &before, NULL) && machine_state_is_active(before.state);
+    return change_run(&snapshot_delete_kind, journal, domain->host->tree, job, &why)
+           || fail_delete(domain, name, ran, why, error);
 }
 
 /* Adds the names of all that came from @name, children before their parents. */

@@ -4,6 +4,7 @@
 #include "host/volume.h"
 #include "snapshot/guard.h"
 
+#include <kho/save.h>
 #include <string.h>
 
 /* The path of the backing volume that the user named: a name in @pool, or a path anywhere. It must be there.
@@ -180,7 +181,7 @@ kho_volume_resize(KhoHost *host, const char *pool_name, const char *name, const 
         return 0;
     gboolean shrinks = wanted < found->model->capacity_bytes;
     const char *path = found->model->target_path;
-    if (!guard_check_file(host->tree, path, error))
+    if (!guard_check_file(host->tree, path, error) || !kho_save_check_file(host, path, error))
         return 0;
     if (shrinks && !host_volume_check_unused(host, path, "shrinking it", TRUE, error))
         return 0;

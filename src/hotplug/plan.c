@@ -8,6 +8,7 @@
 #include "vm/start.h"
 #include "vm/start_disks.h"
 
+#include <glib/gstdio.h>
 #include <string.h>
 
 #define CALL_TIMEOUT_MS 5000
@@ -60,6 +61,32 @@ check_target_free(const ModelDomain *model, const ModelDisk *disk, GError **erro
     return TRUE;
 }
 
+static gboolean
+is_written(const ModelDisk *disk)
+{
+    return !disk->readonly && disk->device != MODEL_DISK_CDROM;
+}
+
+/* A start would refuse two disks that are one file, unless both only read it. */
+static gboolean
+check_file_free(const ModelDomain *model, const ModelDisk *disk, GError **error)
+{
+    GStatBuf wanted, st;
+
+    if (!disk->source_file || g_stat(disk->source_file, &wanted) < 0)
+        return TRUE;
+    for (guint i = 0; i < model->disks->len; i++) {
+        const ModelDisk *other = model->disks->pdata[i];
+        if (other->source_file && (is_written(other) || is_written(disk))
+            && g_stat(other->source_file, &st) == 0 && st.st_dev == wanted.st_dev
+            && st.st_ino == wanted.st_ino)
+            return fail(error, KHO_ERROR_EXISTS,
+                        "%s is disk %s of machine '%s' already: give %s a file of its own", disk->source_file,
+                        other->target, model->name, disk->target);
+    }
+    return TRUE;
+}
+
 /* The definition with one disk more, checked as define checks it. */
 static char *
 definition_with(const HotplugRequest *request, const char *disk_xml, GError **error)
@@ -69,7 +96,7 @@ definition_with(const HotplugRequest *request, const char *disk_xml, GError **er
 
     if (!disk)
         return NULL;
-    gboolean is_free = check_target_free(model, disk, error);
+    gboolean is_free = check_target_free(model, disk, error) && check_file_free(model, disk, error);
     g_ptr_array_add(model->disks, disk);
     if (!is_free || !model_domain_complete(model, &vm_host_defaults, error) || !vm_argv_check(model, error))
         return NULL;

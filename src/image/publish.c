@@ -5,9 +5,14 @@
 #include "base/fd.h"
 
 #include <fcntl.h>
+#include <kho/image.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The byte that a named temporary file is locked at while its writer lives; QEMU's bytes begin at 100. */
+G_STATIC_ASSERT(KHO_IMAGE_NAME_MAX == NAME_MAX - sizeof "..kho-tmp" + 1);
+
 #define OWNER_BYTE 0
 
 #define DEFAULT_MODE 0644
@@ -115,6 +120,12 @@ publish_begin(const char *path, mode_t mode, PublishFlags flags, GError **error)
     p->temp = g_strdup_printf(".%s.kho-tmp", p->name);
     p->replace = (flags & PUBLISH_REPLACE) != 0;
 
+    if (strlen(p->name) > KHO_IMAGE_NAME_MAX) {
+        fail(error, KHO_ERROR_INVALID,
+             "the name of %s is too long: it has %zu bytes, at most %d are possible", p->path,
+             strlen(p->name), KHO_IMAGE_NAME_MAX);
+        return NULL;
+    }
     g_autofree char *folder = g_path_get_dirname(p->path);
     p->dirfd = fd_open(folder, O_RDONLY | O_DIRECTORY, 0, error);
     if (p->dirfd < 0 || !look_at_old(p, error) || !make_file(p, mode ? mode : DEFAULT_MODE, flags, error)

@@ -160,6 +160,20 @@ check_wished_file(const Deciding *d, const char *path, GError **error)
     return TRUE;
 }
 
+static gboolean
+check_length(const Deciding *d, const CreateDisk *row, GError **error)
+{
+    g_autofree char *name = g_path_get_basename(row->overlay);
+
+    if (strlen(name) <= KHO_IMAGE_NAME_MAX)
+        return TRUE;
+    return fail(error, KHO_ERROR_INVALID,
+                "disk %s of machine '%s': the new file's name is too long (%zu bytes, at most %d are "
+                "possible): choose "
+                "another with --diskspec %s,file=PATH",
+                row->target, d->now->name, strlen(name), KHO_IMAGE_NAME_MAX, row->target);
+}
+
 /* Opens the disk's chain: it must be whole, and free of others where the machine does not run. */
 static gboolean
 look_at_chain(Deciding *d, const ModelDisk *disk, GError **error)
@@ -197,7 +211,7 @@ add_disk(Deciding *d, const ModelDisk *disk, GError **error)
     }
     row->number = d->overlays->next - 1;
     d->n_files++;
-    return TRUE;
+    return check_length(d, row, error);
 }
 
 /* One machine's chains are opened together when it starts, each file as a descriptor of QEMU's. */

@@ -107,6 +107,21 @@ merge_by_engine(const DeleteDisk *row, const KhoJob *job, GError **error)
                                        : kho_image_merge_down(&merge, &kho_image_gate_open, job, error);
 }
 
+/* QEMU does not say which file a job could not write. */
+static gboolean
+copy_in_qemu(VmClient *client, const VmMerge *merge, const KhoJob *job, GError **error)
+{
+    const char *target = merge->down ? merge->lower_path : merge->upper_path;
+    g_autoptr(GError) why = NULL;
+
+    if (vm_merge_copy(client, merge, job, &why))
+        return TRUE;
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NO_SPACE) && !strstr(why->message, target))
+        g_prefix_error(&why, "%s: ", target);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
 static gboolean
 copy_disk(const DeleteChange *change, const DeleteDisk *row, VmClient *client, const KhoJob *job,
           GError **error)
@@ -117,7 +132,7 @@ copy_disk(const DeleteChange *change, const DeleteDisk *row, VmClient *client, c
     if (!row->device)
         return merge_by_engine(row, job, error);
     if (client)
-        return vm_merge_copy(client, &merge, job, error);
+        return copy_in_qemu(client, &merge, job, error);
     return look_at(change, row, client, &merged, error)
            && (merged
                || fail(error, KHO_ERROR_IO, "machine '%s' has ended while its files were merged",

@@ -216,6 +216,12 @@ def test_restore_takes_the_latest(kho):
     assert backups.hashes(backups.disks_of(kho, "first")) == wanted["z"]
     (store / "web1/y/manifest.json").write_text("{}")
     kho.refuses("restore-backup", store, "web1", "--name", "n", status=CORRUPT, says=["cannot be told", "--point"])
+    for name in ("x", "z"):
+        (store / "web1" / name / "manifest.json").write_text("{}")
+    ran = kho.refuses("restore-backup", store, "web1", "--name", "n", status=CORRUPT, says=["no point that can be used", "kho backup"])
+    assert "--point" not in ran.err
+    kho.refuses("backup-list", "/dev/null", status=5, says="/dev/null is no folder")
+    kho.refuses("backup-list", kho.tmp / "none", status=3, says="make that folder first")
 
 
 def test_what_was_left_out_is_told_where_it_is_not_there(kho):

@@ -76,6 +76,12 @@ def test_refusals_change_nothing(kho):
     both = ("--live", "--config")
     kho.refuses("attach-disk", "web1", two, "vda", *both, says=["has a disk vda already", "one.qcow2"])
     kho.refuses("attach-disk", "web1", one, "vdb", *both, says="web1")
+    link = kho.tmp / "link.qcow2"
+    os.link(one, link)
+    for same in (one, link):  # which a start would refuse
+        kho.refuses("attach-disk", "web1", same, "vdb", "--config", status=4, says=["is disk vda", "a file of its own"])
+        kho.refuses("attach-disk", "web1", same, "vdb", "--config", "--mode", "readonly", status=4, says="is disk vda")
+    link.unlink()
     kho.refuses("attach-disk", "web1", kho.tmp / "none.qcow2", "vdb", *both, says="none.qcow2", status=3)
     kho.refuses("attach-disk", "web1", kho.tmp / "text.qcow2", "vdb", *both, "--subdriver", "qcow2", says="text.qcow2")
     kho.refuses("attach-disk", "web1", kho.tmp / "pipe", "vdb", *both, "--subdriver", "raw", says="pipe")

@@ -172,3 +172,20 @@ def test_progress(kho, web1):
     assert ran.err.endswith("\rSave: [100 %]\n"), repr(ran.err)
     kho("restore", "web1.save")
     assert "\rManagedsave: [100 %]\n" in kho("managedsave", "web1", "--verbose").err
+
+
+def test_a_disk_of_saved_memory_is_written_only_by_force(kho, web1, disk):
+    kho("managedsave", "web1")
+    before = disk.read_bytes()
+    said = ["is disk vda of machine 'web1'", "managed save", "kho managedsave-remove web1", "--force"]
+    kho.refuses("img", "resize", disk, "+1M", status=8, says=said)
+    kho.refuses("img", "check", "-r", "all", disk, status=8, says=said)
+    kho("pool-define-as", "p", "dir", "--target", disk.parent)
+    kho("pool-start", "p")
+    kho.refuses("vol-resize", disk.name, "64M", "--pool", "p", status=8, says=said[:3])
+    kho("pool-destroy", "p")
+    assert disk.read_bytes() == before
+    kho("img", "resize", "--force", disk, "+1M")
+    kho.refuses("start", "web1", status=5, says="--force-boot")
+    kho("managedsave-remove", "web1")
+    kho("img", "resize", disk, "+1M")

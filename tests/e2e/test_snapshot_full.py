@@ -74,6 +74,7 @@ def judge(m, fs, words, old, new, ran, use=True):
     status, said = ran
     assert len(said.splitlines()) == (status != 0), f"{words}: {status}: {said}"
     assert status in (0, NO_SPACE) or "space" in said, f"{words}: {status}: {said}"
+    assert status != NO_SPACE or str(fs.path) in said, f"{words}: which file? {said}"
     fs.fill(ROOMY)
     m.kho("recover")
     became = layers.judge(m, old, new, deleted=words[2] if words[0] == "snapshot-delete" else None)

@@ -7,6 +7,7 @@ import harness
 import layers
 import machine
 import pytest
+import steps
 
 INVALID, UNSUPPORTED = 5, 6
 
@@ -230,4 +231,21 @@ def test_qemu_goes_on_where_a_snapshot_fails(kho, small_fs):
     assert m.state() == old and kho("domstate", "m").out == "running\n"
     kho("snapshot-create-as", "m", "s1", "--disk-only")
     kho("destroy", "m")
+    m.check()
+
+
+@pytest.mark.parametrize("who", ["destroyed", "crashed"])
+def test_a_delete_whose_machine_ends_says_by_whom_and_what_to_do(kho, who):
+    m = layers.Machine(kho, formats=("qcow2",))
+    kho("start", "m")
+    for name in ("s1", "s2"):
+        kho("snapshot-create-as", "m", name, "--disk-only")
+    child = steps.stopped(kho, "snapshot-delete:merge:before", "snapshot-delete", "m", "s1")
+    if who == "destroyed":
+        kho("destroy", "m")
+    else:
+        machine.kill(machine.qemu_pid(kho, "m"))
+    said = steps.go_on(child, status=11)
+    assert f"machine 'm' is shut off ({who}): `kho snapshot-delete m s1` again goes on" in said and said.count("\n") == 1
+    kho("snapshot-delete", "m", "s1")
     m.check()
