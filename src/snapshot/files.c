@@ -61,6 +61,15 @@ find_twin(const GPtrArray *files, const NamedFile *file, const char *const *mach
     return NULL;
 }
 
+/* A header may name anything, and opening a device can have effects: only files and disks are looked into. */
+static gboolean
+may_be_image(const char *path)
+{
+    GStatBuf st;
+
+    return g_stat(path, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+}
+
 /* Its header, which is read once, says what it lies on; a file whose header cannot be read leads nowhere. */
 static void
 look_below(const GPtrArray *files, NamedFile *file)
@@ -76,7 +85,7 @@ look_below(const GPtrArray *files, NamedFile *file)
         file->backing_ino = twin->backing_ino;
         return;
     }
-    if (file->ino == 0 || g_strcmp0(file->format, "raw") == 0
+    if (g_strcmp0(file->format, "raw") == 0 || !may_be_image(file->path)
         || !kho_image_info(file->path, file->format, &info, NULL))
         return;
     file->backing = g_strdup(info.full_backing_path);
