@@ -230,3 +230,28 @@ def test_a_disk_goes_with_what_lies_on_it_by_then(kho):
         left = nodes_and_sets(kho, "guest")
         assert len(left[0]) == len(before[0]) + 2 and len(left[1]) == len(before[1]) + 1, left  # vda's overlay
     kho("destroy", "guest")
+
+
+def test_a_disk_that_a_job_uses_goes_when_that_is_over(kho):
+    one, two = make(kho, "one.qcow2"), make(kho, "two.qcow2")
+    booted.define(kho, "guest", machine.disk(one))
+    kho("start", "guest")
+    with booted.line(kho, "guest") as line:
+        line.wait_ready()
+        before = nodes_and_sets(kho, "guest")
+        kho("attach-disk", "guest", two, "vdb", "--live")
+        with machine.qmp(kho, "guest") as client:
+            client.ask("blockdev-add", **{"driver": "null-co", "node-name": "t", "size": 16 << 20})
+            client.ask("blockdev-backup", **{"job-id": "j", "device": "virtio-disk1-0", "target": "t", "sync": "full", "speed": 1})
+        kho("suspend", "guest")
+        kho.refuses("detach-disk", "guest", "vdb", "--live", status=12, says="did not let go")
+        kho("resume", "guest")
+        log = kho.root / "log/qemu/guest.log"
+        harness.wait_for("the guest to let go", lambda: "let go of disk virtio-disk1, whose files stay open" in log.read_text())
+        assert targets(kho, "guest") == ["vda", "vdb"]  # its name is not free yet
+        with machine.qmp(kho, "guest") as client:
+            client.ask("block-job-cancel", device="j", force=True)
+            harness.wait_for("the disk to go", lambda: targets(kho, "guest") == ["vda"])
+            client.ask("blockdev-del", **{"node-name": "t"})
+        assert nodes_and_sets(kho, "guest") == before
+    kho("destroy", "guest")

@@ -194,3 +194,17 @@ def test_no_room_for_a_layer_is_told_with_figures(kho, small_fs):
     fs.fill(32 << 10)
     kho.refuses("snapshot-create-as", "m", "s1", status=NO_SPACE, says=["needs 256 KiB at least", str(fs.path), "free"])
     assert sorted(path.name for path in fs.path.iterdir()) == [".ballast", "lost+found", "m.raw"]
+
+
+@pytest.mark.parametrize("name", ["s1", "s2"])
+def test_a_merge_in_qemu_that_finds_no_room_names_the_file(m, fs, name):
+    m.kho("start", "m")
+    child = steps.stopped(m.kho, "snapshot-delete:merge:before", "snapshot-delete", "m", name)
+    fs.fill(0)
+    child.send_signal(harness.signal.SIGCONT)
+    said = child.communicate(timeout=harness.HANG_GUARD_S)[1].decode()
+    fs.fill(ROOMY)
+    assert child.returncode == NO_SPACE and "No space left" in said and f"{m.folder}/vd" in said, said
+    m.kho("snapshot-delete", "m", name)
+    m.kho("destroy", "m")
+    m.check()
