@@ -39,7 +39,7 @@ def test_unknown(world):
     no("backup", "nosuch", "--to", store, status=NOT_FOUND, says="nosuch")
     no("backup", "web1", "--to", "", status=INVALID, says="empty")
     no("backup", "web1", "--to", world.base / "nosuch", status=NOT_FOUND, says=["nosuch", "make that folder first"])
-    no("backup", "web1", "--to", world.disks["vda"], status=NOT_FOUND, says="web1.qcow2")
+    no("backup", "web1", "--to", world.disks["vda"], status=INVALID, says="web1.qcow2 is no folder")
     for verb in (["backup-list"], ["backup-verify"], ["restore-backup"]):
         more = ["web1"] if verb[0] == "restore-backup" else []
         no(*verb, world.base / "nosuch", *more, status=NOT_FOUND, says="nosuch")
