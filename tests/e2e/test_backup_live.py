@@ -163,11 +163,17 @@ def copying(kho, point="one", *more, speed=SLOW):
     return child
 
 
-def go_fast(kho):
+def reached(kho):
+    """A client of the machine, as soon as there is a kho-vm that answers."""
     def reach():
-        with contextlib.suppress(ConnectionRefusedError):  # a new kho-vm is about to listen
+        # one that dies takes the connection along, before an answer or after; a new one is about to listen
+        with contextlib.suppress(ConnectionError, AssertionError):
             return machine.qmp(kho, "web1")
-    with harness.wait_for("kho-vm to answer", reach) as qmp:
+    return harness.wait_for("kho-vm to answer", reach)
+
+
+def go_fast(kho):
+    with reached(kho) as qmp:
         for job in qmp.ask("query-block-jobs"):
             qmp.ask("block-job-set-speed", device=job["device"], speed=0)
 
@@ -226,8 +232,8 @@ def test_kho_vm_killed_while_copying(slow):
     """QEMU goes on copying; a new kho-vm finds the jobs."""
     child = copying(slow)
     for _ in range(2):
-        machine.kill(machine.supervisor_pid(slow, "web1"))
-        harness.wait_for("a new kho-vm", lambda: child.poll() is not None or machine.supervisor_pid(slow, "web1"))
+        with reached(slow):
+            machine.kill(machine.supervisor_pid(slow, "web1"))
     go_fast(slow)
     _, err = child.communicate(timeout=harness.HANG_GUARD_S)
     assert child.returncode == 0, err
