@@ -344,12 +344,12 @@ persist(Live *live, gboolean (*act)(Live *live, const KhoJob *job, GError **erro
 {
     for (guint i = 0;; i++) {
         g_autoptr(GError) why = NULL;
-        if (!need(live, error))
-            return FALSE;
-        if (act(live, job, &why))
+        gboolean met = need(live, &why);
+        if (met && act(live, job, &why))
             return TRUE;
         await_end(live);
-        if (i < ATTEMPTS && !vm_client_is_open(live->client))
+        gboolean died = met ? !vm_client_is_open(live->client) : why->code == KHO_ERROR_IO;
+        if (i < ATTEMPTS && died)
             continue;
         g_propagate_error(error, g_steal_pointer(&why));
         return FALSE;

@@ -7,6 +7,7 @@
 #define SETTLE_TIMEOUT_MS  5000
 #define ADOPT_TIMEOUT_MS   5000
 #define CONNECT_TIMEOUT_MS 2000
+#define LOOK_AGAIN_MS      5
 /* One kho-vm may die, be replaced, and QEMU end meanwhile: whoever sees more changes than this is told so. */
 #define ATTEMPTS 5
 /* QEMU flushes its images when it is asked to quit, which may take long on a slow disk. */
@@ -24,13 +25,38 @@ adopt(const char *run_path, GError **last, GError **error)
     return FALSE;
 }
 
+/* A kho-vm that dies holds its lock for a moment longer than its socket, and one that begins has its lock
+ * first. *settled: FALSE where it is gone. */
+static gboolean
+connect_to(const char *run_path, const char *name, VmClient **client, gboolean *settled, GError **error)
+{
+    gint64 deadline_ms = deadline_in(SETTLE_TIMEOUT_MS);
+    VmPresence presence;
+
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        *client = vm_client_open(run_path, CONNECT_TIMEOUT_MS, &why);
+        *settled = *client || !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND);
+        if (*client)
+            return TRUE;
+        if (*settled) {
+            g_propagate_prefixed_error(error, g_steal_pointer(&why), "machine '%s': ", name);
+            return FALSE;
+        }
+        if (!vm_runtime_probe(run_path, &presence, error))
+            return FALSE;
+        if (presence != VM_SUPERVISED || deadline_left(deadline_ms) == 0)
+            return TRUE;
+        clock_pause(LOOK_AGAIN_MS);
+    }
+}
+
 static gboolean
 attempt(const StoreTree *tree, const char *name, VmClient **client, gboolean *settled, GError **last,
         GError **error)
 {
     g_autofree char *run_path = store_path_domain_run(tree, name);
     g_autofree char *log_path = store_path_log(tree, name);
-    g_autoptr(GError) why = NULL;
     VmPresence presence;
 
     *settled = TRUE;
@@ -44,13 +70,7 @@ attempt(const StoreTree *tree, const char *name, VmClient **client, gboolean *se
     case VM_ORPHANED: *settled = FALSE; return adopt(run_path, last, error);
     case VM_SUPERVISED: break;
     }
-    *client = vm_client_open(run_path, CONNECT_TIMEOUT_MS, &why);
-    /* it ended between the two looks */
-    *settled = *client || !g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND);
-    if (*client || !*settled)
-        return TRUE;
-    g_propagate_prefixed_error(error, g_steal_pointer(&why), "machine '%s': ", name);
-    return FALSE;
+    return connect_to(run_path, name, client, settled, error);
 }
 
 gboolean

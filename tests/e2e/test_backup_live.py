@@ -163,17 +163,18 @@ def copying(kho, point="one", *more, speed=SLOW):
     return child
 
 
-def reached(kho):
-    """A client of the machine, as soon as there is a kho-vm that answers."""
+def reached(kho, child):
+    """A client of the machine, as soon as there is a kho-vm that answers; the backup sees to it that there is one."""
     def reach():
+        assert child.poll() is None, child.communicate()
         # one that dies takes the connection along, before an answer or after; a new one is about to listen
-        with contextlib.suppress(ConnectionError, AssertionError):
+        with contextlib.suppress(OSError, AssertionError):
             return machine.qmp(kho, "web1")
     return harness.wait_for("kho-vm to answer", reach)
 
 
-def go_fast(kho):
-    with reached(kho) as qmp:
+def go_fast(kho, child):
+    with reached(kho, child) as qmp:
         for job in qmp.ask("query-block-jobs"):
             qmp.ask("block-job-set-speed", device=job["device"], speed=0)
 
@@ -222,7 +223,7 @@ def test_verbs_that_do_not_wait(slow):
     assert "backup of point 'one'" in slow("undefine", "web1", status=8).err
     assert "backup of point 'one'" in slow("backup", "web1", "--to", slow.store, status=8).err
     assert child.poll() is None
-    go_fast(slow)
+    go_fast(slow, child)
     _, err = child.communicate(timeout=harness.HANG_GUARD_S)
     assert child.returncode == 0, err
     assert slow.json("backup-verify", slow.store)[0]["good"] and backups.in_qemu(slow, "web1") == []
@@ -232,9 +233,9 @@ def test_kho_vm_killed_while_copying(slow):
     """QEMU goes on copying; a new kho-vm finds the jobs."""
     child = copying(slow)
     for _ in range(2):
-        with reached(slow):
+        with reached(slow, child):
             machine.kill(machine.supervisor_pid(slow, "web1"))
-    go_fast(slow)
+    go_fast(slow, child)
     _, err = child.communicate(timeout=harness.HANG_GUARD_S)
     assert child.returncode == 0, err
     assert slow.json("backup-verify", slow.store)[0]["good"] and backups.in_qemu(slow, "web1") == []
