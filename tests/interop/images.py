@@ -107,6 +107,7 @@ def make(shape, folder, seed=1):
 
 def settle(folder):
     """Where a file has holes is told differently before the file system has put its data in place, and after."""
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
