@@ -151,16 +151,15 @@ SLOW = 4 << 20  # bytes a second
 def copying(kho, point="one", *more, speed=SLOW):
     """A backup whose copy has begun, and goes on slowly until go_fast(): however fast the machine is, it does not end before
     the test has done what it came for."""
-    with machine.qmp(kho, "web1") as qmp:
-        child = kho.spawn("backup", "web1", "--to", kho.store, "--point", point, *more)
-        begun = set()
-        while len(begun) < len(kho.disks):
-            change = qmp.wait_event("JOB_STATUS_CHANGE")["data"]
-            if change["status"] == "running" and change["id"] not in begun:
-                qmp.ask("block-job-set-speed", device=change["id"], speed=speed)
-                begun.add(change["id"])
+    child = kho.spawn("backup", "web1", "--to", kho.store, "--point", point, *more, env={"KHO_BACKUP_SPEED": str(speed)})
+    harness.wait_for("the copy to begin", lambda: child.poll() is not None or running_jobs(kho) == len(kho.disks))
     assert child.poll() is None, child.communicate()
     return child
+
+
+def running_jobs(kho):
+    with machine.qmp(kho, "web1") as qmp:
+        return sum(job["status"] == "running" for job in qmp.ask("query-jobs"))
 
 
 def reached(kho, child):
