@@ -3,10 +3,12 @@
 import os
 import signal
 import subprocess
+import types
 
 import booted
 import harness
 import machine
+import pytest
 import steps as steps_of
 
 
@@ -177,81 +179,72 @@ def nodes_and_sets(kho, name):
                 {row["fdset-id"] for row in client.ask("query-fdsets")})
 
 
-def test_a_guest_that_lets_go_late(kho):
+@pytest.fixture
+def guest(kho):
+    """A guest that obeys, with one disk; a file for another; and what QEMU has open for the first."""
+    one, two = make(kho, "one.qcow2"), make(kho, "two.qcow2")
+    booted.define(kho, "guest", machine.disk(one))
+    kho("start", "guest")
+    with booted.line(kho, "guest") as line:
+        line.wait_ready()
+        yield types.SimpleNamespace(line=line, two=two, before=nodes_and_sets(kho, "guest"))
+    kho("destroy", "guest")
+
+
+def test_a_guest_that_lets_go_late(kho, guest):
     """Paused it cannot let go in time: who asked is told so, and what is left to do is done when the guest has, though kho-vm
     was another one when that was asked. The definition is as it was; the next detach finishes it."""
-    one, two = make(kho, "one.qcow2"), make(kho, "two.qcow2")
-    booted.define(kho, "guest", machine.disk(one))
-    kho("start", "guest")
-    with booted.line(kho, "guest") as line:
-        line.wait_ready()
-        before = nodes_and_sets(kho, "guest")
-        for dead in ("nobody", "kho-vm", "kho"):
-            kho("attach-disk", "guest", two, "vdb", "--live", "--config")
-            line.run("until [ -b /dev/vdb ]; do usleep 10000; done", timeout=30)
-            kho("suspend", "guest")
-            words = ("detach-disk", "guest", "vdb", "--live", "--config")
-            if dead == "kho":
-                steps_of.kill(steps_of.stopped(kho, "detach-disk:unplug:undo", *words))
-                kho("recover")
-            else:
-                kho.refuses(*words, status=12, says="did not let go")
-            if dead == "kho-vm":
-                machine.kill(machine.supervisor_pid(kho, "guest"))
-            kho("resume", "guest")
-            harness.wait_for("the guest to let go", lambda: targets(kho, "guest") == ["vda"])
-            assert targets(kho, "guest", inactive=True) == ["vda", "vdb"], dead
-            assert nodes_and_sets(kho, "guest") == before, dead
-            assert kho("recover").out == "Nothing to recover\n"
-            kho("img", "resize", two, "+1M")  # nobody holds it
-            kho(*words)
-            assert targets(kho, "guest", inactive=True) == ["vda"], dead
-            kho.refuses(*words, status=3, says="no disk 'vdb'")
-        kho("snapshot-create-as", "guest", "s1", "--disk-only")
-    kho("destroy", "guest")
-
-
-def test_a_disk_goes_with_what_lies_on_it_by_then(kho):
-    """A snapshot is taken between the asking and the letting go."""
-    one, two = make(kho, "one.qcow2"), make(kho, "two.qcow2")
-    booted.define(kho, "guest", machine.disk(one))
-    kho("start", "guest")
-    with booted.line(kho, "guest") as line:
-        line.wait_ready()
-        before = nodes_and_sets(kho, "guest")
-        kho("attach-disk", "guest", two, "vdb", "--live", "--config")
+    for dead in ("nobody", "kho-vm", "kho"):
+        kho("attach-disk", "guest", guest.two, "vdb", "--live", "--config")
+        guest.line.run("until [ -b /dev/vdb ]; do usleep 10000; done", timeout=30)
         kho("suspend", "guest")
-        kho.refuses("detach-disk", "guest", "vdb", "--live", status=12, says="did not let go")
-        kho("snapshot-create-as", "guest", "s1", "--disk-only")
-        grown = nodes_and_sets(kho, "guest")
-        assert grown != before
+        words = ("detach-disk", "guest", "vdb", "--live", "--config")
+        if dead == "kho":
+            steps_of.kill(steps_of.stopped(kho, "detach-disk:unplug:undo", *words))
+            kho("recover")
+        else:
+            kho.refuses(*words, status=12, says="did not let go")
+        if dead == "kho-vm":
+            machine.kill(machine.supervisor_pid(kho, "guest"))
         kho("resume", "guest")
         harness.wait_for("the guest to let go", lambda: targets(kho, "guest") == ["vda"])
-        left = nodes_and_sets(kho, "guest")
-        assert len(left[0]) == len(before[0]) + 2 and len(left[1]) == len(before[1]) + 1, left  # vda's overlay
-    kho("destroy", "guest")
+        assert targets(kho, "guest", inactive=True) == ["vda", "vdb"], dead
+        assert nodes_and_sets(kho, "guest") == guest.before, dead
+        assert kho("recover").out == "Nothing to recover\n"
+        kho("img", "resize", guest.two, "+1M")  # nobody holds it
+        kho(*words)
+        assert targets(kho, "guest", inactive=True) == ["vda"], dead
+        kho.refuses(*words, status=3, says="no disk 'vdb'")
+    kho("snapshot-create-as", "guest", "s1", "--disk-only")
 
 
-def test_a_disk_that_a_job_uses_goes_when_that_is_over(kho):
-    one, two = make(kho, "one.qcow2"), make(kho, "two.qcow2")
-    booted.define(kho, "guest", machine.disk(one))
-    kho("start", "guest")
-    with booted.line(kho, "guest") as line:
-        line.wait_ready()
-        before = nodes_and_sets(kho, "guest")
-        kho("attach-disk", "guest", two, "vdb", "--live")
-        with machine.qmp(kho, "guest") as client:
-            client.ask("blockdev-add", **{"driver": "null-co", "node-name": "t", "size": 16 << 20})
-            client.ask("blockdev-backup", **{"job-id": "j", "device": "virtio-disk1-0", "target": "t", "sync": "full", "speed": 1})
-        kho("suspend", "guest")
-        kho.refuses("detach-disk", "guest", "vdb", "--live", status=12, says="did not let go")
-        kho("resume", "guest")
-        log = kho.root / "log/qemu/guest.log"
-        harness.wait_for("the guest to let go", lambda: "let go of disk virtio-disk1, whose files stay open" in log.read_text())
-        assert targets(kho, "guest") == ["vda", "vdb"]  # its name is not free yet
-        with machine.qmp(kho, "guest") as client:
-            client.ask("block-job-cancel", device="j", force=True)
-            harness.wait_for("the disk to go", lambda: targets(kho, "guest") == ["vda"])
-            client.ask("blockdev-del", **{"node-name": "t"})
-        assert nodes_and_sets(kho, "guest") == before
-    kho("destroy", "guest")
+def test_a_disk_goes_with_what_lies_on_it_by_then(kho, guest):
+    """A snapshot is taken between the asking and the letting go."""
+    kho("attach-disk", "guest", guest.two, "vdb", "--live", "--config")
+    kho("suspend", "guest")
+    kho.refuses("detach-disk", "guest", "vdb", "--live", status=12, says="did not let go")
+    kho("snapshot-create-as", "guest", "s1", "--disk-only")
+    grown = nodes_and_sets(kho, "guest")
+    assert grown != guest.before
+    kho("resume", "guest")
+    harness.wait_for("the guest to let go", lambda: targets(kho, "guest") == ["vda"])
+    left = nodes_and_sets(kho, "guest")
+    assert len(left[0]) == len(guest.before[0]) + 2 and len(left[1]) == len(guest.before[1]) + 1, left  # vda's overlay
+
+
+def test_a_disk_that_a_job_uses_goes_when_that_is_over(kho, guest):
+    kho("attach-disk", "guest", guest.two, "vdb", "--live")
+    with machine.qmp(kho, "guest") as client:
+        client.ask("blockdev-add", **{"driver": "null-co", "node-name": "t", "size": 16 << 20})
+        client.ask("blockdev-backup", **{"job-id": "j", "device": "virtio-disk1-0", "target": "t", "sync": "full", "speed": 1})
+    kho("suspend", "guest")
+    kho.refuses("detach-disk", "guest", "vdb", "--live", status=12, says="did not let go")
+    kho("resume", "guest")
+    log = kho.root / "log/qemu/guest.log"
+    harness.wait_for("the guest to let go", lambda: "let go of disk virtio-disk1, whose files stay open" in log.read_text())
+    assert targets(kho, "guest") == ["vda", "vdb"]  # its name is not free yet
+    with machine.qmp(kho, "guest") as client:
+        client.ask("block-job-cancel", device="j", force=True)
+        harness.wait_for("the disk to go", lambda: targets(kho, "guest") == ["vda"])
+        client.ask("blockdev-del", **{"node-name": "t"})
+    assert nodes_and_sets(kho, "guest") == guest.before
