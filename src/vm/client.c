@@ -10,6 +10,7 @@
 #include <errno.h>
 
 struct VmClient {
+    char *machine;
     int fd; /* -1 after a failure: a late answer must not be taken for the next one's */
     const volatile gint *cancelled;
     QmpDecoder *decoder;
@@ -30,6 +31,7 @@ vm_client_close(VmClient *c)
     qmp_decoder_free(c->decoder);
     for (json_t *event; (event = g_queue_pop_head(&c->events));)
         json_decref(event);
+    g_free(c->machine);
     g_free(c);
 }
 
@@ -43,6 +45,15 @@ gboolean
 vm_client_is_open(const VmClient *c)
 {
     return c->fd >= 0;
+}
+
+static gboolean
+fail_ended(const VmClient *c, GError **error)
+{
+    return fail(
+        error, KHO_ERROR_IO,
+        "kho-vm of machine '%s' ended before it answered: the next command starts another one, try again",
+        c->machine);
 }
 
 /* Fails and ends the connection. */
@@ -77,7 +88,7 @@ read_some(VmClient *c, GError **error)
     if (n < 0 && errno != ECONNRESET)
         fail_errno(&why, errno, "cannot read from kho-vm");
     else
-        fail(&why, KHO_ERROR_IO, "the connection to kho-vm ended");
+        fail_ended(c, &why);
     return broken(c, why, error) != NULL;
 }
 
@@ -117,11 +128,12 @@ send_all(VmClient *c, const json_t *message, gint64 deadline_ms, GError **error)
             done += (gsize) n;
         else if (n < 0 && errno == EAGAIN && pipe_wait_writable(c->fd, deadline_ms, "kho-vm", &why))
             continue;
-        else
-            return broken(c,
-                          why ? why : g_error_new(KHO_ERROR, KHO_ERROR_IO, "the connection to kho-vm ended"),
-                          error)
-                   != NULL;
+        else {
+            if (!why)
+                fail_ended(c, &why);
+            broken(c, why, error);
+            return FALSE;
+        }
     }
     return TRUE;
 }
@@ -148,6 +160,7 @@ vm_client_open(const char *run_path, guint timeout_ms, GError **error)
     g_autoptr(GError) why = NULL;
     fd_auto int folder = vm_folder_open(run_path, FALSE, &why);
 
+    c->machine = g_path_get_basename(run_path);
     c->decoder = qmp_decoder_new(QMP_MAX_BYTES);
     c->fd = folder < 0 ? -1 : sock_connect(folder, VM_FILE_CLIENTS, deadline_ms, &why);
     if (c->fd < 0) {
@@ -177,7 +190,7 @@ call(VmClient *c, const char *command, json_t *arguments, gint64 deadline_ms, GE
     json_auto json_t *message = qmp_command(command, arguments, json_integer(++c->last_id));
 
     if (c->fd < 0) {
-        fail(error, KHO_ERROR_IO, "the connection to kho-vm ended");
+        fail_ended(c, error);
         return NULL;
     }
     if (!send_all(c, message, deadline_ms, error))
@@ -227,7 +240,7 @@ vm_client_next_event(VmClient *c, gint64 deadline_ms, GError **error)
     while (g_queue_is_empty(&c->events)) {
         json_auto json_t *message = NULL;
         if (c->fd < 0) {
-            fail(error, KHO_ERROR_IO, "the connection to kho-vm ended");
+            fail_ended(c, error);
             return NULL;
         }
         if (!qmp_decoder_next(c->decoder, &message, &why))
