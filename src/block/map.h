@@ -179,7 +179,9 @@ struct FormatPacker {
 /* What every format's image begins with. */
 struct FormatImage {
     const FormatOps *ops;
-    BlkStore *file; /* owned; where RUN_DATA's host offsets point */
+    BlkStore *file; /* owned */
+    BlkStore *data; /* where the host offsets of DATA and of places point: @file, or another store that the
+                       format reads the guest's bytes through, which is then owned too */
     guint64 guest_bytes;
     guint64
         backing_bytes; /* the backing file's length, set by image/ once it is open: what growing must hide */

@@ -257,7 +257,7 @@ share_place(Copy *copy, const KhoMapEntry *from, int source_fd, guint64 *done, G
     /* A new place must be covered whole, since nothing else fills it here. */
     if (bytes > 0 && host % SHARE_UNIT_BYTES == 0
         && (place.in_place || (head == 0 && bytes == place.bytes))) {
-        int fd = blk_fd(target->file);
+        int fd = blk_fd(target->data);
 
         result = clone_share(source_fd, from->host_offset_bytes, fd, host, bytes, error);
         if (result == CLONE_CANNOT)
@@ -286,7 +286,7 @@ share_chunk(Copy *copy, Chunk *chunk, GError **error)
         done = 0;
         if (!map_source(plan, chunk->start, chunk->bytes, &entry, error))
             return FALSE;
-        int fd = blk_fd(owner_of(plan, &entry)->format->file);
+        int fd = blk_fd(owner_of(plan, &entry)->format->data);
         if (entry.kind == KHO_MAP_DATA && fd >= 0 && !share_place(copy, &entry, fd, &done, error))
             return FALSE;
         chunk->start += done;
@@ -354,7 +354,7 @@ copy_chunk(Copy *copy, const Chunk *taken, Units *units, GError **error)
 static void
 account(Copy *copy, const Chunk *chunk)
 {
-    int fd = blk_fd(copy->plan->target->format->file);
+    int fd = blk_fd(copy->plan->target->format->data);
 
     g_mutex_lock(&copy->mutex);
     guint64 before = copy->written / WRITEBACK_BYTES;

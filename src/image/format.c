@@ -96,7 +96,9 @@ format_open(const FormatOps *ops, BlkStore *file, FormatFlags flags, GError **er
     }
 
     FormatImage *image = ops->open(file, flags, error);
-    if (image && (image->ops != ops || image->file != file || image->guest_bytes > NUM_OFFSET_MAX)) {
+    if (image
+        && (image->ops != ops || image->file != file || !image->data
+            || image->guest_bytes > NUM_OFFSET_MAX)) {
         image->ops->close(image, NULL);
         fail(error, KHO_ERROR_INTERNAL, "%s: the %s engine opened something else", file->label, ops->name);
         return NULL;

@@ -58,7 +58,7 @@ read_held(KhoImage *image, guint64 off, guint8 *to, guint64 len, GError **error)
         case RUN_HOLE:
         case RUN_ZERO: memset(to, 0, at.run.bytes); break;
         case RUN_DATA:
-            done = blk_pread_padded(format->file, at.run.host.bytes, to, at.run.bytes, error);
+            done = blk_pread_padded(format->data, at.run.host.bytes, to, at.run.bytes, error);
             break;
         case RUN_COMPRESSED: done = format_inflate(format, guest_off(off), to, at.run.bytes, error); break;
         }
@@ -109,14 +109,14 @@ fill_place(KhoImage *image, guint64 off, guint64 len, HostOff host, GError **err
     /* At most a cluster: what lies before or behind the written bytes in their first or last one. */
     g_autofree guint8 *bytes = g_malloc0(len);
     return read_held(image, off, bytes, known, error)
-           && blk_pwrite(image->format->file, host.bytes, bytes, len, error);
+           && blk_pwrite(image->format->data, host.bytes, bytes, len, error);
 }
 
 /* Writes as much of [off, off + len) as one place takes. */
 static gboolean
 write_place(KhoImage *image, guint64 off, const guint8 *from, guint64 len, guint64 *done, GError **error)
 {
-    BlkStore *file = image->format->file;
+    BlkStore *data = image->format->data;
     Place place;
 
     if (!format_prepare(image->format, guest_off(off), len, &place, error))
@@ -129,7 +129,7 @@ write_place(KhoImage *image, guint64 off, const guint8 *from, guint64 len, guint
     gboolean filled = place.in_place
                       || (fill_place(image, place.at.bytes, head, place.host, error)
                           && fill_place(image, off + written, place.bytes - end, tail_host, error));
-    if (!filled || !blk_pwrite(file, place.host.bytes + head, from, written, error)) {
+    if (!filled || !blk_pwrite(data, place.host.bytes + head, from, written, error)) {
         format_abandon(image->format, &place);
         return FALSE;
     }
@@ -268,19 +268,19 @@ kho_image_flush(KhoImage *image, GError **error)
 static gboolean
 look_for_file_hole(KhoImage *owner, Run *run, gboolean *is_hole, GError **error)
 {
-    BlkStore *file = owner->format->file;
-    guint64 file_bytes;
+    BlkStore *data = owner->format->data;
+    guint64 data_bytes;
     BlkExtent extent;
 
     if (run->kind != RUN_DATA || !owner->has_file_holes || owner->cluster_bytes == 1)
         return TRUE;
-    if (!blk_size(file, &file_bytes, error))
+    if (!blk_size(data, &data_bytes, error))
         return FALSE;
-    if (run->host.bytes >= file_bytes) {
+    if (run->host.bytes >= data_bytes) {
         *is_hole = TRUE;
         return TRUE;
     }
-    if (!blk_extent(file, run->host.bytes, MIN(run->bytes, file_bytes - run->host.bytes), &extent, error))
+    if (!blk_extent(data, run->host.bytes, MIN(run->bytes, data_bytes - run->host.bytes), &extent, error))
         return FALSE;
     run->bytes = extent.bytes;
     *is_hole = extent.kind == BLK_EXTENT_HOLE;

@@ -128,7 +128,7 @@ cost_down(KhoImage *overlay, KhoImage *base, Tally *moved, Tally *space, const K
 static gboolean
 free_space(KhoImage *image, guint64 *bytes, GError **error)
 {
-    int fd = blk_fd(image->format->file);
+    int fd = blk_fd(image->format->data);
 
     *bytes = G_MAXUINT64;
     return fd < 0 || entry_free_space(fd, bytes, image->path, error);
@@ -157,7 +157,7 @@ merge_cost(KhoImage *overlay, KhoImage *base, KhoImageMergeCost *cost, const Kho
 static gboolean
 check_space(KhoImage *target, const Tally *tally, GError **error)
 {
-    int fd = blk_fd(target->format->file);
+    int fd = blk_fd(target->format->data);
 
     return fd < 0 || entry_check_space(fd, space_for(tally), target->path, error);
 }

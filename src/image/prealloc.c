@@ -69,7 +69,7 @@ allocate_place(KhoImage *image, guint64 at, guint64 to, KhoPrealloc prealloc, gu
 
     /* A new place is made zeros whole, since what it held before is undefined; in place there are zeros. */
     guint64 host = place.in_place ? place.host.bytes + head : place.host.bytes;
-    if (!make_zeros(image->format->file, host, place.in_place ? bytes : place.bytes, prealloc, error)) {
+    if (!make_zeros(image->format->data, host, place.in_place ? bytes : place.bytes, prealloc, error)) {
         format_abandon(image->format, &place);
         return FALSE;
     }

@@ -9,7 +9,7 @@
 static gboolean
 check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, GError **error)
 {
-    int fd = blk_fd(image->format->file);
+    int fd = blk_fd(image->format->data);
 
     return fd < 0
            || entry_check_space(fd, prealloc_space_bytes(prealloc, more_bytes, image->cluster_bytes),

@@ -19,6 +19,7 @@ qcow2_image_new(BlkStore *file, const Qcow2Header *header, guint8 *head, FormatF
         return NULL;
     Qcow2Image *image = g_new0(Qcow2Image, 1);
     image->base.file = file;
+    image->base.data = file;
     image->base.flags = flags;
     image->base.guest_bytes = header->guest_bytes;
     image->header = *header;

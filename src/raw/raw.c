@@ -26,6 +26,7 @@ raw_open(BlkStore *file, FormatFlags flags, GError **error)
     FormatImage *image = g_new0(FormatImage, 1);
     image->ops = &raw_format;
     image->file = file;
+    image->data = file;
     image->guest_bytes = num_align_up(file_bytes, SECTOR_BYTES);
     image->flags = flags;
     return image;
