@@ -28,7 +28,9 @@ typedef enum {
     KHO_IMAGE_NO_BACKING = 1 << 1, /* this file alone; holes read as zeros */
     KHO_IMAGE_NO_LOCK = 1 << 2,    /* read although another process writes: what is read may be torn */
     KHO_IMAGE_IDLE_LOCK =
-        1 << 3, /* only headers will be read: any holder is fine (info of a running machine) */
+        1 << 3,               /* only headers will be read: any holder is fine (info of a running machine) */
+    KHO_IMAGE_LOCAL = 1 << 4, /* files and devices alone, in the whole chain: what is to be given to a
+                                 machine; servers' disks are KHO_ERROR_UNSUPPORTED */
 } KhoImageFlags;
 
 typedef enum { KHO_MAP_HOLE, KHO_MAP_ZERO, KHO_MAP_DATA, KHO_MAP_COMPRESSED } KhoMapKind;
@@ -44,9 +46,26 @@ typedef struct KhoMapEntry {
     const char *path;    /* the file at that depth; valid while the image is open */
 } KhoMapEntry;
 
+/* An image to be opened. */
+typedef struct KhoImageSource {
+    const char *path;   /* a file, a block device, or the disk of an NBD server: "nbd://host:port/export",
+                           "nbd+unix:///export?socket=PATH" */
+    const char *format; /* NULL: probe */
+    KhoImageFlags flags;
+    const KhoImageGate *gate; /* NULL refuses what the image names */
+    const KhoJob *job; /* cancels whatever waits for a server as long as the image is open; may be NULL */
+} KhoImageSource;
+
+/* Does @path mean a server's disk rather than a file? */
+KHO_PUBLIC gboolean kho_image_is_remote(const char *path);
+
+/* As kho_image_open. A server that does not answer is given up after a minute: KHO_ERROR_TIMEOUT; one that
+ * ends: KHO_ERROR_IO. Either way nothing more is read or written through that image. */
+KHO_PUBLIC KhoImage *kho_image_open_source(const KhoImageSource *source, GError **error);
+
 /**
  * kho_image_open:
- * @path: a file or block device
+ * @path: as of KhoImageSource
  * @format: "raw", "qcow2", or NULL to probe; guest-writable files are opened with their format stated
  * @gate: admits the backing files; NULL refuses them
  *
@@ -91,6 +110,7 @@ typedef struct KhoImageSnapshot {
 typedef struct KhoImageInfo {
     char *path, *format;
     guint64 virtual_bytes, actual_bytes /* disk space in use */, file_bytes /* apparent size */;
+    gboolean actual_unknown; /* a server's disk: actual_bytes is 0 */
     guint32 cluster_bytes;
     char *backing_file, *full_backing_path,
         *backing_format; /* NULL where there is none or it is not stated */
@@ -102,6 +122,8 @@ typedef struct KhoImageInfo {
 
 /* Reads the headers of one file; never its backing file. Works on an image in use. */
 KHO_PUBLIC gboolean kho_image_info(const char *path, const char *format, KhoImageInfo *info, GError **error);
+/* The same; of @source's flags KHO_IMAGE_LOCAL counts, which kho_image_info implies. */
+KHO_PUBLIC gboolean kho_image_info_source(const KhoImageSource *source, KhoImageInfo *info, GError **error);
 KHO_PUBLIC void kho_image_info_clear(KhoImageInfo *info);
 
 typedef enum {
@@ -128,7 +150,9 @@ typedef struct KhoImageCreate {
 } KhoImageCreate;
 
 /* Makes an image beside its place and renames it in when it is whole and durable; a failure or a cancel
- * leaves nothing. KHO_ERROR_NO_SPACE where the space reserved does not fit, before anything is written. */
+ * leaves nothing. A server's disk is written in place, where overwrite allows it, and bears a mark that no
+ * program takes for a disk, and that kho refuses by name, until it is whole. KHO_ERROR_NO_SPACE where the
+ * space reserved does not fit, before anything is written. */
 KHO_PUBLIC gboolean kho_image_create(const char *path, const KhoImageCreate *options,
                                      const KhoImageGate *gate, const KhoJob *job, GError **error);
 

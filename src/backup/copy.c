@@ -25,7 +25,7 @@ hold_all(const BackupPlan *plan, GPtrArray *held, GError **error)
         KhoBackupDisk *disk = plan->point->disks->pdata[i];
         GError *why = NULL;
         KhoImage *image =
-            kho_image_open(source->path, source->format, KHO_IMAGE_READ, &kho_image_gate_open, &why);
+            kho_image_open(source->path, source->format, KHO_IMAGE_LOCAL, &kho_image_gate_open, &why);
         if (!image)
             return prefix_disk(plan, i, why, error);
         disk->capacity_bytes = kho_image_size_bytes(image);
@@ -93,7 +93,7 @@ backup_copy_stopped(BackupPlan *plan, const KhoJob *job, GError **error)
 KhoImage *
 backup_open_disk(const char *path, guint64 capacity_bytes, GError **error)
 {
-    g_autoptr(KhoImage) image = kho_image_open(path, "qcow2", KHO_IMAGE_READ, NULL, error);
+    g_autoptr(KhoImage) image = kho_image_open(path, "qcow2", KHO_IMAGE_LOCAL, NULL, error);
 
     if (!image || kho_image_size_bytes(image) == capacity_bytes)
         return g_steal_pointer(&image);

@@ -250,7 +250,7 @@ taken_by_chain(KhoImage *image, guint64 *bytes)
 static gboolean
 measure_one(const BackupPlan *plan, const BackupSource *source, guint64 *bytes, GError **error)
 {
-    KhoImageFlags flags = plan->run_path ? KHO_IMAGE_IDLE_LOCK : KHO_IMAGE_READ;
+    KhoImageFlags flags = KHO_IMAGE_LOCAL | (plan->run_path ? KHO_IMAGE_IDLE_LOCK : KHO_IMAGE_READ);
     g_autoptr(KhoImage) image =
         kho_image_open(source->path, source->format, flags, &kho_image_gate_open, error);
 

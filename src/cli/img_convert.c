@@ -12,7 +12,9 @@ typedef struct {
 } ConvertArgs;
 
 static const CliArg convert_args[] = {
-    { CLI_STR, "SOURCE", offsetof(ConvertArgs, source), NULL, "image to read", .object = CLI_FILE },
+    { CLI_STR, "SOURCE", offsetof(ConvertArgs, source), NULL,
+      "image to read: a file, a device, or nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH",
+      .object = CLI_FILE },
     { CLI_STR, "TARGET", offsetof(ConvertArgs, target), NULL, "image to make", .object = CLI_FILE },
     { CLI_CHOICE, "--format", offsetof(ConvertArgs, source_format), CLI_OPTIONAL,
       "the source's format; otherwise it is probed", 'f', .choices = "qcow2|raw" },
@@ -32,7 +34,8 @@ static const CliArg convert_args[] = {
       'S' },
     { CLI_FLAG, "--force-share", offsetof(ConvertArgs, share), "no",
       "read although another process writes: the copy may be torn", 'U' },
-    { CLI_FLAG, "--force", offsetof(ConvertArgs, force), "no", "replace the file that stands at TARGET" },
+    { CLI_FLAG, "--force", offsetof(ConvertArgs, force), "no",
+      "replace the file that stands at TARGET, or write over the disk that an NBD server has there" },
     { CLI_FLAG, "--progress", offsetof(ConvertArgs, progress), "no",
       "as qemu-img; it is shown on a terminal anyway", 'p' },
     { CLI_FLAG, "--out-of-order", offsetof(ConvertArgs, out_of_order), "no",
@@ -80,11 +83,15 @@ const CliVerb verb_img_convert = {
     .summary = "copy an image, its whole chain, into a new one",
     .description =
         "The target appears when it is whole and durable: a failure, a cancel or a kill leaves what stood "
-        "there before. Zeros are not written; where the file system shares blocks, data is shared.",
+        "there before. Zeros are not written; where the file system shares blocks, data is shared. "
+        "A disk of an NBD server is written in place: a mark stands at its beginning until it is whole, so "
+        "that "
+        "nobody takes a copy that ended early for a disk.",
     .examples = "kho img convert -O qcow2 disk.raw disk.qcow2\n"
                 "kho img convert -f qcow2 -O raw disk.qcow2 disk.raw\n"
                 "kho img convert -c -O qcow2 -o compression_type=zstd disk.raw small.qcow2\n"
-                "kho img convert -O qcow2 -B base.qcow2 -F qcow2 whole.qcow2 overlay.qcow2",
+                "kho img convert -O qcow2 -B base.qcow2 -F qcow2 whole.qcow2 overlay.qcow2\n"
+                "kho img convert --force -O raw disk.qcow2 nbd://backup.example/disk1",
     .args = convert_args,
     .args_bytes = sizeof(ConvertArgs),
     .run = run_convert,

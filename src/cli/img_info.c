@@ -72,7 +72,8 @@ to_json(const KhoImageInfo *info)
     json_object_set_new(root, "filename", json_string(info->path));
     json_object_set_new(root, "format", json_string(info->format));
     json_object_set_new(root, "virtual-size", json_integer((json_int_t) info->virtual_bytes));
-    json_object_set_new(root, "actual-size", json_integer((json_int_t) info->actual_bytes));
+    if (!info->actual_unknown)
+        json_object_set_new(root, "actual-size", json_integer((json_int_t) info->actual_bytes));
     if (info->cluster_bytes)
         json_object_set_new(root, "cluster-size", json_integer(info->cluster_bytes));
     if (info->encrypted)
@@ -130,7 +131,8 @@ static void
 print_human(const KhoImageInfo *info)
 {
     g_autofree char *virtual_size = num_format_size(info->virtual_bytes);
-    g_autofree char *disk_size = num_format_size(info->actual_bytes);
+    g_autofree char *disk_size =
+        info->actual_unknown ? g_strdup("unavailable") : num_format_size(info->actual_bytes);
 
     out_print("image: %s\nfile format: %s\nvirtual size: %s (%" G_GUINT64_FORMAT " bytes)\ndisk size: %s\n",
               info->path, info->format, virtual_size, info->virtual_bytes, disk_size);
@@ -155,17 +157,19 @@ print_human(const KhoImageInfo *info)
 
 /* The images to tell about: opening the chain first finds loops and missing files. */
 static gboolean
-tell_chain(const InfoArgs *a, json_t *list, GError **error)
+tell_chain(const KhoImageSource *source, json_t *list, GError **error)
 {
-    g_autoptr(KhoImage) chain =
-        kho_image_open(a->path, a->format, KHO_IMAGE_IDLE_LOCK, &kho_image_gate_open, error);
+    g_autoptr(KhoImage) chain = kho_image_open_source(source, error);
 
     if (!chain)
         return FALSE;
     for (KhoImage *image = chain; image; image = kho_image_backing(image)) {
+        KhoImageSource one = { .path = kho_image_path(image),
+                               .format = kho_image_format(image),
+                               .job = source->job };
         KhoImageInfo info;
 
-        if (!kho_image_info(kho_image_path(image), kho_image_format(image), &info, error))
+        if (!kho_image_info_source(&one, &info, error))
             return FALSE;
         if (list)
             json_array_append_new(list, to_json(&info));
@@ -182,18 +186,23 @@ static gboolean
 run_info(CliRun *cli, const void *p, GError **error)
 {
     const InfoArgs *a = p;
+    KhoImageSource source = { .path = a->path,
+                              .format = a->format,
+                              .flags = KHO_IMAGE_IDLE_LOCK,
+                              .gate = &kho_image_gate_open,
+                              .job = cli->job };
     KhoImageInfo info;
 
     if (a->chain) {
         json_t *list = img_wants_json(cli, a->output) ? json_array() : NULL;
-        gboolean done = tell_chain(a, list, error);
+        gboolean done = tell_chain(&source, list, error);
         if (list && done)
             out_json(list);
         else
             json_decref(list);
         return done;
     }
-    if (!kho_image_info(a->path, a->format, &info, error))
+    if (!kho_image_info_source(&source, &info, error))
         return FALSE;
     if (img_wants_json(cli, a->output))
         out_json(to_json(&info));

@@ -73,8 +73,12 @@ static gboolean
 run_map(CliRun *cli, const void *p, GError **error)
 {
     const MapArgs *a = p;
-    KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
-    g_autoptr(KhoImage) image = kho_image_open(a->path, a->format, flags, &kho_image_gate_open, error);
+    KhoImageSource source = { .path = a->path,
+                              .format = a->format,
+                              .flags = a->share ? KHO_IMAGE_NO_LOCK : 0,
+                              .gate = &kho_image_gate_open,
+                              .job = cli->job };
+    g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
 
     if (!image)
         return FALSE;

@@ -20,10 +20,18 @@ img_options_clear(ImgOptions *options)
     g_clear_pointer(&options->texts, g_ptr_array_unref);
 }
 
+/* The tree whose machines may use the file at @path; NULL where there is none. A server's disk is no file of
+ * it. */
+static KhoHost *
+tree_of(const CliRun *cli, const char *path)
+{
+    return kho_image_is_remote(path) ? NULL : kho_host_open(cli->root, NULL);
+}
+
 gboolean
 img_check_writable(const CliRun *cli, const char *path, GError **error)
 {
-    g_autoptr(KhoHost) host = kho_host_open(cli->root, NULL);
+    g_autoptr(KhoHost) host = tree_of(cli, path);
 
     return !host || kho_snapshot_check_file(host, path, error);
 }
@@ -31,7 +39,7 @@ img_check_writable(const CliRun *cli, const char *path, GError **error)
 gboolean
 img_check_unsaved(const CliRun *cli, const char *path, GError **error)
 {
-    g_autoptr(KhoHost) host = kho_host_open(cli->root, NULL);
+    g_autoptr(KhoHost) host = tree_of(cli, path);
 
     if (!host || kho_save_check_file(host, path, error))
         return TRUE;
@@ -42,7 +50,7 @@ img_check_unsaved(const CliRun *cli, const char *path, GError **error)
 gboolean
 img_check_readable(const CliRun *cli, const char *path, const char *format, GError **error)
 {
-    g_autoptr(KhoHost) host = kho_host_open(cli->root, NULL);
+    g_autoptr(KhoHost) host = tree_of(cli, path);
 
     return !host || kho_snapshot_check_read(host, path, format, error);
 }
@@ -50,10 +58,11 @@ img_check_readable(const CliRun *cli, const char *path, const char *format, GErr
 gboolean
 img_check_backing(const CliRun *cli, const char *path, const KhoImageCreate *create, GError **error)
 {
+    const char *name = create->backing_file;
     g_autofree char *absolute = g_canonicalize_filename(path, NULL);
     g_autofree char *folder = g_path_get_dirname(absolute);
     g_autofree char *backing =
-        create->backing_file ? g_canonicalize_filename(create->backing_file, folder) : NULL;
+        name && !kho_image_is_remote(name) ? g_canonicalize_filename(name, folder) : NULL;
 
     return !backing || img_check_readable(cli, backing, create->backing_format, error);
 }
@@ -61,7 +70,7 @@ img_check_backing(const CliRun *cli, const char *path, const KhoImageCreate *cre
 gboolean
 img_keep_sound(const CliRun *cli, const char *path, const KhoImageCreate *create, GError **error)
 {
-    g_autoptr(KhoHost) host = create->backing_file ? kho_host_open(cli->root, NULL) : NULL;
+    g_autoptr(KhoHost) host = create->backing_file ? tree_of(cli, path) : NULL;
 
     if (!host || kho_snapshot_check_built(host, path, error))
         return TRUE;

@@ -177,7 +177,8 @@ is_below(const HostDisk *disk, const char *path, HostGate *pools)
 
     if (strcmp(disk->format, "raw") == 0)
         return FALSE;
-    kho_image_free(kho_image_open(disk->path, disk->format, KHO_IMAGE_NO_LOCK, &gate, NULL));
+    kho_image_free(
+        kho_image_open(disk->path, disk->format, KHO_IMAGE_NO_LOCK | KHO_IMAGE_LOCAL, &gate, NULL));
     return descent.met;
 }
 

@@ -39,7 +39,8 @@ kho_image_check(const char *path, const char *format, KhoRepair repair, KhoImage
         return fail(error, KHO_ERROR_INVALID, "%s: an image is not repaired without its lock", path);
     if (repair != KHO_REPAIR_NONE)
         how |= KHO_IMAGE_WRITE;
-    g_autoptr(KhoImage) image = kho_image_open(path, format, how, NULL, error);
+    KhoImageSource source = { .path = path, .format = format, .flags = how, .job = job };
+    g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
     if (!image || !format_check(image->format, repairs[repair], &found, error))
         return FALSE;
     if (!kho_image_close(g_steal_pointer(&image), error))

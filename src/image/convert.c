@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "base/fd.h"
+#include "block/nbd.h"
 #include "image/copy.h"
 #include "image/target.h"
 
@@ -12,6 +13,10 @@ check_apart(const KhoImage *source, const char *target, GError **error)
 {
     struct stat st;
 
+    for (const KhoImage *image = source; image; image = image->backing)
+        if (blk_nbd_is_name(target) && g_str_equal(image->path, target))
+            return fail(error, KHO_ERROR_INVALID,
+                        "%s is the source itself, or a part of its chain: choose another target", target);
     if (g_stat(target, &st) != 0)
         return TRUE;
     for (const KhoImage *image = source; image; image = image->backing)
@@ -48,38 +53,52 @@ check_compress(const KhoImageCreate *target, GError **error)
     return TRUE;
 }
 
-gboolean
-kho_image_convert(const char *source_path, const char *target_path, const KhoImageConvert *options,
-                  const KhoImageGate *gate, const KhoJob *job, GError **error)
+static gboolean
+copy_into(Target *target, KhoImage *source, guint64 size_bytes, const KhoImageConvert *options,
+          const KhoImageGate *gate, const KhoJob *job, GError **error)
 {
     const KhoImageCreate *create = &options->target;
-    KhoImageFlags read_flags = options->source_flags & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_NO_BACKING);
-    guint64 size_bytes = 0;
+    g_autoptr(KhoImage) image = target_open(target, create, size_bytes, gate, job, error);
 
-    if (!target_check(create, error) || (options->compress && !check_compress(create, error)))
-        return FALSE;
-    g_autoptr(KhoImage) source = kho_image_open(source_path, options->source_format, read_flags, gate, error);
-    if (!source || !pick_size(source, create, &size_bytes, error) || !check_apart(source, target_path, error))
-        return FALSE;
-    g_autoptr(Publish) publish =
-        publish_begin(target_path, create->mode, create->overwrite ? PUBLISH_REPLACE : 0, error);
-    if (!publish)
-        return FALSE;
-
-    g_autoptr(KhoImage) target = target_open(publish, target_path, create, size_bytes, gate, job, error);
-    if (!target || (create->backing_file && !image_open_backing(target, KHO_IMAGE_READ, gate, error)))
+    if (!image || (create->backing_file && !image_open_backing(image, KHO_IMAGE_READ, gate, error)))
         return FALSE;
     CopyPlan plan = {
         .source = source,
-        .target = target,
+        .target = image,
         .bytes = kho_image_size_bytes(source),
         .workers = options->workers,
-        .target_is_zero = !create->backing_file,
+        .target_is_zero = target_is_zero(target, create),
         .only_changes = create->backing_file != NULL,
         .keep_zeros = options->keep_zeros,
         .compress = options->compress,
         .job = job,
     };
     return image_copy(&plan, error) && (!options->confirm || options->confirm(options->confirm_data, error))
-           && target_finish(publish, g_steal_pointer(&target), job, error);
+           && target_finish(target, g_steal_pointer(&image), job, error);
+}
+
+gboolean
+kho_image_convert(const char *source_path, const char *target_path, const KhoImageConvert *options,
+                  const KhoImageGate *gate, const KhoJob *job, GError **error)
+{
+    const KhoImageCreate *create = &options->target;
+    KhoImageSource from = { .path = source_path,
+                            .format = options->source_format,
+                            .flags = options->source_flags
+                                     & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_NO_BACKING | KHO_IMAGE_LOCAL),
+                            .gate = gate,
+                            .job = job };
+    guint64 size_bytes = 0;
+
+    if (!target_check(create, error) || (options->compress && !check_compress(create, error)))
+        return FALSE;
+    g_autoptr(KhoImage) source = kho_image_open_source(&from, error);
+    if (!source || !pick_size(source, create, &size_bytes, error) || !check_apart(source, target_path, error))
+        return FALSE;
+    Target *target = target_begin(target_path, create, job, error);
+    if (!target)
+        return FALSE;
+    gboolean done = copy_into(target, source, size_bytes, options, gate, job, error);
+    target_free(target, error);
+    return done;
 }

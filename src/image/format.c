@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/num.h"
+#include "block/hold.h"
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
@@ -49,7 +50,11 @@ read_head(BlkStore *file, guint8 head[PROBE_BYTES], gsize *len, GError **error)
     if (!blk_size(file, &bytes, error))
         return FALSE;
     *len = (gsize) MIN(bytes, PROBE_BYTES);
-    return *len == 0 || blk_pread(file, 0, head, *len, error);
+    if (*len > 0 && !blk_pread(file, 0, head, *len, error))
+        return FALSE;
+    return !blk_hold_is_mark(head, *len)
+           || fail(error, KHO_ERROR_CORRUPT,
+                   "%s is incomplete: the copy into it did not end, and must be made again", file->label);
 }
 
 static gboolean

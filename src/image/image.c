@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "block/nbd.h"
 
 #include <string.h>
 
@@ -12,6 +13,12 @@ admit_all(const char *path, const char *referrer, gpointer data, GError **error)
 }
 
 const KhoImageGate kho_image_gate_open = { .admit = admit_all };
+
+gboolean
+kho_image_is_remote(const char *path)
+{
+    return blk_nbd_is_name(path);
+}
 
 gboolean
 image_same_file(const struct stat *a, const struct stat *b)
@@ -96,7 +103,9 @@ image_backing_path(const char *path, const char *name, GError **error)
 {
     const char *slash = strrchr(path, '/');
 
-    if (has_protocol(name)) {
+    if (blk_nbd_is_name(name))
+        return g_strdup(name);
+    if (has_protocol(name) || blk_nbd_is_name(path)) {
         g_autofree char *shown = error_one_line(name);
         fail(error, KHO_ERROR_UNSUPPORTED, "%s has the backing file '%s', which is not a plain path", path,
              shown);
@@ -110,8 +119,9 @@ image_backing_path(const char *path, const char *name, GError **error)
 gboolean
 image_pass_gate(const KhoImageGate *gate, const char *path, const char *referrer, GError **error)
 {
-    g_autofree char *absolute = g_canonicalize_filename(path, NULL);
-    g_autofree char *from = g_canonicalize_filename(referrer, NULL);
+    g_autofree char *absolute = blk_nbd_is_name(path) ? g_strdup(path) : g_canonicalize_filename(path, NULL);
+    g_autofree char *from =
+        blk_nbd_is_name(referrer) ? g_strdup(referrer) : g_canonicalize_filename(referrer, NULL);
 
     if (!gate)
         return fail(error, KHO_ERROR_DENIED, "%s has the backing file %s, and none may be opened here",
@@ -119,36 +129,54 @@ image_pass_gate(const KhoImageGate *gate, const char *path, const char *referrer
     return gate->admit(absolute, from, gate->data, error);
 }
 
+/* Before the lock: a loop would meet its own lock and call itself busy. */
+static gboolean
+check_loop(const KhoImage *chain, const char *path, const struct stat *st, GError **error)
+{
+    for (const KhoImage *above = chain; above; above = above->backing)
+        if (st ? image_same_file(&above->identity, st) : g_str_equal(above->path, path))
+            return fail(error, KHO_ERROR_INVALID, "the backing chain of %s loops: it comes to %s again",
+                        chain->path, path);
+    return TRUE;
+}
+
+static BlkStore *
+open_store(const KhoImageSource *source, gboolean writable, GError **error)
+{
+    if (!blk_nbd_is_name(source->path))
+        return blk_file_open(source->path, writable, error);
+    if (!(source->flags & KHO_IMAGE_LOCAL))
+        return blk_nbd_open(source->path, writable, source->job, error);
+    fail(error, KHO_ERROR_UNSUPPORTED, "%s is a server's disk, and a file or device is needed here",
+         source->path);
+    return NULL;
+}
+
 /* One image of a chain: opened, told apart from those above it (@chain, or NULL for the first), locked. */
 static KhoImage *
-open_one(const char *path, const char *format, KhoImageFlags flags, KhoImage *chain, GError **error)
+open_one(const KhoImageSource *source, KhoImage *chain, GError **error)
 {
-    gboolean writable = (flags & KHO_IMAGE_WRITE) != 0;
-    g_autoptr(BlkStore) file = blk_file_open(path, writable, error);
+    gboolean writable = (source->flags & KHO_IMAGE_WRITE) != 0;
+    g_autoptr(BlkStore) file = open_store(source, writable, error);
+    int fd = file ? blk_fd(file) : -1;
     struct stat st;
 
-    if (!file || !fd_stat(blk_fd(file), &st, path, error))
+    if (!file || (fd >= 0 && !fd_stat(fd, &st, source->path, error))
+        || !check_loop(chain, source->path, fd >= 0 ? &st : NULL, error))
         return NULL;
-    /* Before the lock: a loop would meet its own lock and call itself busy. */
-    for (const KhoImage *above = chain; above; above = above->backing)
-        if (image_same_file(&above->identity, &st)) {
-            fail(error, KHO_ERROR_INVALID, "the backing chain of %s loops: it comes to %s again", chain->path,
-                 path);
-            return NULL;
-        }
-    if (!(flags & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_IDLE_LOCK))
+    if (!(source->flags & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_IDLE_LOCK))
         && !image_lock(file, writable ? IMAGE_LOCK_WRITE : IMAGE_LOCK_READ, error))
         return NULL;
 
-    const FormatOps *ops = format ? format_by_name(format, error) : format_probe(file, error);
+    const FormatOps *ops = source->format ? format_by_name(source->format, error) : format_probe(file, error);
     if (!ops)
         return NULL;
-    return image_over_store(g_steal_pointer(&file), ops, writable ? FORMAT_WRITABLE : 0, path, error);
+    return image_over_store(g_steal_pointer(&file), ops, writable ? FORMAT_WRITABLE : 0, source->path, error);
 }
 
 /* The next image below @above, the last of @chain so far. *below stays NULL at the end of the chain. */
 static gboolean
-open_next(KhoImage *chain, KhoImage *above, KhoImageFlags flags, const KhoImageGate *gate, GError **error)
+open_next(KhoImage *chain, KhoImage *above, const KhoImageSource *source, GError **error)
 {
     FormatInfo info;
 
@@ -165,9 +193,13 @@ open_next(KhoImage *chain, KhoImage *above, KhoImageFlags flags, const KhoImageG
 
     g_autofree char *path = image_backing_path(above->path, name, error);
     g_autoptr(GError) cause = NULL;
-    if (!path || !image_pass_gate(gate, path, above->path, error))
+    if (!path || !image_pass_gate(source->gate, path, above->path, error))
         return FALSE;
-    above->backing = open_one(path, format, flags & ~(guint) KHO_IMAGE_WRITE, chain, &cause);
+    KhoImageSource below = *source;
+    below.path = path;
+    below.format = format;
+    below.flags &= ~(guint) KHO_IMAGE_WRITE;
+    above->backing = open_one(&below, chain, &cause);
     if (!above->backing && cause->code == KHO_ERROR_NOT_FOUND)
         return fail(error, KHO_ERROR_NOT_FOUND, "%s: its backing file %s does not exist", above->path, path);
     if (!above->backing) {
@@ -179,24 +211,40 @@ open_next(KhoImage *chain, KhoImage *above, KhoImageFlags flags, const KhoImageG
     return TRUE;
 }
 
+static gboolean
+open_chain(KhoImage *image, const KhoImageSource *source, GError **error)
+{
+    for (KhoImage *last = image; last; last = last->backing)
+        if (!open_next(image, last, source, error))
+            return FALSE;
+    return TRUE;
+}
+
 gboolean
 image_open_backing(KhoImage *image, KhoImageFlags flags, const KhoImageGate *gate, GError **error)
 {
-    for (KhoImage *last = image; last; last = last->backing)
-        if (!open_next(image, last, flags, gate, error))
-            return FALSE;
-    return TRUE;
+    KhoImageSource source = { .flags = flags, .gate = gate };
+
+    return open_chain(image, &source, error);
+}
+
+KhoImage *
+kho_image_open_source(const KhoImageSource *source, GError **error)
+{
+    g_autoptr(KhoImage) image = open_one(source, NULL, error);
+
+    if (!image || (!(source->flags & KHO_IMAGE_NO_BACKING) && !open_chain(image, source, error)))
+        return NULL;
+    return g_steal_pointer(&image);
 }
 
 KhoImage *
 kho_image_open(const char *path, const char *format, KhoImageFlags flags, const KhoImageGate *gate,
                GError **error)
 {
-    g_autoptr(KhoImage) image = open_one(path, format, flags, NULL, error);
+    KhoImageSource source = { .path = path, .format = format, .flags = flags, .gate = gate };
 
-    if (!image || (!(flags & KHO_IMAGE_NO_BACKING) && !image_open_backing(image, flags, gate, error)))
-        return NULL;
-    return g_steal_pointer(&image);
+    return kho_image_open_source(&source, error);
 }
 
 guint64

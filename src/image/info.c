@@ -68,6 +68,7 @@ look(KhoImage *image, KhoImageInfo *info, GError **error)
     info->format = g_strdup(kho_image_format(image));
     info->file_bytes = file_bytes;
     info->actual_bytes = (guint64) image->identity.st_blocks * 512;
+    info->actual_unknown = blk_fd(image->format->file) < 0;
     /* A name with a protocol leads nowhere that kho can follow: the name alone is told then. */
     if (info->backing_file)
         info->full_backing_path = image_backing_path(image->path, info->backing_file, NULL);
@@ -75,16 +76,28 @@ look(KhoImage *image, KhoImageInfo *info, GError **error)
 }
 
 gboolean
-kho_image_info(const char *path, const char *format, KhoImageInfo *info, GError **error)
+kho_image_info_source(const KhoImageSource *source, KhoImageInfo *info, GError **error)
 {
-    KhoImageFlags flags = KHO_IMAGE_NO_BACKING | KHO_IMAGE_IDLE_LOCK;
-    g_autoptr(KhoImage) image = kho_image_open(path, format, flags, NULL, error);
+    KhoImageSource one = *source;
     KhoImageInfo found = { 0 };
 
+    one.flags = KHO_IMAGE_NO_BACKING | KHO_IMAGE_IDLE_LOCK | (source->flags & KHO_IMAGE_LOCAL);
+    one.gate = NULL;
+    g_autoptr(KhoImage) image = kho_image_open_source(&one, error);
     if (!image || !look(image, &found, error))
         return FALSE;
+    if ((source->flags & KHO_IMAGE_LOCAL) && found.backing_file && kho_image_is_remote(found.backing_file))
+        g_clear_pointer(&found.full_backing_path, g_free);
     *info = found;
     return TRUE;
+}
+
+gboolean
+kho_image_info(const char *path, const char *format, KhoImageInfo *info, GError **error)
+{
+    KhoImageSource source = { .path = path, .format = format, .flags = KHO_IMAGE_LOCAL };
+
+    return kho_image_info_source(&source, info, error);
 }
 
 void

@@ -81,7 +81,10 @@ kho_image_resize(const char *path, const char *format, const KhoImageResize *opt
                     options->size_bytes);
     guint64 to = num_align_up(options->size_bytes, IMAGE_SECTOR_BYTES);
 
-    g_autoptr(KhoImage) image = kho_image_open(path, format, KHO_IMAGE_WRITE, gate, error);
+    KhoImageSource source = {
+        .path = path, .format = format, .flags = KHO_IMAGE_WRITE, .gate = gate, .job = job
+    };
+    g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
     if (!image || !prealloc_check(image->format->ops, prealloc, FALSE, error))
         return FALSE;
     guint64 from = kho_image_size_bytes(image);

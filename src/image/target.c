@@ -3,11 +3,21 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "block/hold.h"
+#include "block/nbd.h"
 #include "image/prealloc.h"
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
 #define DEFAULT_CLUSTER_BYTES 65536
+
+struct Target {
+    char *path;
+    Publish *publish; /* NULL for what is written in place */
+    BlkStore *place;  /* until it is marked */
+    BlkHold *hold;    /* from then on */
+    gboolean finished;
+};
 
 gboolean
 target_check(const KhoImageCreate *options, GError **error)
@@ -32,11 +42,12 @@ target_check(const KhoImageCreate *options, GError **error)
 /* Sees that the backing chain can be opened, has not the file in it that is about to be replaced, and how
  * large it is. Headers only: the backing file may well be in use. */
 static gboolean
-look_at_backing(Publish *publish, const char *path, const KhoImageCreate *options, const KhoImageGate *gate,
-                guint64 *size_bytes, GError **error)
+look_at_backing(Target *target, const KhoImageCreate *options, const KhoImageGate *gate, guint64 *size_bytes,
+                GError **error)
 {
+    const char *path = target->path;
     g_autofree char *where = image_backing_path(path, options->backing_file, error);
-    const struct stat *replaced = publish_replaced(publish);
+    const struct stat *replaced = target->publish ? publish_replaced(target->publish) : NULL;
 
     if (!where || !image_pass_gate(gate, where, path, error))
         return FALSE;
@@ -92,32 +103,112 @@ write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, 
            && qcow2_create(file, &create, error);
 }
 
-KhoImage *
-target_open(Publish *publish, const char *path, const KhoImageCreate *options, guint64 size_bytes,
-            const KhoImageGate *gate, const KhoJob *job, GError **error)
+Target *
+target_begin(const char *path, const KhoImageCreate *options, const KhoJob *job, GError **error)
 {
-    g_autoptr(BlkStore) file = publish_store(publish, error);
+    Target *target = g_new0(Target, 1);
+
+    target->path = g_strdup(path);
+    if (!blk_nbd_is_name(path))
+        target->publish = publish_begin(path, options->mode, options->overwrite ? PUBLISH_REPLACE : 0, error);
+    else if (options->overwrite)
+        target->place = blk_nbd_open(path, TRUE, job, error);
+    else
+        fail(error, KHO_ERROR_EXISTS, "%s would be overwritten: that must be asked for (--force)", path);
+    if (target->publish || target->place)
+        return target;
+    target_free(target, NULL);
+    return NULL;
+}
+
+/* The store that the new image is made in. What is written in place is marked now. */
+static BlkStore *
+target_store(Target *target, const KhoImageCreate *options, guint64 size_bytes, GError **error)
+{
+    guint64 reserved = options->prealloc_bytes ? MIN(options->prealloc_bytes, size_bytes) : size_bytes;
+    guint64 there;
+
+    if (target->publish)
+        return publish_check_space(target->publish,
+                                   prealloc_space_bytes(options->prealloc, reserved, cluster_bytes(options)),
+                                   error)
+                   ? publish_store(target->publish, error)
+                   : NULL;
+    /* Before anything is lost. */
+    if (!blk_size(target->place, &there, error))
+        return NULL;
+    if (g_str_equal(options->format, raw_format.name) && there < size_bytes) {
+        fail(error, KHO_ERROR_NO_SPACE,
+             "%s has %" G_GUINT64_FORMAT " bytes, and %" G_GUINT64_FORMAT " are needed", target->path, there,
+             size_bytes);
+        return NULL;
+    }
+    target->hold = blk_hold_begin(g_steal_pointer(&target->place), error);
+    return target->hold ? blk_hold_store(target->hold) : NULL;
+}
+
+KhoImage *
+target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes, const KhoImageGate *gate,
+            const KhoJob *job, GError **error)
+{
     guint64 size = size_bytes;
 
-    if (!file || (options->backing_file && !look_at_backing(publish, path, options, gate, &size, error)))
+    if (options->backing_file && !look_at_backing(target, options, gate, &size, error))
         return NULL;
     size = num_align_up(size, IMAGE_SECTOR_BYTES);
-    guint64 reserved = options->prealloc_bytes ? MIN(options->prealloc_bytes, size) : size;
-    if (!publish_check_space(publish,
-                             prealloc_space_bytes(options->prealloc, reserved, cluster_bytes(options)), error)
-        || !write_format(file, options, size, error))
+    g_autoptr(BlkStore) file = target_store(target, options, size, error);
+    if (!file || !write_format(file, options, size, error))
         return NULL;
 
     const FormatOps *ops = format_by_name(options->format, error);
-    g_autoptr(KhoImage) image =
-        image_over_store(g_steal_pointer(&file), ops, FORMAT_WRITABLE | FORMAT_UNPUBLISHED, path, error);
+    guint64 reserved = options->prealloc_bytes ? MIN(options->prealloc_bytes, size) : size;
+    g_autoptr(KhoImage) image = image_over_store(g_steal_pointer(&file), ops,
+                                                 FORMAT_WRITABLE | FORMAT_UNPUBLISHED, target->path, error);
     if (!image || !prealloc_range(image, 0, reserved, options->prealloc, job, error))
         return NULL;
     return g_steal_pointer(&image);
 }
 
 gboolean
-target_finish(Publish *publish, KhoImage *image, const KhoJob *job, GError **error)
+target_is_zero(const Target *target, const KhoImageCreate *options)
 {
-    return kho_image_close(image, error) && publish_finish(publish, job, error);
+    return !options->backing_file && (target->publish || !g_str_equal(options->format, raw_format.name));
+}
+
+gboolean
+target_finish(Target *target, KhoImage *image, const KhoJob *job, GError **error)
+{
+    if (!kho_image_close(image, error))
+        return FALSE;
+    if (target->publish)
+        return publish_finish(target->publish, job, error);
+    target->finished = blk_hold_finish(target->hold, error);
+    return target->finished;
+}
+
+/* The copy engine, which knows nothing of marks, may have said that nothing changed. */
+static void
+tell_mark(const Target *target, GError **error)
+{
+    GError *cause = *error;
+
+    *error = NULL;
+    if (cause->code == KHO_ERROR_CANCELLED)
+        fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is incomplete, and marked so", target->path);
+    else
+        fail(error, (KhoErrorCode) cause->code, "%s; %s is incomplete, and marked so", cause->message,
+             target->path);
+    g_error_free(cause);
+}
+
+void
+target_free(Target *target, GError **error)
+{
+    if (target->hold && !target->finished && error && *error)
+        tell_mark(target, error);
+    g_clear_pointer(&target->publish, publish_free);
+    g_clear_pointer(&target->place, blk_free);
+    g_clear_pointer(&target->hold, blk_hold_free);
+    g_free(target->path);
+    g_free(target);
 }

@@ -8,23 +8,42 @@
 /* Virtual sizes are whole sectors, as QEMU makes them. */
 #define IMAGE_SECTOR_BYTES 512
 
+/* Where it is written: a file without a name yet, or a server's disk, which bears a mark until it is whole.
+ */
+typedef struct Target Target;
+
 /* FALSE with KHO_ERROR_INVALID or _UNSUPPORTED where the options contradict each other or the format. */
 gboolean target_check(const KhoImageCreate *options, GError **error);
 
 /**
- * target_open:
- * @publish: begun
- * @path: as the caller named it; a relative backing file is relative to its folder
+ * target_begin:
+ * @path: as the caller named it
  * @options: checked by target_check
- * @size_bytes: of the virtual disk; > 0, or 0 for the backing file's
+ *
+ * Makes the new file, as publish_begin does. A server's disk is always replaced: KHO_ERROR_EXISTS where that
+ * was not asked for; it is opened only, and stays what it is.
+ */
+Target *target_begin(const char *path, const KhoImageCreate *options, const KhoJob *job, GError **error);
+
+/**
+ * target_open:
+ * @size_bytes: of the virtual disk; > 0, or 0 for the backing file's; a relative backing file is relative to
+ * the target's folder
  *
  * Formats the new file and opens it for writing, together with its backing chain where there is one, and
  * preallocates it.
  */
-KhoImage *target_open(Publish *publish, const char *path, const KhoImageCreate *options, guint64 size_bytes,
+KhoImage *target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes,
                       const KhoImageGate *gate, const KhoJob *job, GError **error);
 
+/* Does what is not written read as zeros? Not so on a server's disk that is raw. */
+gboolean target_is_zero(const Target *target, const KhoImageCreate *options);
+
 /* Flushes and closes @image (in any case), then publishes. */
-gboolean target_finish(Publish *publish, KhoImage *image, const KhoJob *job, GError **error);
+gboolean target_finish(Target *target, KhoImage *image, const KhoJob *job, GError **error);
+
+/* Drops what was not finished; a server's disk keeps its mark, which *error (where there is one) then tells.
+ */
+void target_free(Target *target, GError **error);
 
 #endif

@@ -154,7 +154,8 @@ test_backing_paths(void)
         { "/a/over.qcow2", "../b.raw", "/a/../b.raw" },
         { "/a/over.qcow2", "/b.raw", "/b.raw" },
         { "over.qcow2", "./a:b.raw", "./a:b.raw" },
-        { "over.qcow2", "nbd://h/x", NULL },
+        { "/a/over.qcow2", "nbd://h/x", "nbd://h/x" },
+        { "nbd://h/x", "base.raw", NULL },
         { "over.qcow2", "json:{}", NULL },
         { "over.qcow2", "file:base.raw", NULL },
     };

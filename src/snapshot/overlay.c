@@ -66,7 +66,7 @@ GPtrArray *
 overlay_chain(const char *path, const char *format, KhoImageFlags flags, GError **error)
 {
     g_autoptr(KhoImage) image =
-        kho_image_open(path, format ? format : "raw", flags, &kho_image_gate_open, error);
+        kho_image_open(path, format ? format : "raw", flags | KHO_IMAGE_LOCAL, &kho_image_gate_open, error);
     GPtrArray *paths = image ? g_ptr_array_new_with_free_func(g_free) : NULL;
 
     for (const KhoImage *layer = image; layer; layer = kho_image_backing(layer))

@@ -129,7 +129,7 @@ static gboolean
 find_disk(const ModelDomain *model, ModelDisk *disk, VmPlan *plan, VmStartDisks *found, GArray *seen,
           GError **error)
 {
-    const KhoImageFlags flags = is_read_only(disk) ? KHO_IMAGE_READ : KHO_IMAGE_WRITE;
+    const KhoImageFlags flags = KHO_IMAGE_LOCAL | (is_read_only(disk) ? KHO_IMAGE_READ : KHO_IMAGE_WRITE);
     const VmDisk empty = { 0 };
 
     if (!disk->source_file || drop_missing(disk)) {
