@@ -7,6 +7,9 @@
 #define HEX "0x%" G_GINT64_MODIFIER "x"
 #define U64 "%" G_GUINT64_FORMAT
 
+/* For the references that are counted at the same time; what else a check takes (at most 32 MiB of L1 table,
+ * 8 of the refcount table, a few clusters) is beside it. */
+#define ROOM_BYTES ((gsize) 48 << 20)
 /* Refcount blocks kept while COPIED flags are compared; at 2 MiB a cluster 16 MiB of them. */
 #define BLOCKS_KEPT 8
 
@@ -37,7 +40,7 @@ static const guint8 *
 read_block(Counts *counts, guint64 off)
 {
     guint64 cluster_bytes = counts->check->geo.cluster_bytes;
-    KeptBlock *kept = &counts->kept[off / cluster_bytes % BLOCKS_KEPT];
+    KeptBlock *kept = &counts->kept[(off >> counts->check->geo.cluster_bits) % BLOCKS_KEPT];
 
     if (kept->off == off && kept->bytes)
         return kept->bytes;
@@ -55,16 +58,17 @@ static gboolean
 count_on_disk(Counts *counts, guint64 cluster, guint64 *count)
 {
     const Qcow2Geometry *geo = &counts->check->geo;
-    guint64 index = cluster / geo->refblock_entries;
+    guint block_bits = geo->cluster_bits + 3 - counts->check->header.refcount_order;
+    guint64 index = cluster >> block_bits;
     guint64 off = index < geo->reftable_entries ? counts->check->reftable[index] & QCOW2_REFTABLE_OFFSET : 0;
 
     *count = 0;
     if (off == 0)
         return TRUE;
-    const guint8 *block = off % geo->cluster_bytes == 0 ? read_block(counts, off) : NULL;
+    const guint8 *block = off & (geo->cluster_bytes - 1) ? NULL : read_block(counts, off);
     if (!block)
         return FALSE;
-    *count = qcow2_refcount_load(block, cluster % geo->refblock_entries, geo->refcount_bits);
+    *count = qcow2_refcount_load(block, cluster & (geo->refblock_entries - 1), geo->refcount_bits);
     return TRUE;
 }
 
@@ -89,10 +93,16 @@ static void
 compare_cluster(Counts *counts, guint64 cluster, guint64 count)
 {
     Qcow2Check *check = counts->check;
-    guint64 references = qcow2_refmap_count(check->map, cluster);
+    guint64 found = qcow2_refmap_count(check->map, cluster), references = MIN(found, check->geo.refcount_max);
 
     if (count > 0 || references > 0)
         counts->highest = MAX(counts->highest, cluster);
+    if (found > references) {
+        corrupt(check,
+                "cluster " U64 " (byte " U64 "): " U64 " references, a refcount of %u bits can hold " U64,
+                cluster, cluster * check->geo.cluster_bytes, found, check->geo.refcount_bits, references);
+        check->result->corruptions += found - references - 1;
+    }
     if (count < references)
         corrupt(check, "cluster " U64 " (byte " U64 "): refcount " U64 ", but " U64 " references", cluster,
                 cluster * check->geo.cluster_bytes, count, references);
@@ -113,31 +123,50 @@ compare_absent(Counts *counts, guint64 from, guint64 to)
         compare_cluster(counts, c, 0);
 }
 
+/* One refcount block's clusters, up to @end. */
 static gboolean
-compare_counts(Counts *counts, GError **error)
+compare_block(Counts *counts, guint64 index, guint64 end, GError **error)
 {
     Qcow2Check *check = counts->check;
-    guint64 n = check->geo.refblock_entries, end = qcow2_check_end_cluster(check);
+    guint64 n = check->geo.refblock_entries, from = index * n, to = MIN(from + n, end);
+    guint64 off = check->reftable[index] & QCOW2_REFTABLE_OFFSET;
 
-    for (guint64 i = 0; i < check->geo.reftable_entries && i * n < end; i++) {
-        guint64 off = check->reftable[i] & QCOW2_REFTABLE_OFFSET, to = MIN((i + 1) * n, end);
-        if (off == 0) {
-            compare_absent(counts, i * n, to);
-            continue;
-        }
-        if (!qcow2_check_going_on(check, error))
-            return FALSE;
-        const guint8 *block = off % check->geo.cluster_bytes == 0 ? read_block(counts, off) : NULL;
-        if (!block) {
-            qcow2_check_note(check, &check->result->check_errors,
-                             "cannot read refcount block " U64 " at byte " U64, i, off);
-            check->result->check_errors += to - i * n - 1; /* one for each cluster whose count is unknown */
-            continue;
-        }
-        for (guint64 c = i * n; c < to; c++)
-            compare_cluster(counts, c, qcow2_refcount_load(block, c % n, check->geo.refcount_bits));
+    if (off == 0) {
+        compare_absent(counts, from, to);
+        return TRUE;
     }
-    compare_absent(counts, check->geo.reftable_entries * n, end);
+    if (!qcow2_check_going_on(check, error))
+        return FALSE;
+    const guint8 *block = off % check->geo.cluster_bytes == 0 ? read_block(counts, off) : NULL;
+    if (!block) {
+        qcow2_check_note(check, &check->result->check_errors,
+                         "cannot read refcount block " U64 " at byte " U64, index, off);
+        check->result->check_errors += to - from - 1; /* one for each cluster whose count is unknown */
+        return TRUE;
+    }
+    for (guint64 c = from; c < to; c++) {
+        guint64 count = qcow2_refcount_load(block, c - from, check->geo.refcount_bits);
+        if (!qcow2_refmap_is_plain(check->map, c, count))
+            compare_cluster(counts, c, count);
+        else if (count > 0)
+            counts->highest = MAX(counts->highest, c);
+    }
+    return TRUE;
+}
+
+/* The clusters of one window. */
+static gboolean
+compare_counts(Qcow2Check *check, gpointer data, GError **error)
+{
+    Counts *counts = data;
+    guint64 n = check->geo.refblock_entries, end = qcow2_check_end_cluster(check);
+    guint64 from = qcow2_refmap_from(check->map), limit = MIN(qcow2_refmap_limit(check->map), end);
+
+    qcow2_references_judge_blocks(check);
+    for (guint64 i = from / n; i < check->geo.reftable_entries && i * n < limit; i++)
+        if (!compare_block(counts, i, limit, error))
+            return FALSE;
+    compare_absent(counts, MAX(check->geo.reftable_entries * n, from), limit);
     return TRUE;
 }
 
@@ -148,7 +177,7 @@ compare_copied(Counts *counts, guint64 entry, guint64 off, const char *what, gui
     guint64 count;
     gboolean copied = (entry & QCOW2_ENTRY_COPIED) != 0;
 
-    if (!count_on_disk(counts, off / counts->check->geo.cluster_bytes, &count))
+    if (!count_on_disk(counts, off >> counts->check->geo.cluster_bits, &count))
         return FALSE;
     if ((count == 1) == copied)
         return TRUE;
@@ -219,37 +248,84 @@ read_reftable(Qcow2Check *check, GError **error)
     return TRUE;
 }
 
-static void
-check_clear(Qcow2Check *check)
+void
+qcow2_check_clear(Qcow2Check *check)
 {
-    g_free(check->reftable);
+    g_clear_pointer(&check->reftable, g_free);
     qcow2_extensions_clear(&check->extensions);
-    qcow2_refmap_free(check->map);
+    g_clear_pointer(&check->map, qcow2_refmap_free);
 }
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Qcow2Check, check_clear)
 
 gboolean
-qcow2_check_file(BlkStore *file, FormatCheck *result, Qcow2RefMap **map, const KhoJob *job, GError **error)
+qcow2_check_begin(Qcow2Check *check, GError **error)
+{
+    g_autofree guint8 *head = NULL;
+
+    if (!qcow2_header_read(check->file, &check->header, &head, error)
+        || !blk_size(check->file, &check->file_bytes, error))
+        return FALSE;
+    qcow2_header_derive(&check->header, &check->geo);
+    if (!qcow2_extensions_decode(head, check->geo.cluster_bytes, &check->header, &check->extensions, error)
+        || !read_reftable(check, error))
+        return FALSE;
+    check->map =
+        qcow2_refmap_new(check->room_bytes ? check->room_bytes : ROOM_BYTES, check->geo.refblock_entries);
+    return TRUE;
+}
+
+/* What the first pass has found is not told by the later ones again. */
+static gboolean
+count_again(Qcow2Check *check, GError **error)
+{
+    FormatCheck *found = check->result, again = { 0 };
+
+    check->result = &again;
+    gboolean counted = qcow2_references_count(check, error);
+    check->result = found;
+    found->check_errors = MAX(found->check_errors, again.check_errors);
+    return counted;
+}
+
+gboolean
+qcow2_check_windows(Qcow2Check *check, gboolean (*each)(Qcow2Check *check, gpointer data, GError **error),
+                    gpointer data, GError **error)
+{
+    if (check->counted)
+        return each(check, data, error);
+    for (guint64 from = 0; from != G_MAXUINT64; from = qcow2_refmap_limit(check->map)) {
+        gboolean first = from == 0 && !check->passed;
+
+        qcow2_refmap_begin(check->map, from);
+        if (!(first ? qcow2_references_count(check, error) : count_again(check, error)))
+            return FALSE;
+        check->passed = TRUE;
+        check->counted = from == 0 && qcow2_refmap_limit(check->map) == G_MAXUINT64;
+        if (!each(check, data, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean
+qcow2_check_run(Qcow2Check *check, GError **error)
+{
+    g_auto(Counts) counts = { .check = check };
+
+    check->result->total_clusters = num_div_up(check->header.guest_bytes, check->geo.cluster_bytes);
+    if (!qcow2_check_windows(check, compare_counts, &counts, error) || !compare_copied_flags(&counts, error))
+        return FALSE;
+    check->result->image_end_offset_bytes = (counts.highest + 1) * check->geo.cluster_bytes;
+    return TRUE;
+}
+
+gboolean
+qcow2_check_file(BlkStore *file, FormatCheck *result, const KhoJob *job, GError **error)
 {
     FormatCheck found = { .messages = result->messages };
     g_auto(Qcow2Check) check = { .file = file, .result = &found, .job = job };
-    g_auto(Counts) counts = { .check = &check };
-    g_autofree guint8 *head = NULL;
 
-    if (!qcow2_header_read(file, &check.header, &head, error) || !blk_size(file, &check.file_bytes, error))
+    if (!qcow2_check_begin(&check, error) || !qcow2_check_run(&check, error))
         return FALSE;
-    qcow2_header_derive(&check.header, &check.geo);
-    if (!qcow2_extensions_decode(head, check.geo.cluster_bytes, &check.header, &check.extensions, error)
-        || !read_reftable(&check, error))
-        return FALSE;
-    check.map = qcow2_refmap_new();
-    found.total_clusters = num_div_up(check.header.guest_bytes, check.geo.cluster_bytes);
-    if (!qcow2_references_count(&check, error) || !compare_counts(&counts, error)
-        || !compare_copied_flags(&counts, error))
-        return FALSE;
-    found.image_end_offset_bytes = (counts.highest + 1) * check.geo.cluster_bytes;
     *result = found;
-    if (map)
-        *map = g_steal_pointer(&check.map);
     return TRUE;
 }

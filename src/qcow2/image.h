@@ -63,6 +63,7 @@ typedef struct {
     gboolean broken;        /* a barrier failed: nothing more may be written at all */
     gboolean give_back;     /* shrinking: the space of what is freed goes back to the file system */
     gboolean no_header;     /* create: the header is written last */
+    gsize check_room_bytes; /* what a check of it takes for references: Qcow2Check.room_bytes */
     gboolean borrowed;      /* a snapshot's view: the file belongs to the image it was made from */
 
     Qcow2Inflated inflated[QCOW2_INFLATED];

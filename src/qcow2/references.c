@@ -67,10 +67,8 @@ count_range(Qcow2Check *check, guint64 off, guint64 len, Qcow2RefKind kind, cons
                 check->file_bytes);
         return;
     }
-    for (guint64 c = off / cluster_bytes; c <= (end - 1) / cluster_bytes; c++)
-        if (!qcow2_refmap_add(check->map, c, kind, check->geo.refcount_max))
-            corrupt(check, "%s at byte " U64 ": one reference more than a refcount of %u bits can hold", what,
-                    c * cluster_bytes, check->geo.refcount_bits);
+    guint64 first = off / cluster_bytes;
+    qcow2_refmap_add(check->map, first, (end - 1) / cluster_bytes - first + 1, kind);
 }
 
 /* Reads @n big-endian words; what lies past the end of the file reads as zeros. NULL where it cannot be read,
@@ -169,6 +167,34 @@ count_l2_entry(Qcow2Check *check, guint64 entry, guint64 bitmap, EntryPlace *at)
                 at->l1_index, at->l2_index);
 }
 
+/* How many of @n entries say nothing but that data lies in one cluster of the file after the other. */
+static guint64
+plain_run(const Qcow2Check *check, const guint64 *words, guint64 n)
+{
+    guint64 cluster_bytes = check->geo.cluster_bytes, off = words[0] & QCOW2_ENTRY_OFFSET, run = 1;
+
+    if (off == 0 || (words[0] & ~(QCOW2_ENTRY_OFFSET | QCOW2_ENTRY_COPIED)) || off & (cluster_bytes - 1)
+        || off >= check->file_bytes || (check->header.incompat & QCOW2_INCOMPAT_DATA_FILE))
+        return 0;
+    n = MIN(n, (check->file_bytes - off) >> check->geo.cluster_bits);
+    while (run < n && words[run] == words[run - 1] + cluster_bytes)
+        run++;
+    return n > 0 ? run : 0;
+}
+
+static void
+count_run(Qcow2Check *check, guint64 off, guint64 n, EntryPlace *at)
+{
+    guint64 bytes = n << check->geo.cluster_bits;
+
+    if (at->active) {
+        check->result->allocated_clusters += n;
+        check->result->fragmented_clusters += at->next_host_byte && off != at->next_host_byte;
+        at->next_host_byte = off + bytes;
+    }
+    count_range(check, off, bytes, QCOW2_REF_DATA, "data cluster");
+}
+
 static void
 count_l2(Qcow2Check *check, guint64 off, guint64 l1_index, gboolean active)
 {
@@ -180,6 +206,12 @@ count_l2(Qcow2Check *check, guint64 off, guint64 l1_index, gboolean active)
         return;
     for (; at.l2_index < check->geo.l2_entries; at.l2_index++) {
         const guint64 *word = &words[at.l2_index * stride];
+        guint64 run = stride == 1 ? plain_run(check, word, check->geo.l2_entries - at.l2_index) : 0;
+        if (run > 0) {
+            count_run(check, *word & QCOW2_ENTRY_OFFSET, run, &at);
+            at.l2_index += run - 1;
+            continue;
+        }
         if (word[0] != 0 || (stride == 2 && word[1] != 0))
             count_l2_entry(check, word[0], stride == 2 ? word[1] : 0, &at);
     }
@@ -366,7 +398,7 @@ count_bitmaps(Qcow2Check *check, GError **error)
     return TRUE;
 }
 
-/* Last of all: a block's own count must be one, nothing else may name it. */
+/* Last of all, since the end is known then. */
 static void
 count_refcount_blocks(Qcow2Check *check)
 {
@@ -382,13 +414,30 @@ count_refcount_blocks(Qcow2Check *check)
             corrupt(check, "refcount block " U64 " at byte " U64 " is not aligned", i, off);
         else if (off / cluster_bytes >= qcow2_check_end_cluster(check))
             corrupt(check, "refcount block " U64 " at byte " U64 " lies outside the file", i, off);
-        else {
+        else
             count_range(check, off, cluster_bytes, QCOW2_REF_BLOCK, "refcount block");
-            guint64 references = qcow2_refmap_count(check->map, off / cluster_bytes);
-            if (references != 1)
-                corrupt(check, "refcount block " U64 " at byte " U64 " has " U64 " references", i, off,
-                        references);
-        }
+    }
+}
+
+void
+qcow2_references_judge_blocks(Qcow2Check *check)
+{
+    guint64 from = qcow2_refmap_from(check->map), limit = qcow2_refmap_limit(check->map);
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+
+    for (guint64 i = 0; i < check->geo.reftable_entries; i++) {
+        guint64 off = check->reftable[i] & QCOW2_REFTABLE_OFFSET, cluster = off / check->geo.cluster_bytes;
+        if (off == 0 || cluster < from || cluster >= limit
+            || !(qcow2_refmap_kinds(check->map, cluster) & QCOW2_REF_BLOCK))
+            continue; /* what was not counted was reported */
+        guint64 references = qcow2_refmap_count(check->map, cluster);
+        if (references == 1)
+            continue;
+        /* Of several entries that name one block, which nothing else does, the first is right. */
+        gboolean again = !g_hash_table_add(seen, g_memdup2(&cluster, sizeof cluster));
+        if (again || qcow2_refmap_kinds(check->map, cluster) != QCOW2_REF_BLOCK)
+            corrupt(check, "refcount block " U64 " at byte " U64 " has " U64 " references", i, off,
+                    references);
     }
 }
 

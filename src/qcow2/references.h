@@ -11,22 +11,29 @@
 
 #include <kho/job.h>
 
-/* One run of check over one file. */
+/* One run of check over one file. Who makes one sets file, result and job, and maybe room_bytes. */
 typedef struct {
-    BlkStore *file; /* borrowed, as are result and job */
+    BlkStore *file;   /* borrowed, as are result and job */
+    gsize room_bytes; /* for the map; 0: what bounds a check of any image */
     Qcow2Header header;
     Qcow2Geometry geo;
     Qcow2Extensions extensions;
     guint64 file_bytes;
     guint64 *reftable; /* geo.reftable_entries words as they are on disk, in the machine's byte order */
     Qcow2RefMap *map;
+    gboolean passed;  /* all has been counted once, and what that found was noted */
+    gboolean counted; /* the map has everything: it need not be counted again */
     FormatCheck *result;
     const KhoJob *job;
 } Qcow2Check;
 
-/* Counts every reference into check->map, and the findings that need no refcounts into check->result. FALSE
- * only when cancelled or when memory or the file fail the check as a whole. */
+/* Counts every reference into check->map, from where its window begins, and the findings that need no
+ * refcounts into check->result. FALSE only when cancelled or when memory or the file fail the check as a
+ * whole. */
 gboolean qcow2_references_count(Qcow2Check *check, GError **error);
+
+/* Notes the refcount blocks in the map's window that something else refers to as well. */
+void qcow2_references_judge_blocks(Qcow2Check *check);
 
 /* Adds one to @counter and a line to the messages, of which the first 1000 are kept. */
 void qcow2_check_note(Qcow2Check *check, guint64 *counter, const char *format, ...) G_GNUC_PRINTF(3, 4);

@@ -10,8 +10,9 @@
 /* A refcount structure that is being made beside the old one. */
 typedef struct {
     Qcow2Image *image;
-    Qcow2RefMap *map;
-    GHashTable *old; /* cluster -> how often the old refcount structure refers to it */
+    Qcow2Check *check; /* all references */
+    Qcow2Words table;  /* the new refcount table */
+    GHashTable *old;   /* cluster -> how often the old refcount structure refers to it */
     guint64 first; /* the new structure's first cluster: past everything that is referenced or in the file */
     GArray *indices; /* of guint64: the blocks needed, ascending; the i-th lies in cluster first + i */
     guint64 table_clusters;
@@ -20,7 +21,7 @@ typedef struct {
 static void
 rebuild_clear(Rebuild *rebuild)
 {
-    g_clear_pointer(&rebuild->map, qcow2_refmap_free);
+    qcow2_words_clear(&rebuild->table);
     g_clear_pointer(&rebuild->old, g_hash_table_unref);
     g_clear_pointer(&rebuild->indices, g_array_unref);
 }
@@ -59,11 +60,26 @@ count_old_structure(Rebuild *rebuild)
 static guint64
 count_for(const Rebuild *rebuild, guint64 cluster)
 {
-    guint64 all = qcow2_refmap_count(rebuild->map, cluster);
+    guint64 all = qcow2_refmap_count(rebuild->check->map, cluster);
     guint64 old = MIN(old_references(rebuild, cluster), all);
     guint64 end = rebuild->first + rebuild->indices->len + rebuild->table_clusters;
 
     return cluster >= rebuild->first && cluster < end ? 1 : all - old;
+}
+
+/* The blocks that what is referenced needs, of one window. */
+static gboolean
+plan_window(Qcow2Check *check, gpointer data, GError **error)
+{
+    Rebuild *rebuild = data;
+    guint64 entries = check->geo.refblock_entries, next = qcow2_refmap_from(check->map);
+
+    while ((next = qcow2_refmap_next(check->map, next)) != G_MAXUINT64) {
+        guint64 index = next / entries;
+        g_array_append_val(rebuild->indices, index);
+        next = (index + 1) * entries;
+    }
+    return TRUE;
 }
 
 /* The blocks needed: for what is referenced, and, since they count themselves, for the new structure. */
@@ -71,17 +87,16 @@ static gboolean
 plan(Rebuild *rebuild, GError **error)
 {
     const Qcow2Geometry *geo = &rebuild->image->geo;
-    guint64 entries = geo->refblock_entries, file_bytes, next = 0, last = G_MAXUINT64;
+    guint64 entries = geo->refblock_entries, file_bytes;
 
-    if (!blk_size(rebuild->image->base.file, &file_bytes, error))
-        return FALSE;
-    rebuild->first = MAX(qcow2_refmap_end(rebuild->map), num_div_up(file_bytes, geo->cluster_bytes));
     rebuild->indices = g_array_new(FALSE, FALSE, sizeof(guint64));
-    while ((next = qcow2_refmap_next(rebuild->map, next)) != G_MAXUINT64 && next < rebuild->first) {
-        last = next / entries;
-        g_array_append_val(rebuild->indices, last);
-        next = (last + 1) * entries;
-    }
+    if (!blk_size(rebuild->image->base.file, &file_bytes, error)
+        || !qcow2_check_windows(rebuild->check, plan_window, rebuild, error))
+        return FALSE;
+    guint n = rebuild->indices->len;
+    guint64 last = n > 0 ? g_array_index(rebuild->indices, guint64, n - 1) : G_MAXUINT64;
+
+    rebuild->first = MAX(qcow2_refmap_end(rebuild->check->map), num_div_up(file_bytes, geo->cluster_bytes));
     for (;;) {
         guint64 end = rebuild->first + rebuild->indices->len + rebuild->table_clusters;
         guint64 top = MAX((end - 1) / entries, last == G_MAXUINT64 ? 0 : last);
@@ -101,30 +116,41 @@ plan(Rebuild *rebuild, GError **error)
 }
 
 static gboolean
-write_blocks(const Rebuild *rebuild, Qcow2Words *table, GError **error)
+write_block(Rebuild *rebuild, guint i, guint8 *block, GError **error)
 {
     const Qcow2Image *image = rebuild->image;
-    guint64 entries = image->geo.refblock_entries;
-    g_autofree guint8 *block = g_malloc(image->geo.cluster_bytes);
+    guint64 index = g_array_index(rebuild->indices, guint64, i), first = index * image->geo.refblock_entries;
+    guint64 off = (rebuild->first + i) << image->geo.cluster_bits;
+
+    for (guint64 j = 0; j < image->geo.refblock_entries; j++) {
+        guint64 count = count_for(rebuild, first + j);
+        if (count > image->geo.refcount_max)
+            return fail(error, KHO_ERROR_CORRUPT,
+                        "%s cannot be repaired: the cluster at byte %" G_GUINT64_FORMAT
+                        " has %" G_GUINT64_FORMAT " references, more than %u bits count",
+                        image->base.file->label, (first + j) << image->geo.cluster_bits, count,
+                        image->geo.refcount_bits);
+        qcow2_refcount_store(block, j, image->geo.refcount_bits, count);
+    }
+    qcow2_words_set(&rebuild->table, index, off);
+    return blk_pwrite(image->base.file, off, block, image->geo.cluster_bytes, error);
+}
+
+/* The blocks that count the clusters of one window. */
+static gboolean
+write_window(Qcow2Check *check, gpointer data, GError **error)
+{
+    Rebuild *rebuild = data;
+    guint64 entries = check->geo.refblock_entries;
+    g_autofree guint8 *block = g_malloc(check->geo.cluster_bytes);
 
     for (guint i = 0; i < rebuild->indices->len; i++) {
-        guint64 index = g_array_index(rebuild->indices, guint64, i);
-        guint64 off = (rebuild->first + i) << image->geo.cluster_bits;
-        for (guint64 j = 0; j < entries; j++) {
-            guint64 count = count_for(rebuild, index * entries + j);
-            if (count > image->geo.refcount_max)
-                return fail(error, KHO_ERROR_CORRUPT,
-                            "%s cannot be repaired: the cluster at byte %" G_GUINT64_FORMAT
-                            " has %" G_GUINT64_FORMAT " references, more than %u bits count",
-                            image->base.file->label, (index * entries + j) << image->geo.cluster_bits, count,
-                            image->geo.refcount_bits);
-            qcow2_refcount_store(block, j, image->geo.refcount_bits, count);
-        }
-        if (!blk_pwrite(image->base.file, off, block, image->geo.cluster_bytes, error))
+        guint64 first = g_array_index(rebuild->indices, guint64, i) * entries;
+        if (first >= qcow2_refmap_from(check->map) && first < qcow2_refmap_limit(check->map)
+            && !write_block(rebuild, i, block, error))
             return FALSE;
-        qcow2_words_set(table, index, off);
     }
-    return qcow2_words_write(table, image->base.file, error);
+    return TRUE;
 }
 
 /* The new structure is whole and durable before the header names it. Rule: TABLE_BEFORE_POINTER. */
@@ -132,19 +158,18 @@ static gboolean
 switch_structure(Rebuild *rebuild, GError **error)
 {
     Qcow2Image *image = rebuild->image;
-    Qcow2Words table;
 
-    qcow2_words_init(&table, (rebuild->first + rebuild->indices->len) << image->geo.cluster_bits,
+    qcow2_words_init(&rebuild->table, (rebuild->first + rebuild->indices->len) << image->geo.cluster_bits,
                      (rebuild->table_clusters << image->geo.cluster_bits) / 8, NULL);
-    if (!write_blocks(rebuild, &table, error)
-        || !qcow2_barrier(image, QCOW2_RULE_TABLE_BEFORE_POINTER, error)) {
-        qcow2_words_clear(&table);
+    if (!qcow2_check_windows(rebuild->check, write_window, rebuild, error)
+        || !qcow2_words_write(&rebuild->table, image->base.file, error)
+        || !qcow2_barrier(image, QCOW2_RULE_TABLE_BEFORE_POINTER, error))
         return FALSE;
-    }
     qcow2_cache_drop_all(&image->cache);
     qcow2_words_clear(&image->reftable);
-    image->reftable = table;
-    image->header.reftable_off = table.off;
+    image->reftable = rebuild->table;
+    rebuild->table = (Qcow2Words){ 0 };
+    image->header.reftable_off = image->reftable.off;
     image->header.reftable_clusters = (guint32) rebuild->table_clusters;
     qcow2_header_derive(&image->header, &image->geo);
     image->free_hint = 0;
@@ -156,10 +181,14 @@ switch_structure(Rebuild *rebuild, GError **error)
 }
 
 static gboolean
-rebuild_from(Qcow2Image *image, Qcow2RefMap *map, GError **error)
+rebuild_from(Qcow2Image *image, Qcow2Check *check, GError **error)
 {
-    g_auto(Rebuild) rebuild = { .image = image, .map = map };
+    g_auto(Rebuild) rebuild = { .image = image, .check = check };
 
+    if (check->result->check_errors > 0)
+        return fail(error, KHO_ERROR_CORRUPT,
+                    "%s cannot be repaired: %" G_GUINT64_FORMAT " of its tables cannot be read",
+                    image->base.file->label, check->result->check_errors);
     count_old_structure(&rebuild);
     if (!plan(&rebuild, error) || !switch_structure(&rebuild, error)
         || !qcow2_barrier(image, QCOW2_RULE_ONE_BEFORE_COPIED, error)
@@ -174,36 +203,44 @@ gboolean
 qcow2_rebuild_refcounts_locked(Qcow2Image *image, GError **error)
 {
     FormatCheck found = { 0 };
-    Qcow2RefMap *map = NULL;
+    g_auto(Qcow2Check)
+        check = { .file = image->base.file, .room_bytes = image->check_room_bytes, .result = &found };
 
-    if (!qcow2_check_file(image->base.file, &found, &map, NULL, error))
-        return FALSE;
-    if (found.check_errors == 0)
-        return rebuild_from(image, map, error);
-    qcow2_refmap_free(map);
-    return fail(error, KHO_ERROR_CORRUPT,
-                "%s cannot be repaired: %" G_GUINT64_FORMAT " of its tables cannot be read",
-                image->base.file->label, found.check_errors);
+    return qcow2_check_begin(&check, error) && qcow2_check_run(&check, error)
+           && rebuild_from(image, &check, error);
 }
 
-/* Counts above the references fall to them; nothing refers to what is freed, so no order is needed. */
+/* Counts above the references fall to them, of one window; nothing refers to what is freed, so no order is
+ * needed. */
 static gboolean
-lower_leaks(Qcow2Image *image, const FormatCheck *before, const Qcow2RefMap *map, GError **error)
+lower_window(Qcow2Check *check, gpointer data, GError **error)
 {
-    guint64 entries = image->geo.refblock_entries;
+    Qcow2Image *image = data;
+    guint64 entries = image->geo.refblock_entries, limit = qcow2_refmap_limit(check->map);
 
-    for (guint64 i = 0; i < image->reftable.n; i++) {
+    for (guint64 i = qcow2_refmap_from(check->map) / entries; i < image->reftable.n && i * entries < limit;
+         i++) {
         Qcow2Table *block;
         if (!qcow2_refblock_get(image, i * entries, &block, error))
             return FALSE;
         for (guint64 j = 0; block && j < entries; j++) {
-            guint64 references = qcow2_refmap_count(map, i * entries + j);
+            guint64 references = qcow2_refmap_count(check->map, i * entries + j);
             if (qcow2_refcount_load(block->bytes, j, image->geo.refcount_bits) > references)
                 qcow2_refblock_set(image, block, i * entries + j, references);
         }
         if (!qcow2_settle_locked(image, error))
             return FALSE;
     }
+    return TRUE;
+}
+
+static gboolean
+lower_leaks(Qcow2Image *image, Qcow2Check *check, GError **error)
+{
+    const FormatCheck *before = check->result;
+
+    if (!qcow2_check_windows(check, lower_window, image, error))
+        return FALSE;
     image->free_hint = 0;
     if (!qcow2_write_refblocks_locked(image, error) || !qcow2_flush_locked(image, TRUE, error))
         return FALSE;
@@ -214,9 +251,9 @@ lower_leaks(Qcow2Image *image, const FormatCheck *before, const Qcow2RefMap *map
 }
 
 static gboolean
-repair_locked(Qcow2Image *image, const FormatCheck *before, Qcow2RefMap *map, FormatRepair repair,
-              GError **error)
+repair_locked(Qcow2Image *image, Qcow2Check *check, FormatRepair repair, GError **error)
 {
+    const FormatCheck *before = check->result;
     gboolean marked = (image->header.incompat & (QCOW2_INCOMPAT_DIRTY | QCOW2_INCOMPAT_CORRUPT)) != 0;
 
     if (!(image->base.flags & FORMAT_WRITABLE))
@@ -224,8 +261,8 @@ repair_locked(Qcow2Image *image, const FormatCheck *before, Qcow2RefMap *map, Fo
     if (!qcow2_load_l1_locked(image, error) || !qcow2_load_reftable_locked(image, error))
         return FALSE;
     if (repair == FORMAT_REPAIR_ALL && (marked || before->corruptions > 0 || before->check_errors > 0))
-        return qcow2_rebuild_refcounts_locked(image, error);
-    return before->leaks == 0 || lower_leaks(image, before, map, error);
+        return rebuild_from(image, check, error);
+    return before->leaks == 0 || lower_leaks(image, check, error);
 }
 
 static guint64
@@ -251,19 +288,21 @@ qcow2_check(FormatImage *format, FormatRepair repair, FormatCheck *result, GErro
 {
     Qcow2Image *image = qcow2_image(format);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
-    g_autoptr(Qcow2RefMap) map = NULL;
     FormatCheck before = { .messages = result->messages }, after = { 0 };
+    g_auto(Qcow2Check) check = {
+        .file = format->file, .room_bytes = image->check_room_bytes, .result = &before, .job = result->job
+    };
 
     if ((format->flags & FORMAT_WRITABLE) && !image->broken && !qcow2_flush_locked(image, TRUE, error))
         return FALSE;
-    if (!qcow2_check_file(format->file, &before, &map, result->job, error))
+    if (!qcow2_check_begin(&check, error) || !qcow2_check_run(&check, error))
         return FALSE;
+    check.job = NULL; /* what has begun is ended */
     if (repair == FORMAT_REPAIR_NONE) {
         *result = before;
         return TRUE;
     }
-    if (!repair_locked(image, &before, map, repair, error)
-        || !qcow2_check_file(format->file, &after, NULL, NULL, error))
+    if (!repair_locked(image, &check, repair, error) || !qcow2_check_file(format->file, &after, NULL, error))
         return FALSE;
     if (after.corruptions == 0 && after.check_errors == 0 && !trust_again(image, error))
         return FALSE;

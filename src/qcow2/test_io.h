@@ -202,7 +202,7 @@ test_clean(BlkStore *store, guint64 max_leaks)
     g_autoptr(GError) error = NULL;
     FormatCheck found = { .messages = messages };
 
-    qcow2_check_file(store, &found, NULL, NULL, &error);
+    qcow2_check_file(store, &found, NULL, &error);
     g_assert_no_error(error);
     for (guint i = 0; i < messages->len && (found.corruptions || found.leaks > max_leaks); i++)
         g_test_message("%s", (const char *) messages->pdata[i]);

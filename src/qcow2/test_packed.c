@@ -125,7 +125,7 @@ test_images(void)
             assert_holds(image, cluster);
             test_close(image);
             test_clean(store, 0);
-            g_assert_true(qcow2_check_file(store, &found, NULL, NULL, NULL));
+            g_assert_true(qcow2_check_file(store, &found, NULL, NULL));
             g_assert_cmpuint(found.compressed_clusters, ==, packed);
 
             image = test_open(store); /* and over them, in the ordinary way */

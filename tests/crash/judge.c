@@ -24,7 +24,7 @@ judge_check(BlkStore *store)
     g_autoptr(GError) error = NULL;
     FormatCheck found = { .messages = messages };
 
-    if (!qcow2_check_file(store, &found, NULL, NULL, &error))
+    if (!qcow2_check_file(store, &found, NULL, &error))
         return wrong("check", error);
     if (found.corruptions == found.copied_missing && found.check_errors == 0)
         return NULL;

@@ -164,7 +164,7 @@ assert_none_or_whole(BlkStore *mem, gboolean made)
 
     if (!made && !qcow2_header_read(mem, &header, &head, NULL))
         return;
-    g_assert_true(qcow2_check_file(mem, &found, NULL, NULL, NULL));
+    g_assert_true(qcow2_check_file(mem, &found, NULL, NULL));
     g_assert_cmpuint(found.corruptions + found.leaks + found.check_errors, ==, 0);
 }
 

@@ -110,7 +110,7 @@ is_sound(BlkStore *mem)
     g_autoptr(BlkStore) budget = budget_new(mem);
     FormatCheck found = { 0 };
 
-    return qcow2_check_file(budget, &found, NULL, NULL, NULL) && found.corruptions + found.check_errors == 0;
+    return qcow2_check_file(budget, &found, NULL, NULL) && found.corruptions + found.check_errors == 0;
 }
 
 static void
