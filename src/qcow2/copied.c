@@ -4,14 +4,39 @@
 #include "qcow2/l2.h"
 #include "qcow2/refcount.h"
 
+/* The refcount block looked at last: neighbours mostly follow each other. Nothing is dropped from the cache
+ * meanwhile. */
+typedef struct {
+    guint64 index;
+    Qcow2Table *block;
+    gboolean known;
+} LastBlock;
+
+static gboolean
+count_of(Qcow2Image *image, guint64 cluster, LastBlock *last, guint64 *count, GError **error)
+{
+    guint64 entries = image->geo.refblock_entries, index = cluster / entries;
+
+    if (!last->known || last->index != index) {
+        if (!qcow2_refblock_get(image, cluster, &last->block, error))
+            return FALSE;
+        last->index = index;
+        last->known = TRUE;
+    }
+    *count = last->block
+                 ? qcow2_refcount_load(last->block->bytes, cluster & (entries - 1), image->geo.refcount_bits)
+                 : 0;
+    return TRUE;
+}
+
 /* What an entry with a place of its own becomes. */
 static gboolean
-marked(Qcow2Image *image, guint64 entry, gboolean restore, guint64 *to, GError **error)
+marked(Qcow2Image *image, guint64 entry, gboolean restore, LastBlock *last, guint64 *to, GError **error)
 {
     guint64 count = 0;
 
     if (restore
-        && !qcow2_refcount_get(image, (entry & QCOW2_ENTRY_OFFSET) >> image->geo.cluster_bits, &count, error))
+        && !count_of(image, (entry & QCOW2_ENTRY_OFFSET) >> image->geo.cluster_bits, last, &count, error))
         return FALSE;
     *to = count == 1 ? entry | QCOW2_ENTRY_COPIED : entry & ~QCOW2_ENTRY_COPIED;
     return TRUE;
@@ -20,11 +45,13 @@ marked(Qcow2Image *image, guint64 entry, gboolean restore, guint64 *to, GError *
 static gboolean
 mark_table(Qcow2Image *image, Qcow2Table *table, gboolean restore, GError **error)
 {
+    LastBlock last = { 0 };
+
     for (guint64 j = 0; j < image->geo.l2_entries; j++) {
         guint64 entry = qcow2_l2_entry(table, j), to;
         if ((entry & QCOW2_ENTRY_COMPRESSED) || !(entry & QCOW2_ENTRY_OFFSET))
             continue;
-        if (!marked(image, entry, restore, &to, error))
+        if (!marked(image, entry, restore, &last, &to, error))
             return FALSE;
         if (to != entry)
             qcow2_l2_set(image, table, j, to);
@@ -48,7 +75,7 @@ mark_all(Qcow2Image *image, Qcow2Words *l1, gboolean restore, GError **error)
             continue;
         Qcow2Table *table = qcow2_cache_get(&image->cache, QCOW2_TABLE_L2, off, error);
         if (!table || !mark_table(image, table, restore, error)
-            || !marked(image, l1->words[i], restore, &to, error))
+            || !marked(image, l1->words[i], restore, &(LastBlock){ 0 }, &to, error))
             return FALSE;
         if (to != l1->words[i])
             qcow2_words_set(l1, i, to);

@@ -58,13 +58,20 @@ static gboolean
 all_between(Qcow2Image *image, const Qcow2Lower *range, guint64 min, guint64 max, guint64 *bad,
             GError **error)
 {
-    for (guint64 c = range->first; c < range->first + range->n; c++) {
-        guint64 count;
-        if (!qcow2_refcount_get(image, c, &count, error))
+    guint64 end = range->first + range->n, entries = image->geo.refblock_entries;
+
+    for (guint64 c = range->first; c < end;) {
+        Qcow2Table *block;
+        guint64 to = MIN(end, num_align_down(c, entries) + entries);
+        if (!qcow2_refblock_get(image, c, &block, error))
             return FALSE;
-        if (count < min || count > max) {
-            *bad = c;
-            return TRUE;
+        for (; c < to; c++) {
+            guint64 count =
+                block ? qcow2_refcount_load(block->bytes, c & (entries - 1), image->geo.refcount_bits) : 0;
+            if (count < min || count > max) {
+                *bad = c;
+                return TRUE;
+            }
         }
     }
     *bad = G_MAXUINT64;
@@ -75,13 +82,19 @@ all_between(Qcow2Image *image, const Qcow2Lower *range, guint64 min, guint64 max
 static gboolean
 add(Qcow2Image *image, guint64 first, guint64 n, gint by, GError **error)
 {
-    for (guint64 c = first; c < first + n; c++) {
+    guint64 end = first + n, entries = image->geo.refblock_entries;
+    guint bits = image->geo.refcount_bits;
+
+    for (guint64 c = first; c < end;) {
         Qcow2Table *block;
+        guint64 from = c & (entries - 1), to = MIN(end - c + from, entries);
         if (!qcow2_refblock_get(image, c, &block, error))
             return FALSE;
-        guint64 count =
-            qcow2_refcount_load(block->bytes, c % image->geo.refblock_entries, image->geo.refcount_bits);
-        qcow2_refblock_set(image, block, c, count + (guint64) (gint64) by);
+        for (guint64 i = from; i < to; i++)
+            qcow2_refcount_store(block->bytes, i, bits,
+                                 qcow2_refcount_load(block->bytes, i, bits) + (guint64) (gint64) by);
+        qcow2_table_touch(&image->cache, block, (guint) (from * bits / 8), (guint) num_div_up(to * bits, 8));
+        c += to - from;
     }
     return TRUE;
 }

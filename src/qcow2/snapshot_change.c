@@ -47,19 +47,38 @@ clusters_of(Qcow2Image *image, guint64 entry, Qcow2Lower *range, GError **error)
     return TRUE;
 }
 
+/* How many entries from @j on, at most @most, name plain data in one cluster after the other; at least 1. */
+static guint64
+run_of(Qcow2Image *image, const Qcow2Table *table, guint64 j, guint64 most)
+{
+    guint64 word = qcow2_l2_entry(table, j), n = 1;
+
+    if ((word & ~(QCOW2_ENTRY_OFFSET | QCOW2_ENTRY_COPIED)) || !(word & QCOW2_ENTRY_OFFSET))
+        return 1;
+    most = MIN(most, image->geo.l2_entries - j);
+    while (n < most && qcow2_l2_entry(table, j + n) == word + (n << image->geo.cluster_bits))
+        n++;
+    return n;
+}
+
 /* Calls @func with the references that one L2 table makes, and with the one to itself, while *left lasts. */
 static gboolean
 each_in_table(Qcow2Image *image, const Qcow2Table *table, ReferenceFunc func, guint64 *left, GError **error)
 {
-    for (guint64 j = 0; *left > 0 && j < image->geo.l2_entries; j++) {
+    for (guint64 j = 0; *left > 0 && j < image->geo.l2_entries;) {
         Qcow2Lower range = { 0 };
+        guint64 taken = 1;
         if (!clusters_of(image, qcow2_l2_entry(table, j), &range, error))
             return FALSE;
+        taken = run_of(image, table, j, *left);
+        if (taken > 1)
+            range.n = taken; /* plain clusters, one each */
+        j += taken;
         if (range.n == 0)
             continue;
         if (!func(image, range.first, range.n, error))
             return FALSE;
-        --*left;
+        *left -= taken;
     }
     if (*left == 0)
         return TRUE;
