@@ -203,15 +203,14 @@ name_layers(const Deciding *d, const ModelDisk *disk, const GPtrArray *paths, gu
 static gboolean
 check_images(const Deciding *d, GError **error)
 {
-    json_auto json_t *status = vm_client_call(d->wish->client, "query-status", NULL, CALL_TIMEOUT_MS, error);
+    g_autoptr(VmStatus) status = vm_client_status(d->wish->client, CALL_TIMEOUT_MS, error);
 
-    if (strcmp(json_string_or(status, "status", ""), "postmigrate") == 0)
-        return fail(
-            error, KHO_ERROR_BUSY,
-            "machine '%s' stands still since its memory was written, and QEMU has let go of its disks: "
-            "`kho resume` it first",
-            d->wish->machine);
-    return status != NULL;
+    if (!status || !status->images_inactive)
+        return status != NULL;
+    return fail(error, KHO_ERROR_BUSY,
+                "machine '%s' stands still since its memory was written, and QEMU has let go of its disks: "
+                "`kho resume` it first",
+                d->wish->machine);
 }
 
 /* Whether QEMU has both files open, and as what; nothing where it has not. */

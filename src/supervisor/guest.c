@@ -53,6 +53,18 @@ guest_set_state(Supervisor *s, const char *state, const char *reason)
         guest_publish(s);
 }
 
+/* QEMU writes its memory out and lets go of its images; any `cont` takes them back, and nothing else does: a
+ * reset only hides it, since QEMU does not say "postmigrate" any more. */
+static void
+set_images_inactive(Supervisor *s, gboolean inactive)
+{
+    if (s->status->images_inactive == inactive)
+        return;
+    s->status->images_inactive = inactive;
+    if (s->phase != PHASE_STARTING)
+        guest_publish(s);
+}
+
 static gboolean
 is_state(const Supervisor *s, const char *state)
 {
@@ -222,8 +234,16 @@ on_resume(Supervisor *s, const json_t *data)
 
     s->guest.pause_reason = NULL;
     s->guest.runs = TRUE;
+    set_images_inactive(s, FALSE);
     guest_set_state(s, "running", told ? told : is_state(s, "paused") ? "unpaused" : "booted");
     grant_resumed(s);
+}
+
+static void
+on_migration(Supervisor *s, const json_t *data)
+{
+    if (strcmp(json_string_or(data, "status", ""), "completed") == 0)
+        set_images_inactive(s, TRUE);
 }
 
 static void
@@ -280,6 +300,7 @@ static const struct {
 } events[] = {
     { "RESUME", on_resume },
     { "STOP", on_stop },
+    { "MIGRATION", on_migration },
     { "BLOCK_IO_ERROR", on_io_error },
     { "WATCHDOG", on_watchdog },
     { "SUSPEND", on_suspend },
@@ -299,6 +320,17 @@ guest_event(Supervisor *s, const char *event, const json_t *data)
             events[i].handle(s, data);
 }
 
+/* A memory that was written, or a guest that ran, while nobody listened. Of a guest that did neither QEMU's
+ * word says nothing: it is as it was. */
+static void
+reconcile_images(Supervisor *s, const char *qemu_state)
+{
+    static const char *const silent[] = { "prelaunch", "paused", "finish-migrate", "inmigrate", NULL };
+
+    if (!g_strv_contains(silent, qemu_state))
+        set_images_inactive(s, strcmp(qemu_state, "postmigrate") == 0);
+}
+
 void
 guest_reconcile(Supervisor *s, const char *qemu_state)
 {
@@ -312,6 +344,7 @@ guest_reconcile(Supervisor *s, const char *qemu_state)
     };
 
     vm_log(s->log, "QEMU says: %s", qemu_state);
+    reconcile_images(s, qemu_state);
     s->guest.runs = strcmp(qemu_state, "running") == 0;
     if (strcmp(qemu_state, "shutdown") == 0) {
         if (strcmp(s->status->reason, "shutting down") != 0)

@@ -134,8 +134,10 @@ take_load(Hello *h, const json_t *reply, GError **error)
     const json_t *answer = json_object_get(reply, "return");
     const char *status = json_string_or(answer, "status", "");
 
-    if (strcmp(status, "completed") == 0)
+    if (strcmp(status, "completed") == 0) {
+        h->s->status->images_inactive = h->s->plan->late_disks;
         return TRUE;
+    }
     if (strcmp(status, "failed") == 0)
         return fail(error, KHO_ERROR_INVALID, "QEMU cannot take the memory of machine '%s': %s",
                     h->s->status->name, json_string_or(answer, "error-desc", "it gives no reason"));

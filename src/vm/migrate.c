@@ -61,15 +61,14 @@ progress_of(const json_t *answer)
 static gboolean
 check_images(VmClient *client, GError **error)
 {
-    json_auto json_t *answer = vm_client_call(client, "query-status", NULL, CALL_TIMEOUT_MS, error);
-    const char *status = json_string_or(answer, "status", "");
+    g_autoptr(VmStatus) status = vm_client_status(client, CALL_TIMEOUT_MS, error);
 
-    if (strcmp(status, "postmigrate") == 0)
-        return fail(
-            error, KHO_ERROR_INVALID,
-            "its memory was written just now and not used, and QEMU has let go of its disks: `kho resume` "
-            "it first");
-    return answer != NULL;
+    if (!status || !status->images_inactive)
+        return status != NULL;
+    return fail(
+        error, KHO_ERROR_INVALID,
+        "its memory was written and it has not run since, so that QEMU has let go of its disks: `kho resume` "
+        "it first");
 }
 
 static gboolean

@@ -36,6 +36,7 @@ vm_status_to_json(const VmStatus *status)
     json_set_string(json, "state", status->state);
     json_set_string(json, "reason", status->reason);
     json_object_set_new(json, "paused", json_boolean(status->paused));
+    json_object_set_new(json, "images-inactive", json_boolean(status->images_inactive));
     json_object_set_new(json, "since-ms", json_integer(status->since_ms));
     json_object_set_new(json, "started-ms", json_integer(status->started_ms));
     json_object_set_new(json, "pid", json_integer(status->pid));
@@ -91,7 +92,8 @@ get_numbers(const json_t *json, const char *label, VmStatus *s, GError **error)
         || !json_get_int(json, "supervisor-start-ticks", label, &supervisor_ticks, error)
         || !json_opt_int(json, "unanswered-ms", label, &unanswered_ms, error)
         || !json_opt_int(json, "silent-since-ms", label, &s->silent_since_ms, error)
-        || !json_get_bool(json, "paused", label, &s->paused, error))
+        || !json_get_bool(json, "paused", label, &s->paused, error)
+        || !json_opt_bool(json, "images-inactive", label, &s->images_inactive, error))
         return FALSE;
     if (id < 0 || id > G_MAXINT || s->pid < 0 || s->pid > G_MAXINT || ticks < 0 || supervisor_ticks < 0
         || s->silent_since_ms < 0 || s->supervisor_pid < 0 || s->supervisor_pid > G_MAXINT

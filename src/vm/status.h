@@ -20,9 +20,10 @@ typedef struct VmStatus {
                      or  VM_STATE_STARTING */
     char *reason; /* libvirt's word: "booted", "user", "unpaused", "ioerror", "panicked", "destroyed", ... */
     gboolean paused;
-    gint64 since_ms;   /* wall clock of the last change of state */
-    gint64 started_ms; /* wall clock of QEMU's start */
-    gint64 pid;        /* QEMU's */
+    gboolean images_inactive; /* QEMU has let go of its images, since its memory was written, until it runs */
+    gint64 since_ms;          /* wall clock of the last change of state */
+    gint64 started_ms;        /* wall clock of QEMU's start */
+    gint64 pid;               /* QEMU's */
     guint64
         pid_start; /* its start, in clock ticks since the boot: with pid and boot_id it names one process */
     char *boot_id;

@@ -96,7 +96,8 @@ test_status(void)
 {
     static const char text[] =
         "{\"format\":1,\"name\":\"n\",\"uuid\":\"u\",\"id\":3,\"state\":\"in shutdown\",\"reason\":\"user\","
-        "\"paused\":false,\"since-ms\":1700000000000,\"started-ms\":1600000000000,\"pid\":44,\"pid-start-"
+        "\"paused\":false,\"images-inactive\":true,\"since-ms\":1700000000000,\"started-ms\":1600000000000,"
+        "\"pid\":44,\"pid-start-"
         "ticks\":55,"
         "\"boot-id\":\"b\",\"supervisor-pid\":66,\"supervisor-start-ticks\":77,\"unanswered-ms\":88,"
         "\"silent-since-ms\":1650000000000,"
@@ -114,7 +115,8 @@ test_status(void)
     g_autofree char *again = json_line(back);
     g_assert_cmpstr(again, ==, text);
     /* Each member is needed but these, and none may be of another type. */
-    static const char *const optional[] = { "unanswered-ms", "silent-since-ms", "version", NULL };
+    static const char *const optional[] = { "images-inactive", "unanswered-ms", "silent-since-ms", "version",
+                                            NULL };
     json_object_foreach_safe (json, next, key, value) {
         json_auto json_t *without = json_copy(json);
         json_auto json_t *wrong = json_copy(json);

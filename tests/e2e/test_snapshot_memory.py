@@ -130,6 +130,14 @@ def test_paused_machines(kho):
     kho.refuses("snapshot-create-as", "m", "s2", says=["resume", "'m'"])
     kho.refuses("snapshot-delete", "m", "s1", status=BUSY, says="kho resume")
     m.check()
+    # which nothing but that ends: a reset does not, and a later kho-vm knows of it
+    kho("reset", "m")
+    machine.kill(machine.supervisor_pid(kho, "m"))
+    kho.refuses("save", "m", kho.tmp / "m.save", says="kho resume")
+    kho.refuses("snapshot-create-as", "m", "s2", says=["resume", "'m'"])
+    kho.refuses("snapshot-delete", "m", "s1", status=BUSY, says="kho resume")
+    assert kho("domstate", "m").out == "paused\n"
+    m.check()
     kho("snapshot-create-as", "m", "s2", "--disk-only")
     kho("resume", "m")
     kho("snapshot-create-as", "m", "s3")
