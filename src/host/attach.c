@@ -56,7 +56,7 @@ change(KhoDomain *domain, const ChangeKind *kind, PlanFunction make_plan, const 
         return FALSE;
     /* the entry keeps others away from here on */
     g_clear_pointer(&lock, store_lock_release);
-    return change_run(kind, journal, domain->host->tree, job, error);
+    return change_run(kind, journal, domain->host->tree, job, NULL, error);
 }
 
 static json_t *

@@ -92,7 +92,7 @@ create(KhoDomain *domain, const KhoBackupCreate *options, const KhoJob *job, GEr
         begin(tree, domain->uuid, domain->name, &backup_change, plan->point->point, json, error);
     /* From here on the entry keeps others off, and says what is going on. */
     g_clear_pointer(&lock, store_lock_release);
-    if (!journal || !change_run(&backup_change, journal, tree, job, error))
+    if (!journal || !change_run(&backup_change, journal, tree, job, NULL, error))
         return NULL;
     return backup_point_find(plan->store, plan->point->machine, plan->point->point, error);
 }
@@ -261,7 +261,7 @@ kho_backup_restore(KhoHost *host, const KhoBackupRestore *options, const KhoJob 
         .folder = folder,
     };
     StoreJournal *journal = prepare(host, options, &request, &claims, job, error);
-    if (!journal || !change_run(&restore_change, journal, host->tree, job, error))
+    if (!journal || !change_run(&restore_change, journal, host->tree, job, NULL, error))
         return NULL;
     if (restored)
         *restored = g_steal_pointer(&point);

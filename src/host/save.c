@@ -33,7 +33,7 @@ drive(const KhoDomain *domain, const ChangeKind *kind, const char *what, StoreLo
     StoreJournal *journal = store_journal_begin(tree, STORE_LOCK_DOMAIN, &entry, error);
 
     g_clear_pointer(&held, store_lock_release);
-    return journal && change_run(kind, journal, tree, job, error);
+    return journal && change_run(kind, journal, tree, job, NULL, error);
 }
 
 /* ---- saving ---- */

@@ -144,6 +144,20 @@ begin_create(KhoDomain *domain, const KhoSnapshotCreate *options, const char *na
     return journal;
 }
 
+/* What stays behind is told although the change went through. */
+static gboolean
+run(const KhoDomain *domain, const ChangeKind *kind, StoreJournal *journal, const KhoJob *job, GError **error)
+{
+    g_autofree char *left = NULL;
+
+    if (!change_run(kind, journal, domain->host->tree, job, &left, error))
+        return FALSE;
+    g_autofree char *line = left ? g_strconcat("left behind: ", left, NULL) : NULL;
+    if (line)
+        host_warn(domain->host, line);
+    return TRUE;
+}
+
 char *
 kho_snapshot_create(KhoDomain *domain, const KhoSnapshotCreate *options, const KhoJob *job, GError **error)
 {
@@ -154,7 +168,7 @@ kho_snapshot_create(KhoDomain *domain, const KhoSnapshotCreate *options, const K
     if (!store_name_check(name, "snapshot", error))
         return NULL;
     StoreJournal *journal = begin_create(domain, options, name, error);
-    if (!journal || !change_run(&snapshot_create_kind, journal, domain->host->tree, job, error))
+    if (!journal || !run(domain, &snapshot_create_kind, journal, job, error))
         return NULL;
     return g_steal_pointer(&name);
 }
@@ -192,7 +206,7 @@ kho_snapshot_revert(KhoDomain *domain, const char *name, KhoRevertTo to, gboolea
     if (!store_name_check(name, "snapshot", error))
         return FALSE;
     StoreJournal *journal = begin_revert(domain, name, to, force, error);
-    return journal && change_run(&snapshot_revert_kind, journal, domain->host->tree, job, error);
+    return journal && run(domain, &snapshot_revert_kind, journal, job, error);
 }
 
 /* Of a damaged one the name is known, which is enough to forget it. */
@@ -272,7 +286,7 @@ delete_one(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags, co
     if (!journal)
         return FALSE;
     gboolean ran = kho_domain_status(domain, &before, NULL) && machine_state_is_active(before.state);
-    return change_run(&snapshot_delete_kind, journal, domain->host->tree, job, &why)
+    return run(domain, &snapshot_delete_kind, journal, job, &why)
            || fail_delete(domain, name, ran, why, error);
 }
 

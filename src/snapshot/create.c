@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "snapshot/closed.h"
 #include "snapshot/create_live.h"
+#include "snapshot/drop.h"
 #include "snapshot/folder.h"
 #include "snapshot/memory.h"
 #include "snapshot/overlay.h"
@@ -48,41 +49,34 @@ create_close(gpointer context)
     g_free(create);
 }
 
-static gboolean
-remove_overlays(const Create *create, GError **error)
+/* A file system that is read-only by now holds nobody up. */
+static void
+remove_overlays(Create *create)
 {
     for (guint i = 0; i < create->plan->disks->len; i++) {
         const CreateDisk *disk = create->plan->disks->pdata[i];
-        if (!overlay_take_back(disk->overlay, disk->file, error))
-            return FALSE;
+        g_autoptr(GError) why = NULL;
+        if (!overlay_take_back(disk->overlay, disk->file, &why))
+            drop_leave(&create->left, why);
     }
-    return TRUE;
 }
 
 /* What is refused here leaves nothing, and the numbers are free again: QEMU has not heard of them. */
 static gboolean
 run_make_overlays(gpointer context, const KhoJob *job, GError **error)
 {
-    const Create *create = context;
+    Create *create = context;
     const CreatePlan *plan = create->plan;
 
     for (guint i = 0; i < plan->disks->len; i++) {
         const CreateDisk *disk = plan->disks->pdata[i];
         if (overlay_make(disk->overlay, disk->file, disk->format, job, error))
             continue;
-        if (remove_overlays(create, NULL) && plan->overlays)
+        remove_overlays(create);
+        if (!create->left && plan->overlays)
             snapshot_restore_overlays(create->tree, plan->machine, plan->overlays, NULL);
         return FALSE;
     }
-    return TRUE;
-}
-
-/* A file system that is read-only by now holds nobody up. */
-static gboolean
-leave(Create *create, const GError *why)
-{
-    g_free(create->left);
-    create->left = g_strdup(why->message);
     return TRUE;
 }
 
@@ -92,11 +86,9 @@ undo_make_overlays(gpointer context, GError **error)
 {
     Create *create = context;
     const CreatePlan *plan = create->plan;
-    g_autoptr(GError) why = NULL;
 
-    if (!remove_overlays(create, &why))
-        return leave(create, why);
-    return plan->live || !plan->overlays
+    remove_overlays(create);
+    return create->left || plan->live || !plan->overlays
            || snapshot_restore_overlays(create->tree, plan->machine, plan->overlays, error);
 }
 
@@ -178,7 +170,7 @@ undo_save_memory(gpointer context, GError **error)
         || (client && (!vm_migrate_cancel(client, error) || !pause_end(client, error))))
         return FALSE;
     if (!memory_take_back(plan->memory, plan->saved_ms, &why))
-        leave(create, why);
+        drop_leave(&create->left, why);
     return !client || create_live_take_back(plan, client, error);
 }
 

@@ -31,6 +31,7 @@ delete_close(gpointer context)
     DeleteChange *change = context;
 
     snapshot_delete_plan_free(change->plan);
+    g_free(change->left);
     g_free(change);
 }
 
@@ -192,7 +193,7 @@ run_publish_snapshots(gpointer context, const KhoJob *job, GError **error)
 }
 
 static gboolean
-drop_merged(const DeleteChange *change, GError **error)
+drop_merged(DeleteChange *change, GError **error)
 {
     const DeletePlan *plan = change->plan;
 
@@ -203,8 +204,8 @@ drop_merged(const DeleteChange *change, GError **error)
         const char *path = delete_goes(row, DELETE_DOWN) && !row->keep_file ? row->follower
                            : file_goes                                      ? row->file
                                                                             : NULL;
-        if (path && !row->apart && !drop_unless_needed(change->tree, path, plan->machine, plan->name, error))
-            return FALSE;
+        if (path && !row->apart)
+            drop_or_leave(change->tree, path, plan->machine, plan->name, &change->left);
     }
     return drop_forget_gone(change->tree, plan->machine, error);
 }
@@ -212,10 +213,19 @@ drop_merged(const DeleteChange *change, GError **error)
 static gboolean
 run_drop_files(gpointer context, const KhoJob *job, GError **error)
 {
-    const DeleteChange *change = context;
+    DeleteChange *change = context;
+    const char *memory = change->plan->memory;
+    g_autoptr(GError) why = NULL;
 
-    return drop_merged(change, error)
-           && (!change->plan->memory || entry_remove_if_there(change->plan->memory, error));
+    if (memory && !entry_remove_if_there(memory, &why))
+        drop_leave(&change->left, why);
+    return drop_merged(change, error);
+}
+
+static const char *
+left_by(gpointer context)
+{
+    return ((const DeleteChange *) context)->left;
 }
 
 static gboolean
@@ -231,7 +241,7 @@ run_drop_snapshot(gpointer context, const KhoJob *job, GError **error)
 static gboolean
 settle(gpointer context, GError **error)
 {
-    const DeleteChange *change = context;
+    DeleteChange *change = context;
     g_autoptr(VmClient) client = NULL;
     DeleteStanding standing;
 
@@ -265,4 +275,5 @@ const ChangeKind snapshot_delete_kind = {
     .close = delete_close,
     .decide = decide,
     .settle = settle,
+    .left = left_by,
 };

@@ -10,6 +10,7 @@ typedef struct DeleteChange {
     const StoreTree *tree;
     DeletePlan *plan;
     gboolean untouched; /* this process began the merge, and saw that no file of the snapshot has changed */
+    char *left;         /* what could not be removed, and why; NULL: nothing */
 } DeleteChange;
 
 /* Where the merges stand. */

@@ -15,7 +15,7 @@ is_there(const char *path)
     return g_lstat(path, &st) == 0;
 }
 
-gboolean
+static gboolean
 drop_unless_needed(const StoreTree *tree, const char *path, const char *machine, const char *snapshot,
                    GError **error)
 {
@@ -23,17 +23,30 @@ drop_unless_needed(const StoreTree *tree, const char *path, const char *machine,
         return TRUE;
     g_autoptr(StoreLock) lock = guard_lock(tree, NULL, error);
     g_autoptr(GPtrArray) files = lock ? named_files(tree, error) : NULL;
-    if (!files || !named_files_add_folder(files, path, error))
+    if (!files || !named_files_add_folder(files, path, error)) {
+        g_prefix_error(error, "whether %s is needed cannot be told: ", path);
         return FALSE;
+    }
     if (named_files_other_user(files, path, machine, snapshot) || named_files_above(files, path))
         return TRUE;
     return fd_unlink(path, error) && fd_sync_parent(path, error);
 }
 
-gboolean
-drop_if_unneeded(const StoreTree *tree, const char *path, GError **error)
+void
+drop_leave(char **left, const GError *why)
 {
-    return drop_unless_needed(tree, path, NULL, NULL, error);
+    g_autofree char *before = *left;
+
+    *left = g_strconcat(before ? before : "", before ? "; " : "", why->message, NULL);
+}
+
+void
+drop_or_leave(const StoreTree *tree, const char *path, const char *machine, const char *snapshot, char **left)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (!drop_unless_needed(tree, path, machine, snapshot, &why))
+        drop_leave(left, why);
 }
 
 gboolean

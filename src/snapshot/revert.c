@@ -19,6 +19,7 @@
 typedef struct {
     const StoreTree *tree;
     RevertPlan *plan;
+    char *left; /* what could not be removed, and why; NULL: nothing */
 } Revert;
 
 static gpointer
@@ -39,6 +40,7 @@ revert_close(gpointer context)
     Revert *revert = context;
 
     snapshot_revert_plan_free(revert->plan);
+    g_free(revert->left);
     g_free(revert);
 }
 
@@ -74,15 +76,17 @@ run_make_overlays(gpointer context, const KhoJob *job, GError **error)
     return TRUE;
 }
 
+/* A file system that is read-only by now holds nobody up. */
 static gboolean
 undo_make_overlays(gpointer context, GError **error)
 {
-    const Revert *revert = context;
+    Revert *revert = context;
 
     for (guint i = 0; i < revert->plan->disks->len; i++) {
         const RevertDisk *disk = revert->plan->disks->pdata[i];
-        if (!overlay_take_back(disk->overlay, disk->file, error))
-            return FALSE;
+        g_autoptr(GError) why = NULL;
+        if (!overlay_take_back(disk->overlay, disk->file, &why))
+            drop_leave(&revert->left, why);
     }
     return TRUE;
 }
@@ -128,14 +132,19 @@ run_publish_current(gpointer context, const KhoJob *job, GError **error)
 static gboolean
 run_drop_old(gpointer context, const KhoJob *job, GError **error)
 {
-    const Revert *revert = context;
+    Revert *revert = context;
 
     for (guint i = 0; i < revert->plan->old->len; i++) {
         const RevertOld *old = revert->plan->old->pdata[i];
-        if (!drop_if_unneeded(revert->tree, old->path, error))
-            return FALSE;
+        drop_or_leave(revert->tree, old->path, NULL, NULL, &revert->left);
     }
     return drop_forget_gone(revert->tree, revert->plan->machine, error);
+}
+
+static const char *
+left_by(gpointer context)
+{
+    return ((const Revert *) context)->left;
 }
 
 static gboolean
@@ -204,4 +213,5 @@ const ChangeKind snapshot_revert_kind = {
     .open = revert_open,
     .close = revert_close,
     .decide = decide,
+    .left = left_by,
 };

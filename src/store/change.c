@@ -158,7 +158,8 @@ fail_run(const ChangeKind *kind, StoreJournal *journal, gpointer context, gsize 
 }
 
 gboolean
-change_run(const ChangeKind *kind, StoreJournal *journal, gpointer data, const KhoJob *job, GError **error)
+change_run(const ChangeKind *kind, StoreJournal *journal, gpointer data, const KhoJob *job, char **left,
+           GError **error)
 {
     g_autoptr(StoreJournal) owned = journal;
     g_autoptr(GError) why = NULL;
@@ -172,6 +173,8 @@ change_run(const ChangeKind *kind, StoreJournal *journal, gpointer data, const K
     }
     done = forward(kind, journal, context, job, &failed, &why);
     done = done ? store_journal_end(journal, error) : fail_run(kind, journal, context, failed, why, error);
+    if (done && left)
+        *left = g_strdup(left_by(kind, context));
     kind->close(context);
     return done;
 }
@@ -207,20 +210,14 @@ finish(const ChangeKind *kind, StoreJournal *journal, gpointer context, char **o
 
 static gboolean
 take_back(const ChangeKind *kind, const StoreJournal *journal, gpointer context, char **outcome,
-          gboolean *left, GError **error)
+          GError **error)
 {
-    if (!back(kind, journal, context, error))
-        return FALSE;
-    const char *what = left_by(kind, context);
-    *left = what != NULL;
-    *outcome =
-        g_strconcat("took back ", store_journal_what(journal), what ? "; left behind: " : "", what, NULL);
-    return TRUE;
+    *outcome = g_strdup_printf("took back %s", store_journal_what(journal));
+    return back(kind, journal, context, error);
 }
 
 static gboolean
-recover(const ChangeKind *kind, StoreJournal *journal, gpointer context, char **outcome, gboolean *left,
-        GError **error)
+recover(const ChangeKind *kind, StoreJournal *journal, gpointer context, char **outcome, GError **error)
 {
     const char *what = store_journal_what(journal);
     ChangeDirection direction;
@@ -229,12 +226,22 @@ recover(const ChangeKind *kind, StoreJournal *journal, gpointer context, char **
         return FALSE;
     switch (direction) {
     case CHANGE_FORWARD: return finish(kind, journal, context, outcome, error);
-    case CHANGE_BACK: return take_back(kind, journal, context, outcome, left, error);
+    case CHANGE_BACK: return take_back(kind, journal, context, outcome, error);
     case CHANGE_SETTLE:
         *outcome = g_strdup_printf("left %s unfinished: give the command again to go on", what);
         return kind->settle(context, error);
     }
     g_assert_not_reached();
+}
+
+static void
+add_left(const ChangeKind *kind, gpointer context, char **outcome, gboolean *left)
+{
+    const char *what = left_by(kind, context);
+    g_autofree char *told = *outcome;
+
+    *left = what != NULL;
+    *outcome = g_strconcat(told, what ? "; left behind: " : "", what, NULL);
 }
 
 gboolean
@@ -252,7 +259,9 @@ change_recover(const ChangeKind *const *kinds, StoreJournal *journal, gpointer d
                     "the journal holds a %s, which this kho does not know: use a newer kho",
                     store_journal_change(journal));
     gpointer context = kind->open(store_journal_plan(journal), data, &why);
-    gboolean recovered = context && recover(kind, journal, context, &told, left, &why);
+    gboolean recovered = context && recover(kind, journal, context, &told, &why);
+    if (recovered)
+        add_left(kind, context, &told, left);
     if (context)
         kind->close(context);
     if (!recovered) {

@@ -40,8 +40,8 @@ typedef struct {
     /* Writes down on disk that the change is unfinished. Runs any number of times. Needed by a decide that
      * may answer CHANGE_SETTLE. */
     gboolean (*settle)(gpointer context, GError **error);
-    /* After everything was taken back: what an undo could not remove, which holds nobody up, and why; NULL:
-     * nothing. Optional. */
+    /* At the end: what could not be removed, or not be judged, which holds nobody up, and why; NULL: nothing.
+     * Optional. */
     const char *(*left)(gpointer context);
 } ChangeKind;
 
@@ -55,10 +55,13 @@ typedef struct {
  * @kind->decide says what follows. When a later one fails, the entry stays, and whoever comes next goes
  * forward.
  *
+ * @left: (out) (optional): of a change that went through, what stays behind and why; NULL: nothing; freed
+ * with g_free. An error says so itself.
+ *
  * Returns: FALSE with the step's error; it says so where the entry stays.
  */
-gboolean
-change_run(const ChangeKind *kind, StoreJournal *journal, gpointer data, const KhoJob *job, GError **error);
+gboolean change_run(const ChangeKind *kind, StoreJournal *journal, gpointer data, const KhoJob *job,
+                    char **left, GError **error);
 
 /**
  * change_recover:

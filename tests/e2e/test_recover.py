@@ -12,6 +12,7 @@ import pytest
 import backups
 import counter
 import harness
+import layers
 import machine
 import steps
 
@@ -111,6 +112,77 @@ def test_the_table_of_steps_is_that_of_the_program(kho):
     text = (harness.REPO / "ARCHITECTURE.md").read_text().partition("| change | steps ")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| ([a-z-]+)[^|]* \| ([a-z-]+!?(?:, [a-z-]+!?)*) \|$", text, re.MULTILINE)
     assert {kind: steps.split(", ") for kind, steps in rows} == said
+
+
+def beside_a_small_disk(kho, fs):
+    """A machine that writes onto @fs since its snapshot s1, which closed what lies elsewhere."""
+    m = layers.Machine(kho, formats=["qcow2"])
+    kho("snapshot-create-as", "m", "s1", "--diskspec", f"vda,file={fs.path}/top.qcow2")
+    m.write("vda", 2, 0, 64)
+    return m
+
+
+def test_what_a_revert_cannot_judge_holds_nobody_up(kho):
+    """A machine whose definition cannot be read might need the files that are given up: they stay."""
+    m = layers.Machine(kho, formats=["qcow2"])
+    kho("start", "m")
+    kho("snapshot-create-as", "m", "s1", "--disk-only")
+    (old, _), = m.disks().values()
+    damaged = kho.root / "etc/qemu/other.xml"
+    damaged.write_text("<domain")
+    ran = kho("snapshot-revert", "m", "s1", "--running")
+    assert "warning: left behind: " in ran.err and old in ran.err and "other.xml" in ran.err and len(ran.err.splitlines()) == 1
+    assert steps.entries(kho) == [] and kho("domstate", "m").out == "running\n" and os.path.exists(old)
+    kho("destroy", "m")
+    damaged.unlink()
+    os.unlink(old)
+    m.check()
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_a_revert_cannot_remove_holds_nobody_up(kho, small_fs, dies):
+    fs = small_fs("ext4", 8)
+    m = beside_a_small_disk(kho, fs)
+    (old, _), = m.disks().values()
+    child = steps.stopped(kho, "snapshot-revert:drop-old:before", "snapshot-revert", "m", "s1")
+    harness.run(["mount", "-o", "remount,ro", fs.path])
+    if dies:
+        steps.kill(child)
+        said = kho("recover", "m").out
+    else:
+        said = steps.go_on(child)
+    assert "left behind: " in said and old in said and steps.entries(kho) == []
+    assert m.now() == {"vda": layers.content(*layers.closed(m, "s1")["vda"])}
+    kho("start", "m")
+    kho("destroy", "m")
+
+
+def test_what_a_revert_made_and_cannot_take_back_holds_nobody_up(kho, small_fs):
+    fs = small_fs("ext4", 8)
+    m = layers.Machine(kho, formats=["qcow2"], folder=fs.path)
+    kho("snapshot-create-as", "m", "s1", "--diskspec", f"vda,file={kho.base}/top.qcow2")
+    before = m.state()
+    steps.kill(steps.stopped(kho, "snapshot-revert:make-overlays:marked", "snapshot-revert", "m", "s1"))
+    harness.run(["mount", "-o", "remount,ro", fs.path])
+    said = kho("recover", "m").out
+    assert "took back" in said and f"left behind: cannot remove {fs.path}/vda" in said and steps.entries(kho) == []
+    assert m.state() == before
+    kho("start", "m")
+    kho("destroy", "m")
+
+
+def test_what_a_delete_cannot_remove_holds_nobody_up(kho, small_fs):
+    fs = small_fs("ext4", 8)
+    m = beside_a_small_disk(kho, fs)
+    kho("snapshot-create-as", "m", "s2", "--diskspec", f"vda,file={kho.base}/disks/end.qcow2")
+    m.write("vda", 3, 0, 4)
+    before = m.now()
+    harness.run(["mount", "-o", "remount,ro", fs.path])
+    ran = kho("snapshot-delete", "m", "s2")
+    assert f"warning: left behind: cannot remove {fs.path}/top.qcow2" in ran.err and steps.entries(kho) == []
+    assert m.now() == before and [s["name"] for s in m.snapshots()] == ["s1"]
+    kho("start", "m")
+    kho("destroy", "m")
 
 
 @pytest.mark.parametrize("words,point", [(("save", "c"), "save:save-memory:after"),
