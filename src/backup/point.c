@@ -62,6 +62,8 @@ backup_store_path(const char *store, GError **error)
         return NULL;
     }
     g_autofree char *path = g_canonicalize_filename(store, NULL);
+    if (!store_path_check(path, "store", error))
+        return NULL;
     g_autoptr(GError) why = NULL;
     fd_auto int fd = fd_open(path, O_RDONLY | O_DIRECTORY, 0, &why);
 
@@ -206,12 +208,15 @@ add_machines(const char *store, GPtrArray *points, GError **error)
 
     for (guint i = 0; names && i < names->len; i++) {
         g_autofree char *path = backup_machine_path(store, names->pdata[i]);
-        /* A store may be a file system of its own, whose lost+found only root may list. */
+        g_autoptr(GError) why = NULL;
         if (!store_name_check(names->pdata[i], "machine", NULL) || !g_file_test(path, G_FILE_TEST_IS_DIR)
-            || strcmp(names->pdata[i], "lost+found") == 0)
+            || add_points(store, names->pdata[i], points, &why))
             continue;
-        if (!add_points(store, names->pdata[i], points, error))
-            return FALSE;
+        /* A store may be a file system of its own, whose lost+found only root may list. */
+        if (strcmp(names->pdata[i], "lost+found") == 0 && why->code == KHO_ERROR_DENIED)
+            continue;
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
     }
     return names != NULL;
 }

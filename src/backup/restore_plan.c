@@ -186,13 +186,13 @@ place(const RestoreRequest *request, ModelDisk *disk, gboolean keep, GError **er
     return TRUE;
 }
 
+/* Not made from the file's own name, which may be as long as a name can be. */
 static char *
-hidden_path(const char *path, const char *id)
+hidden_path(const char *path, const char *target, const char *id)
 {
     g_autofree char *folder = g_path_get_dirname(path);
-    g_autofree char *name = g_path_get_basename(path);
 
-    return g_strdup_printf("%s/.%s.%.*s.kho-tmp", folder, name, HIDDEN_DIGITS, id);
+    return g_strdup_printf("%s/.%s.%.*s.kho-tmp", folder, target, HIDDEN_DIGITS, id);
 }
 
 static gboolean
@@ -218,7 +218,7 @@ add_disk(RestorePlan *plan, const RestoreRequest *request, const KhoBackupDisk *
         .capacity_bytes = from->capacity_bytes,
         .path = g_strdup(disk->source_file),
         .format = g_strdup(disk->format),
-        .hidden = hidden_path(disk->source_file, plan->id),
+        .hidden = hidden_path(disk->source_file, from->target, plan->id),
     };
     g_ptr_array_add(plan->disks, to);
     return TRUE;

@@ -133,7 +133,8 @@ entry_remove_if_there(const char *path, GError **error)
 {
     struct stat st;
 
-    if (lstat(path, &st) != 0 && (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
+    if (lstat(path, &st) != 0
+        && (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ENAMETOOLONG))
         return TRUE;
     if (unlink(path) == 0)
         return fd_sync_parent(path, error);

@@ -63,7 +63,7 @@ machine_recover_locked(KhoHost *host, const char *uuid, GError **error)
     return recover_locked(host, uuid, NULL, error);
 }
 
-/* Whether whoever recovers it would wait for a kho-vm that says nothing: a read does not. */
+/* Whether whoever recovers it would wait for a kho-vm or a QEMU that says nothing: a read does not. */
 static gboolean
 is_mute(KhoHost *host, const char *name)
 {
@@ -74,7 +74,10 @@ is_mute(KhoHost *host, const char *name)
         return FALSE;
     g_autoptr(GError) why = NULL;
     g_autoptr(VmClient) client = vm_client_open(run_path, MUTE_AFTER_MS, &why);
-    return !client && g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT);
+    if (!client)
+        return g_error_matches(why, KHO_ERROR, KHO_ERROR_TIMEOUT);
+    g_autoptr(VmStatus) status = vm_client_status(client, MUTE_AFTER_MS, NULL);
+    return !status || status->unanswered_ms > 0;
 }
 
 void

@@ -72,8 +72,13 @@ kho_domain_save(KhoDomain *domain, const char *file, KhoSavedState state, const 
 {
     g_autofree char *what = g_strdup_printf("save to %s", file);
 
-    if (!g_path_is_absolute(file))
-        return fail(error, KHO_ERROR_INVALID, "the save file '%s' is not given by its absolute path", file);
+    if (!store_path_check(file, "save file", error))
+        return FALSE;
+    if (store_path_is_own(domain->host->tree, file))
+        return fail(error, KHO_ERROR_INVALID,
+                    "the save file %s would lie among kho's own files: choose another folder, or `kho "
+                    "managedsave`",
+                    file);
     return save(domain, file, what, state, job, error);
 }
 
@@ -262,10 +267,8 @@ kho_host_restore(KhoHost *host, const char *file, const KhoRestoreOptions *optio
     const KhoRestoreOptions none = { 0 };
     g_autoptr(SaveImage) image = NULL;
 
-    if (!g_path_is_absolute(file)) {
-        fail(error, KHO_ERROR_INVALID, "the save file '%s' is not given by its absolute path", file);
+    if (!store_path_check(file, "save file", error))
         return NULL;
-    }
     image = save_image_open(file, error);
     if (!image || !store_name_check(image->live->name, "machine", error))
         return NULL;

@@ -69,10 +69,28 @@ machine_look(KhoDomain *domain, Machine *machine, GError **error)
                || fail(error, KHO_ERROR_BUSY, "machine '%s' has just ended: try again", domain->name));
 }
 
+/* What kho will write under names of its own must not take the place of a file that somebody wished for. */
+static gboolean
+check_wished_paths(const KhoDomain *domain, const KhoSnapshotCreate *options, GError **error)
+{
+    const StoreTree *tree = domain->host->tree;
+    const char *own =
+        options->memory_file && store_path_is_own(tree, options->memory_file) ? options->memory_file : NULL;
+
+    for (gsize i = 0; i < options->n_disks && !own; i++)
+        if (options->disks[i].file && store_path_is_own(tree, options->disks[i].file))
+            own = options->disks[i].file;
+    return !own
+           || fail(error, KHO_ERROR_INVALID, "%s would lie among kho's own files: choose another folder",
+                   own);
+}
+
 static gboolean
 check_options(const KhoDomain *domain, const KhoSnapshotCreate *options, const Machine *machine,
               GError **error)
 {
+    if (!check_wished_paths(domain, options, error))
+        return FALSE;
     if (!machine->live && options->memory_file)
         return fail(error, KHO_ERROR_INVALID, "machine '%s' is not running: it has no memory to keep",
                     domain->name);

@@ -310,7 +310,8 @@ run_publish(gpointer context, const KhoJob *job, GError **error)
     if (client && !state)
         return FALSE;
     if (state && strcmp(state, "postmigrate") != 0)
-        return fail(error, KHO_ERROR_BUSY, "machine '%s' was let go on while it was saved", save->name);
+        return fail(error, KHO_ERROR_BUSY, "machine '%s' was let go on, or reset, while it was saved",
+                    save->name);
     return name_file(save, error);
 }
 

@@ -187,10 +187,10 @@ check_stood_still(const Create *create, VmClient *client, GError **error)
     if (!status)
         return FALSE;
     return strcmp(json_string_or(status, "status", ""), "postmigrate") == 0
-           || fail(
-               error, KHO_ERROR_BUSY,
-               "machine '%s' was let go when its memory had been written: nothing of the snapshot is kept",
-               create->plan->machine);
+           || fail(error, KHO_ERROR_BUSY,
+                   "machine '%s' was let go, or reset, when its memory had been written: nothing of the "
+                   "snapshot is kept",
+                   create->plan->machine);
 }
 
 static gboolean

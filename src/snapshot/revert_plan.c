@@ -74,10 +74,10 @@ refuse_disk(const Deciding *d, const ModelSnapshotFile *closed, const GError *wh
         why->code == KHO_ERROR_NOT_FOUND ? g_strdup_printf(
             ": put it back, or forget the snapshot with `kho snapshot-delete --metadata %s %s`", machine,
             name)
-        : why->code == KHO_ERROR_INVALID ? g_strdup_printf(
+        : why->code == KHO_ERROR_INVALID && !d->wish->force ? g_strdup_printf(
               ": put it back as it was, or take it as it is with `kho snapshot-revert --force %s %s`",
               machine, name)
-                                         : g_strdup("");
+                                                            : g_strdup("");
 
     return fail(error, (KhoErrorCode) why->code, "disk %s of snapshot '%s': %s%s", closed->name, name,
                 why->message, cure);

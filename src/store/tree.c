@@ -156,7 +156,8 @@ store_tree_open(const char *root, GError **error)
     }
     g_autoptr(StoreTree) tree = tree_place(root);
 
-    if (!make_folders(tree, error) || !check_version(tree, error))
+    if ((root && !store_path_check(tree->root, "root folder", error)) || !make_folders(tree, error)
+        || !check_version(tree, error))
         return NULL;
     return g_steal_pointer(&tree);
 }
@@ -172,6 +173,35 @@ store_tree_free(StoreTree *tree)
     g_free(tree->run);
     g_free(tree->root);
     g_free(tree);
+}
+
+gboolean
+store_path_check(const char *path, const char *what, GError **error)
+{
+    g_autofree char *shown = error_one_line(path);
+
+    if (!g_path_is_absolute(path))
+        return fail(error, KHO_ERROR_INVALID, "the %s '%s' is not given by its absolute path", what, shown);
+    return g_utf8_validate(path, -1, NULL)
+           || fail(error, KHO_ERROR_INVALID,
+                   "the path of the %s '%s' has bytes that are no UTF-8: give it another name", what, shown);
+}
+
+static gboolean
+lies_in(const char *path, const char *folder)
+{
+    gsize len = strlen(folder);
+
+    return strncmp(path, folder, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+gboolean
+store_path_is_own(const StoreTree *tree, const char *path)
+{
+    g_autofree char *plain = g_canonicalize_filename(path, NULL), *images = store_path_images(tree);
+
+    return lies_in(plain, tree->etc) || lies_in(plain, tree->log) || lies_in(plain, tree->run)
+           || (lies_in(plain, tree->lib) && !lies_in(plain, images));
 }
 
 /* Marks of direction and of format, and breaks: two names that look the same must be the same. */

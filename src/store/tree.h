@@ -34,6 +34,13 @@ gboolean store_name_check(const char *name, const char *what, GError **error);
  */
 gboolean store_file_name_check(const char *name, const char *what, GError **error);
 
+/* A path that a plan or QEMU is to be told: absolute, and valid UTF-8, since both are JSON.
+ * KHO_ERROR_INVALID;
+ * @what is "save file", "store", ... */
+gboolean store_path_check(const char *path, const char *what, GError **error);
+/* Does @path lie where kho keeps things of its own, whose names nobody else may choose? Images do not. */
+gboolean store_path_is_own(const StoreTree *tree, const char *path);
+
 /* Each returns a new string. */
 char *store_path_domain(const StoreTree *tree, const char *name); /* etc/qemu/NAME.xml */
 char *store_path_domain_autostart(const StoreTree *tree,

@@ -81,6 +81,37 @@ def test_relative_store_and_odd_names(kho):
     assert kho("domstate", "a b 'ö'").out == "shut off\n"
 
 
+def test_a_disk_whose_name_is_as_long_as_can_be(kho):
+    disk = kho.base / ("d" * 249 + ".qcow2")
+    harness.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"])
+    harness.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 64k", disk])
+    machine.define(kho, "web1", machine.disk(disk))
+    store, before = backups.store(kho), backups.contents(disk)
+    kho("backup", "web1", "--to", store)
+    kho("undefine", "web1")
+    disk.unlink()
+    kho("restore-backup", store, "web1")
+    assert backups.contents(disk) == before
+    assert [path.name for path in kho.base.iterdir() if path.name.endswith(".kho-tmp")] == []
+
+
+def test_a_machine_that_is_named_like_a_folder_of_file_systems(kho):
+    machine.define(kho, "lost+found")
+    store = backups.store(kho)
+    kho("backup", "lost+found", "--to", store, "--point", "one")
+    assert [(p["machine"], p["point"]) for p in kho.json("backup-list", store)] == [("lost+found", "one")]
+    assert "1" in kho("backup-verify", store).out
+
+
+def test_a_store_whose_path_is_no_text(kho):
+    """What cannot be written into the journal is refused; it would be another folder otherwise."""
+    machine.define(kho, "web1")
+    store = os.fsdecode(os.fsencode(kho.base) + b"/s\xff")
+    os.mkdir(store)
+    kho.refuses("backup", "web1", "--to", store, says="no UTF-8")
+    kho.refuses("backup-list", store, says="no UTF-8")
+
+
 def test_list(kho):
     for name in ("web1", "web2"):
         backups.make(kho, name)

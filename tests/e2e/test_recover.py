@@ -105,6 +105,24 @@ def test_a_read_does_not_wait_for_a_kho_vm_that_is_stopped(kho):
     kho("destroy", "web1")
 
 
+def test_a_read_does_not_wait_for_a_qemu_that_is_stopped(kho):
+    machine.define(kho, "web1")
+    kho("start", "web1")
+    pid = machine.qemu_pid(kho, "web1")
+    save = steps.stopped(kho, "save:save-memory:marked", "save", "web1", kho.tmp / "web1.save")
+    os.kill(pid, signal.SIGSTOP)
+    harness.wait_for("QEMU to stop", lambda: machine.is_stopped(pid))
+    harness.wait_for("kho-vm to notice", lambda: "does not answer" in (kho.root / "log/qemu/web1.log").read_text())
+    steps.kill(save)
+    for words in (["domstate", "web1"], ["snapshot-list", "web1"], ["dominfo", "web1"]):
+        assert kho(*words).seconds < 2, words
+    assert len(steps.entries(kho)) == 1
+    os.kill(pid, signal.SIGCONT)
+    kho("recover", "web1")
+    assert steps.entries(kho) == []
+    kho("destroy", "web1")
+
+
 def test_the_table_of_steps_is_that_of_the_program(kho):
     said = {}
     for kind, step, *more in (line.split() for line in kho("--steps").out.splitlines()):

@@ -1,6 +1,7 @@
 """What cannot be saved or brought back is told in one line, and nothing has changed: neither the file, nor the disks, nor what
 runs. What fails or is cancelled on its way leaves the guest as it was."""
 
+import os
 import signal
 import struct
 import time
@@ -48,6 +49,16 @@ def test_save_of_what_does_not_run(kho, file):
     refused(kho, "save", "web1", kho.tmp / "other.save", says="no memory to save")
     refused(kho, "managedsave", "web1", says="no memory to save")
     refused(kho, "save", "web2", kho.tmp / "other.save", says="no machine has the name")
+
+
+def test_save_into_what_is_no_place_for_it(kho, disk):
+    kho("suspend", "web1")  # so that its disk stays as it is
+    refused(kho, "save", "web1", os.fsdecode(os.fsencode(kho.tmp) + b"/f\xff.save"), says="no UTF-8")
+    refused(kho, "save", "web1", kho.root / "lib/qemu/save/web1.save", says=["own files", "managedsave"])
+    for option, value in (("--memspec", "file={}"), ("--diskspec", "vda,file={}")):
+        own = kho.root / "lib/qemu/snapshot/web1/s.xml"
+        refused(kho, "snapshot-create-as", "web1", "s", option, value.format(own), says="own files")
+    kho("destroy", "web1")
 
 
 def test_save_onto_what_is_no_save_file_of_it(kho, disk):
