@@ -3,8 +3,10 @@
 #ifndef KHO_IMAGE_H
 #define KHO_IMAGE_H
 
+#include <kho/crypt.h>
 #include <kho/error.h>
 #include <kho/job.h>
+#include <kho/secret.h>
 
 typedef struct KhoImage KhoImage;
 
@@ -54,13 +56,18 @@ typedef struct KhoImageSource {
     KhoImageFlags flags;
     const KhoImageGate *gate; /* NULL refuses what the image names */
     const KhoJob *job; /* cancels whatever waits for a server as long as the image is open; may be NULL */
+    /* Passphrases for the encrypted images of the chain; NULL: none, and what is encrypted cannot be read. */
+    const KhoSecrets *secrets;
+    const char
+        *key_secret; /* which of them opens this image; NULL: whichever does, as of the backing files */
 } KhoImageSource;
 
 /* Does @path mean a server's disk rather than a file? */
 KHO_PUBLIC gboolean kho_image_is_remote(const char *path);
 
 /* As kho_image_open. A server that does not answer is given up after a minute: KHO_ERROR_TIMEOUT; one that
- * ends: KHO_ERROR_IO. Either way nothing more is read or written through that image. */
+ * ends: KHO_ERROR_IO. Either way nothing more is read or written through that image. KHO_ERROR_DENIED where
+ * no secret opens an encrypted image. */
 KHO_PUBLIC KhoImage *kho_image_open_source(const KhoImageSource *source, GError **error);
 
 /**
@@ -77,6 +84,7 @@ KHO_PUBLIC KhoImage *kho_image_open_source(const KhoImageSource *source, GError 
  */
 KHO_PUBLIC KhoImage *kho_image_open(const char *path, const char *format, KhoImageFlags flags,
                                     const KhoImageGate *gate, GError **error);
+
 /* Flushes when writable, releases the locks, frees in every case; FALSE when the flush failed. */
 KHO_PUBLIC gboolean kho_image_close(KhoImage *image, GError **error);
 /* The same, with a warning instead of an error: for cleanup on failing paths. */
@@ -117,7 +125,8 @@ typedef struct KhoImageInfo {
     guint qcow2_version, refcount_bits;
     const char *compression;
     gboolean lazy_refcounts, dirty, corrupt, encrypted, extended_l2;
-    GPtrArray *snapshots; /* of KhoImageSnapshot */
+    KhoImageEncryptionInfo *encryption; /* NULL: not encrypted */
+    GPtrArray *snapshots;               /* of KhoImageSnapshot */
 } KhoImageInfo;
 
 /* Reads the headers of one file; never its backing file. Works on an image in use. */
@@ -144,9 +153,11 @@ typedef struct KhoImageCreate {
     guint qcow2_version;        /* 0: 3 */
     guint refcount_bits;        /* 0: 16 */
     gboolean lazy_refcounts;
-    const char *compression; /* NULL: zlib */
-    mode_t mode;             /* 0: 0644 less the umask */
-    gboolean overwrite;      /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */
+    const char *compression;              /* NULL: zlib */
+    mode_t mode;                          /* 0: 0644 less the umask */
+    gboolean overwrite;                   /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */
+    const KhoImageEncryption *encryption; /* qcow2 only; NULL: none. Preallocated space is written then */
+    const KhoSecrets *secrets;            /* the one that @encryption names is among them */
 } KhoImageCreate;
 
 /* Makes an image beside its place and renames it in when it is whole and durable; a failure or a cancel
@@ -157,8 +168,10 @@ KHO_PUBLIC gboolean kho_image_create(const char *path, const KhoImageCreate *opt
                                      const KhoImageGate *gate, const KhoJob *job, GError **error);
 
 typedef struct KhoImageConvert {
-    const char *source_format;  /* NULL: probe */
-    KhoImageFlags source_flags; /* KHO_IMAGE_NO_LOCK where wanted */
+    const char *source_format;     /* NULL: probe */
+    KhoImageFlags source_flags;    /* KHO_IMAGE_NO_LOCK where wanted */
+    const KhoSecrets *secrets;     /* for the source's chain, and the target's backing files */
+    const char *source_key_secret; /* as KhoImageSource.key_secret */
     KhoImageCreate target; /* size_bytes 0: the source's; with backing_file only what differs is copied */
     guint workers;         /* 0: as many as processors, twice as many to compress; at most 8 */
     gboolean keep_zeros;   /* do not look for zeros in data */
@@ -176,6 +189,7 @@ typedef struct KhoImageResize {
     guint64 size_bytes;   /* the new size, rounded up to whole sectors */
     gboolean may_shrink;  /* the data past the end may go; otherwise KHO_ERROR_INVALID for a smaller size */
     KhoPrealloc prealloc; /* of what is added */
+    const KhoSecrets *secrets;
 } KhoImageResize;
 
 /* @format: NULL to probe. After a failure the image has its old size, or the message says that it has not. */
@@ -194,6 +208,7 @@ typedef struct KhoImageMerge {
     gboolean
         cut_base;  /* down: a base that is longer than the overlay is cut to its size; else it stays long */
     guint workers; /* 0: as many as processors, at most 8 */
+    const KhoSecrets *secrets;
 } KhoImageMerge;
 
 /* Copies into the overlay what it lacks of the base's own data (and of the layers between them: the base may

@@ -165,6 +165,25 @@ fd_read_all(int fd, gsize max_bytes, gsize *len, const char *label, GError **err
     return (char *) g_byte_array_free(g_steal_pointer(&all), FALSE);
 }
 
+gboolean
+fd_read_upto(int fd, void *buf, gsize len, gsize *got, const char *label, GError **error)
+{
+    gsize done = 0;
+
+    while (done < len) {
+        gssize n = read(fd, (guint8 *) buf + done, len - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail_errno(error, errno, "cannot read %s", label);
+        if (n == 0)
+            break;
+        done += (gsize) n;
+    }
+    *got = done;
+    return TRUE;
+}
+
 char *
 fd_read_file(const char *path, gsize max_bytes, gsize *len, GError **error)
 {

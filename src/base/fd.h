@@ -48,6 +48,8 @@ gboolean fd_write_full(int fd, const void *buf, gsize len, const char *label, GE
 /* The whole rest of a descriptor, at most @max_bytes (KHO_ERROR_INVALID beyond); NUL-terminated for comfort.
  */
 char *fd_read_all(int fd, gsize max_bytes, gsize *len, const char *label, GError **error);
+/* From where the descriptor stands, until @len bytes are there or it ends: *got says how many. */
+gboolean fd_read_upto(int fd, void *buf, gsize len, gsize *got, const char *label, GError **error);
 /* Opens, reads, closes. */
 char *fd_read_file(const char *path, gsize max_bytes, gsize *len, GError **error);
 

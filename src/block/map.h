@@ -30,7 +30,8 @@ typedef enum {
     RUN_HOLE,       /* not in this image: the backing image, or zeros where there is none */
     RUN_ZERO,       /* reads as zeros, whatever the backing image holds */
     RUN_DATA,       /* bytes at @host */
-    RUN_COMPRESSED, /* one cluster, to be read by the format's inflate */
+    RUN_COMPRESSED, /* one cluster, to be read by the format's inflate: packed, or enciphered in a way of the
+                       format's own */
 } RunKind;
 
 typedef struct {
@@ -77,6 +78,7 @@ typedef struct {
     guint refcount_bits;     /* qcow2 */
     const char *compression; /* "zlib", "zstd", or NULL; static */
     gboolean lazy_refcounts, dirty, corrupt, extended_l2, encrypted, has_data_file;
+    struct LuksHeader *luks; /* owned; NULL where the image is not encrypted with LUKS */
     char *refusal;        /* why the format writes nothing into this image (KHO_ERROR_UNSUPPORTED), or NULL */
     GPtrArray *snapshots; /* of FormatSnapshot */
 } FormatInfo;
@@ -111,6 +113,11 @@ typedef struct {
     FormatImage *(*open)(BlkStore *file, FormatFlags flags, GError **error);
 
     gboolean (*info)(FormatImage *image, FormatInfo *info, GError **error);
+
+    /* Makes the guest's bytes of an encrypted image readable; before any other thread uses it. Until then
+     * they cannot be read or written, and all else works. KHO_ERROR_DENIED where the passphrase opens
+     * nothing. NULL where the format has no encryption. */
+    gboolean (*unlock)(FormatImage *image, const void *passphrase, gsize len, GError **error);
 
     /* Where guest bytes live in this image alone. @at + @max_bytes <= guest size, @max_bytes > 0. */
     gboolean (*map)(FormatImage *image, GuestOff at, guint64 max_bytes, Run *run, GError **error);
@@ -182,6 +189,7 @@ struct FormatImage {
     BlkStore *file; /* owned */
     BlkStore *data; /* where the host offsets of DATA and of places point: @file, or another store that the
                        format reads the guest's bytes through, which is then owned too */
+    gboolean encrypted; /* what lies at the host offsets is ciphertext */
     guint64 guest_bytes;
     guint64
         backing_bytes; /* the backing file's length, set by image/ once it is open: what growing must hide */

@@ -6,7 +6,7 @@
 
 typedef struct {
     const char *source, *target, *source_format, *format, *backing_file, *backing_format;
-    char **options;
+    char **options, **secrets;
     guint64 workers, sparse_bytes;
     gboolean compress, progress, out_of_order, share, force;
 } ConvertArgs;
@@ -36,6 +36,7 @@ static const CliArg convert_args[] = {
       "read although another process writes: the copy may be torn", 'U' },
     { CLI_FLAG, "--force", offsetof(ConvertArgs, force), "no",
       "replace the file that stands at TARGET, or write over the disk that an NBD server has there" },
+    IMG_SECRET_ARG(ConvertArgs),
     { CLI_FLAG, "--progress", offsetof(ConvertArgs, progress), "no",
       "as qemu-img; it is shown on a terminal anyway", 'p' },
     { CLI_FLAG, "--out-of-order", offsetof(ConvertArgs, out_of_order), "no",
@@ -47,8 +48,11 @@ static gboolean
 run_convert(CliRun *cli, const void *p, GError **error)
 {
     const ConvertArgs *a = p;
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
     ImgOptions options;
 
+    if (!secrets)
+        return FALSE;
     img_options_init(&options, a->format);
     if (a->backing_file)
         options.create.backing_file = a->backing_file;
@@ -60,9 +64,11 @@ run_convert(CliRun *cli, const void *p, GError **error)
                     && img_check_backing(cli, a->target, &options.create, error);
     if (done) {
         options.create.overwrite = a->force;
+        options.create.secrets = secrets;
         KhoImageConvert convert = {
             .source_format = a->source_format,
             .source_flags = a->share ? KHO_IMAGE_NO_LOCK : 0,
+            .secrets = secrets,
             .target = options.create,
             .workers = (guint) a->workers,
             .keep_zeros = a->sparse_bytes == 0,
@@ -91,7 +97,8 @@ const CliVerb verb_img_convert = {
                 "kho img convert -f qcow2 -O raw disk.qcow2 disk.raw\n"
                 "kho img convert -c -O qcow2 -o compression_type=zstd disk.raw small.qcow2\n"
                 "kho img convert -O qcow2 -B base.qcow2 -F qcow2 whole.qcow2 overlay.qcow2\n"
-                "kho img convert --force -O raw disk.qcow2 nbd://backup.example/disk1",
+                "kho img convert --force -O raw disk.qcow2 nbd://backup.example/disk1\n"
+                "kho img convert --secret id=key,file=passphrase -O qcow2 encrypted.qcow2 plain.qcow2",
     .args = convert_args,
     .args_bytes = sizeof(ConvertArgs),
     .run = run_convert,

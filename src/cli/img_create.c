@@ -7,7 +7,7 @@
 
 typedef struct {
     const char *path, *size, *format, *backing_file, *backing_format;
-    char **options;
+    char **options, **secrets;
     gboolean force;
 } CreateArgs;
 
@@ -19,12 +19,15 @@ static const CliArg create_args[] = {
       .choices = "qcow2|raw" },
     { CLI_STRV, "--options", offsetof(CreateArgs, options), CLI_OPTIONAL,
       "NAME=VALUE[,NAME=VALUE...]: cluster_size, refcount_bits, compat, lazy_refcounts, preallocation, "
-      "compression_type, backing_file, backing_fmt, size",
+      "compression_type, backing_file, backing_fmt, size; encrypt.format=luks with encrypt.key-secret, "
+      "cipher-alg, "
+      "cipher-mode, ivgen-alg, ivgen-hash-alg, hash-alg, iter-time",
       'o' },
     { CLI_STR, "--backing", offsetof(CreateArgs, backing_file), CLI_OPTIONAL,
       "backing file, as the header shall name it: relative to the image's folder", 'b', .object = CLI_FILE },
     { CLI_CHOICE, "--backing-format", offsetof(CreateArgs, backing_format), CLI_OPTIONAL, "its format", 'F',
       .choices = "qcow2|raw" },
+    IMG_SECRET_ARG(CreateArgs),
     { CLI_FLAG, "--force", offsetof(CreateArgs, force), "no", "replace the file that stands there" },
     { 0 },
 };
@@ -51,9 +54,13 @@ static gboolean
 run_create(CliRun *cli, const void *p, GError **error)
 {
     const CreateArgs *a = p;
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
     ImgOptions options;
 
+    if (!secrets)
+        return FALSE;
     img_options_init(&options, a->format);
+    options.create.secrets = secrets;
     gboolean done = read_args(a, &options, error) && (!a->force || img_check_writable(cli, a->path, error))
                     && img_check_backing(cli, a->path, &options.create, error)
                     && kho_image_create(a->path, &options.create, &kho_image_gate_open, cli->job, error)
@@ -73,7 +80,10 @@ const CliVerb verb_img_create = {
         "kill leaves nothing. With falloc or full preallocation, space that is not there is refused first.",
     .examples = "kho img create -f qcow2 disk.qcow2 10G\n"
                 "kho img create -f qcow2 -b base.qcow2 -F qcow2 overlay.qcow2\n"
-                "kho img create -f raw -o preallocation=falloc disk.raw 10G",
+                "kho img create -f raw -o preallocation=falloc disk.raw 10G\n"
+                "kho img create --secret id=key,file=passphrase -f qcow2 -o "
+                "encrypt.format=luks,encrypt.key-secret=key "
+                "safe.qcow2 10G",
     .args = create_args,
     .args_bytes = sizeof(CreateArgs),
     .run = run_create,

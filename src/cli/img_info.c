@@ -1,4 +1,5 @@
 /* kho img info. */
+#include "cli/img_encryption.h"
 #include "cli/img_options.h"
 #include "cli/output.h"
 
@@ -57,6 +58,8 @@ qcow2_to_json(const KhoImageInfo *info)
     if (info->qcow2_version >= 3)
         json_object_set_new(data, "lazy-refcounts", json_boolean(info->lazy_refcounts));
     json_object_set_new(data, "refcount-bits", json_integer(info->refcount_bits));
+    if (info->encryption)
+        json_object_set_new(data, "encrypt", img_encryption_to_json(info->encryption));
     if (info->qcow2_version >= 3) {
         json_object_set_new(data, "corrupt", json_boolean(info->corrupt));
         json_object_set_new(data, "extended-l2", json_boolean(info->extended_l2));
@@ -122,6 +125,8 @@ print_qcow2(const KhoImageInfo *info)
     if (info->qcow2_version >= 3)
         out_print("    lazy refcounts: %s\n", info->lazy_refcounts ? "true" : "false");
     out_print("    refcount bits: %u\n", info->refcount_bits);
+    if (info->encryption)
+        img_encryption_print(info->encryption);
     if (info->qcow2_version >= 3)
         out_print("    corrupt: %s\n    extended l2: %s\n", info->corrupt ? "true" : "false",
                   info->extended_l2 ? "true" : "false");

@@ -46,7 +46,7 @@ print_entry(const KhoMapEntry *e)
     if (e->has_offset)
         out_print("%#-16" G_GINT64_MODIFIER "x%s\n", e->host_offset_bytes, e->path);
     else
-        out_print("%-16s%s\n", "compressed", e->path);
+        out_print("%-16s%s\n", e->kind == KHO_MAP_COMPRESSED ? "compressed" : "encrypted", e->path);
 }
 
 /* Collects into @list, or prints where there is none. */

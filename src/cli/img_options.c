@@ -146,9 +146,46 @@ read_refcount_bits(const char *value, guint *bits, GError **error)
     return TRUE;
 }
 
+/* @name is what follows "encrypt.". */
 static gboolean
-read_one(KhoImageCreate *create, const char *name, const char *value, GError **error)
+read_encryption(KhoImageEncryption *encryption, const char *name, const char *value, GError **error)
 {
+    const struct {
+        const char *name;
+        const char **place;
+    } places[] = {
+        { "format", &encryption->format },         { "key-secret", &encryption->key_secret },
+        { "cipher-alg", &encryption->cipher_alg }, { "cipher-mode", &encryption->cipher_mode },
+        { "ivgen-alg", &encryption->ivgen_alg },   { "ivgen-hash-alg", &encryption->ivgen_hash_alg },
+        { "hash-alg", &encryption->hash_alg },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(places); i++)
+        if (g_str_equal(places[i].name, name)) {
+            *places[i].place = value;
+            return TRUE;
+        }
+    if (!g_str_equal(name, "iter-time"))
+        return fail(
+            error, KHO_ERROR_INVALID,
+            "unknown option 'encrypt.%s': there are cipher-alg, cipher-mode, format, hash-alg, iter-time, "
+            "ivgen-alg, ivgen-hash-alg, key-secret",
+            name);
+    if (!num_parse_uint(value, G_MAXUINT32, "encrypt.iter-time", &encryption->iter_time_ms, error))
+        return FALSE;
+    encryption->iter_time_ms = MAX(encryption->iter_time_ms, 1); /* 0 is the least there is, as QEMU has it */
+    return TRUE;
+}
+
+static gboolean
+read_one(ImgOptions *options, const char *name, const char *value, GError **error)
+{
+    KhoImageCreate *create = &options->create;
+
+    if (g_str_has_prefix(name, "encrypt.")) {
+        create->encryption = &options->encryption;
+        return read_encryption(&options->encryption, name + strlen("encrypt."), value, error);
+    }
     if (g_str_equal(name, "size"))
         return num_parse_size(value, 1, &create->size_bytes, error);
     if (g_str_equal(name, "cluster_size"))
@@ -170,7 +207,7 @@ read_one(KhoImageCreate *create, const char *name, const char *value, GError **e
     else
         return fail(error, KHO_ERROR_INVALID,
                     "unknown option '%s': there are backing_file, backing_fmt, cluster_size, compat, "
-                    "compression_type, lazy_refcounts, preallocation, refcount_bits, size",
+                    "compression_type, encrypt.*, lazy_refcounts, preallocation, refcount_bits, size",
                     name);
     return TRUE;
 }
@@ -203,10 +240,21 @@ img_options_read(ImgOptions *options, char *const *lists, GError **error)
             if (!equals)
                 return fail(error, KHO_ERROR_INVALID, "option '%s' has no value: NAME=VALUE is wanted", item);
             *equals = '\0';
-            if (!read_one(&options->create, item, equals + 1, error))
+            if (!read_one(options, item, equals + 1, error))
                 return FALSE;
         }
     return TRUE;
+}
+
+KhoSecrets *
+img_secrets_read(char *const *lists, GError **error)
+{
+    g_autoptr(KhoSecrets) secrets = kho_secrets_new();
+
+    for (; lists && *lists; lists++)
+        if (!kho_secrets_add(secrets, *lists, KHO_SECRETS_FILES_ONLY, error))
+            return NULL;
+    return g_steal_pointer(&secrets);
 }
 
 gboolean

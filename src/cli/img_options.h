@@ -9,7 +9,8 @@
 /* Holds the strings that a KhoImageCreate points to. */
 typedef struct {
     KhoImageCreate create;
-    GPtrArray *texts; /* owned */
+    KhoImageEncryption encryption; /* create's, where the lists ask for it */
+    GPtrArray *texts;              /* owned */
 } ImgOptions;
 
 void img_options_init(ImgOptions *options, const char *format);
@@ -45,6 +46,15 @@ gboolean img_size_parse(const char *text, guint64 now_bytes, guint64 *bytes, GEr
     {                                                                                                        \
         CLI_CHOICE, "--output", offsetof(type, output), "human", "human or json", .choices = "human|json"    \
     }
+
+#define IMG_SECRET_ARG(type)                                                                                 \
+    {                                                                                                        \
+        CLI_STRV, "--secret", offsetof(type, secrets), CLI_OPTIONAL,                                         \
+            "id=NAME,file=PATH: the passphrase of an encrypted image, as it stands in that file"             \
+    }
+
+/* What the --secret options give; NULL with the error. */
+KhoSecrets *img_secrets_read(char *const *lists, GError **error);
 
 static inline gboolean
 img_wants_json(const CliRun *cli, const char *output)

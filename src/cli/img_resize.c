@@ -6,6 +6,7 @@
 
 typedef struct {
     const char *path, *size, *format, *prealloc;
+    char **secrets;
     gboolean shrink, force;
 } ResizeArgs;
 
@@ -17,6 +18,7 @@ static const CliArg resize_args[] = {
       "its format; otherwise it is probed", 'f', .choices = "qcow2|raw" },
     { CLI_CHOICE, "--preallocation", offsetof(ResizeArgs, prealloc), "off", "of what is added",
       .choices = "off|metadata|falloc|full" },
+    IMG_SECRET_ARG(ResizeArgs),
     { CLI_FLAG, "--shrink", offsetof(ResizeArgs, shrink), "no", "the data past the new end may go" },
     { CLI_FLAG, "--force", offsetof(ResizeArgs, force), "no",
       "also a disk of a machine that has a managed save, whose memory then does not fit it any more" },
@@ -39,10 +41,12 @@ static gboolean
 run_resize(CliRun *cli, const void *p, GError **error)
 {
     const ResizeArgs *a = p;
-    KhoImageResize options = { .may_shrink = a->shrink };
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
+    KhoImageResize options = { .may_shrink = a->shrink, .secrets = secrets };
 
-    if (!img_prealloc_parse(a->prealloc, &options.prealloc, error) || !new_size(a, &options.size_bytes, error)
-        || !img_check_writable(cli, a->path, error) || (!a->force && !img_check_unsaved(cli, a->path, error))
+    if (!secrets || !img_prealloc_parse(a->prealloc, &options.prealloc, error)
+        || !new_size(a, &options.size_bytes, error) || !img_check_writable(cli, a->path, error)
+        || (!a->force && !img_check_unsaved(cli, a->path, error))
         || !kho_image_resize(a->path, a->format, &options, &kho_image_gate_open, cli->job, error))
         return FALSE;
     out_done(cli, "Image resized.");

@@ -48,6 +48,8 @@ check_compress(const KhoImageCreate *target, GError **error)
         return FALSE;
     if (!format_can_pack(ops))
         return fail(error, KHO_ERROR_INVALID, "a %s image cannot be compressed: use qcow2", ops->name);
+    if (target->encryption)
+        return fail(error, KHO_ERROR_INVALID, "Compression and encryption not supported at the same time");
     if (target->prealloc != KHO_PREALLOC_OFF)
         return fail(error, KHO_ERROR_INVALID, "an image is compressed or preallocated, not both");
     return TRUE;
@@ -60,7 +62,8 @@ copy_into(Target *target, KhoImage *source, guint64 size_bytes, const KhoImageCo
     const KhoImageCreate *create = &options->target;
     g_autoptr(KhoImage) image = target_open(target, create, size_bytes, gate, job, error);
 
-    if (!image || (create->backing_file && !image_open_backing(image, KHO_IMAGE_READ, gate, error)))
+    const KhoImageSource below = { .gate = gate, .job = job, .secrets = options->secrets };
+    if (!image || (create->backing_file && !image_open_backing(image, &below, error)))
         return FALSE;
     CopyPlan plan = {
         .source = source,
@@ -87,7 +90,9 @@ kho_image_convert(const char *source_path, const char *target_path, const KhoIma
                             .flags = options->source_flags
                                      & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_NO_BACKING | KHO_IMAGE_LOCAL),
                             .gate = gate,
-                            .job = job };
+                            .job = job,
+                            .secrets = options->secrets,
+                            .key_secret = options->source_key_secret };
     guint64 size_bytes = 0;
 
     if (!target_check(create, error) || (options->compress && !check_compress(create, error)))

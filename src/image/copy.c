@@ -99,7 +99,7 @@ owner_of(const CopyPlan *plan, const KhoMapEntry *entry)
 static gboolean
 is_shareable(Copy *copy, const KhoMapEntry *entry)
 {
-    return entry->kind == KHO_MAP_DATA && !entry->reads_zero
+    return entry->kind == KHO_MAP_DATA && entry->has_offset && !entry->reads_zero
            && entry->host_offset_bytes % SHARE_UNIT_BYTES == 0 && entry->length_bytes >= copy->unit_bytes
            && entry->length_bytes >= SHARE_UNIT_BYTES && copy->plan->source && !copy->plan->only_changes
            && !copy->plan->compress && g_atomic_int_get(&copy->sharing) != SHARING_CANNOT;

@@ -161,11 +161,21 @@ format_info_clear(FormatInfo *info)
     g_free(info->backing_file);
     g_free(info->backing_format);
     g_free(info->refusal);
+    g_free(info->luks);
     if (info->snapshots) {
         g_ptr_array_set_free_func(info->snapshots, snapshot_free);
         g_ptr_array_unref(info->snapshots);
     }
     memset(info, 0, sizeof *info);
+}
+
+gboolean
+format_unlock(FormatImage *image, const void *passphrase, gsize len, GError **error)
+{
+    g_assert(image->encrypted);
+    if (!image->ops->unlock)
+        return broken(image, "open (an encrypted image)", 0, error);
+    return image->ops->unlock(image, passphrase, len, error);
 }
 
 gboolean

@@ -21,6 +21,8 @@ FormatImage *format_open(const FormatOps *ops, BlkStore *file, FormatFlags flags
 gboolean format_info(FormatImage *image, FormatInfo *info, GError **error);
 void format_info_clear(FormatInfo *info);
 
+/* The image is encrypted. */
+gboolean format_unlock(FormatImage *image, const void *passphrase, gsize len, GError **error);
 gboolean format_map(FormatImage *image, GuestOff at, guint64 max_bytes, Run *run, GError **error);
 gboolean format_inflate(FormatImage *image, GuestOff at, void *buf, gsize len, GError **error);
 gboolean format_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);

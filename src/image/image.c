@@ -152,7 +152,8 @@ open_store(const KhoImageSource *source, gboolean writable, GError **error)
     return NULL;
 }
 
-/* One image of a chain: opened, told apart from those above it (@chain, or NULL for the first), locked. */
+/* One image of a chain: opened, told apart from those above it (@chain, or NULL for the first), locked, and,
+ * if it is encrypted, unlocked. */
 static KhoImage *
 open_one(const KhoImageSource *source, KhoImage *chain, GError **error)
 {
@@ -171,7 +172,11 @@ open_one(const KhoImageSource *source, KhoImage *chain, GError **error)
     const FormatOps *ops = source->format ? format_by_name(source->format, error) : format_probe(file, error);
     if (!ops)
         return NULL;
-    return image_over_store(g_steal_pointer(&file), ops, writable ? FORMAT_WRITABLE : 0, source->path, error);
+    g_autoptr(KhoImage) image =
+        image_over_store(g_steal_pointer(&file), ops, writable ? FORMAT_WRITABLE : 0, source->path, error);
+    if (!image || (!(source->flags & KHO_IMAGE_IDLE_LOCK) && !image_unlock(image, source, error)))
+        return NULL;
+    return g_steal_pointer(&image);
 }
 
 /* The next image below @above, the last of @chain so far. *below stays NULL at the end of the chain. */
@@ -199,6 +204,7 @@ open_next(KhoImage *chain, KhoImage *above, const KhoImageSource *source, GError
     below.path = path;
     below.format = format;
     below.flags &= ~(guint) KHO_IMAGE_WRITE;
+    below.key_secret = NULL;
     above->backing = open_one(&below, chain, &cause);
     if (!above->backing && cause->code == KHO_ERROR_NOT_FOUND)
         return fail(error, KHO_ERROR_NOT_FOUND, "%s: its backing file %s does not exist", above->path, path);
@@ -211,8 +217,8 @@ open_next(KhoImage *chain, KhoImage *above, const KhoImageSource *source, GError
     return TRUE;
 }
 
-static gboolean
-open_chain(KhoImage *image, const KhoImageSource *source, GError **error)
+gboolean
+image_open_backing(KhoImage *image, const KhoImageSource *source, GError **error)
 {
     for (KhoImage *last = image; last; last = last->backing)
         if (!open_next(image, last, source, error))
@@ -220,20 +226,12 @@ open_chain(KhoImage *image, const KhoImageSource *source, GError **error)
     return TRUE;
 }
 
-gboolean
-image_open_backing(KhoImage *image, KhoImageFlags flags, const KhoImageGate *gate, GError **error)
-{
-    KhoImageSource source = { .flags = flags, .gate = gate };
-
-    return open_chain(image, &source, error);
-}
-
 KhoImage *
 kho_image_open_source(const KhoImageSource *source, GError **error)
 {
     g_autoptr(KhoImage) image = open_one(source, NULL, error);
 
-    if (!image || (!(source->flags & KHO_IMAGE_NO_BACKING) && !open_chain(image, source, error)))
+    if (!image || (!(source->flags & KHO_IMAGE_NO_BACKING) && !image_open_backing(image, source, error)))
         return NULL;
     return g_steal_pointer(&image);
 }

@@ -30,8 +30,11 @@ struct KhoImage {
 KhoImage *
 image_over_store(BlkStore *file, const FormatOps *ops, FormatFlags flags, const char *path, GError **error);
 
-/* Opens the backing files that @image's header names, read-only. */
-gboolean image_open_backing(KhoImage *image, KhoImageFlags flags, const KhoImageGate *gate, GError **error);
+/* Opens the backing files that @image's header names, read-only, by @source's flags, gate and secrets. */
+gboolean image_open_backing(KhoImage *image, const KhoImageSource *source, GError **error);
+
+/* Makes the data of an encrypted image readable, where @source has secrets; others are left alone. */
+gboolean image_unlock(KhoImage *image, const KhoImageSource *source, GError **error);
 
 /* Where the backing name @name of the image at @path leads, relative to that image's folder, in the form that
  * QEMU prints. NULL with KHO_ERROR_UNSUPPORTED where it is not a plain path ("json:", "nbd:", ...). */

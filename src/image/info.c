@@ -1,6 +1,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "image/image.h"
+#include "luks/header.h"
 
 #include <string.h>
 
@@ -36,6 +37,43 @@ snapshots_of(const FormatInfo *found)
     return snapshots;
 }
 
+static KhoImageEncryptionInfo *
+encryption_of(const FormatInfo *found)
+{
+    const LuksHeader *luks = found->luks;
+    KhoImageEncryptionInfo *info = found->encrypted ? g_new0(KhoImageEncryptionInfo, 1) : NULL;
+    LuksNames names;
+    LuksSpec spec;
+
+    if (!info)
+        return NULL;
+    info->format = luks ? "luks" : "aes";
+    if (!luks)
+        return info;
+    luks_header_derive(luks, &spec);
+    luks_spec_names(&spec, &names);
+    info->cipher_alg = names.cipher;
+    info->cipher_mode = names.mode;
+    info->ivgen_alg = names.iv;
+    info->ivgen_hash_alg = names.iv_hash;
+    info->hash_alg = names.hash;
+    g_autofree char *uuid = error_one_line(luks->uuid);
+    g_strlcpy(info->uuid, uuid, sizeof info->uuid);
+    info->payload_offset_bytes = (guint64) luks->payload_sector * CIPHER_SECTOR_BYTES;
+    info->master_key_iterations = luks->digest_iterations;
+    G_STATIC_ASSERT(LUKS_SLOTS == KHO_IMAGE_KEY_SLOTS);
+    for (guint i = 0; i < LUKS_SLOTS; i++) {
+        const LuksSlot *slot = &luks->slots[i];
+        info->slots[i] = (KhoImageKeySlot){
+            .active = slot->state == LUKS_SLOT_ENABLED,
+            .iterations = slot->iterations,
+            .stripes = slot->stripes,
+            .key_offset_bytes = (guint64) slot->material_sector * CIPHER_SECTOR_BYTES,
+        };
+    }
+    return info;
+}
+
 static void
 take_over(KhoImageInfo *info, FormatInfo *found)
 {
@@ -50,6 +88,7 @@ take_over(KhoImageInfo *info, FormatInfo *found)
     info->dirty = found->dirty;
     info->corrupt = found->corrupt;
     info->encrypted = found->encrypted;
+    info->encryption = encryption_of(found);
     info->extended_l2 = found->extended_l2;
     info->snapshots = snapshots_of(found);
 }
@@ -108,6 +147,7 @@ kho_image_info_clear(KhoImageInfo *info)
     g_free(info->backing_file);
     g_free(info->full_backing_path);
     g_free(info->backing_format);
+    g_free(info->encryption);
     g_clear_pointer(&info->snapshots, g_ptr_array_unref);
     memset(info, 0, sizeof *info);
 }

@@ -114,7 +114,10 @@ kho_image_merge_up(const KhoImageMerge *m, const KhoImageGate *gate, const KhoJo
 {
     if (!check_options(m, error))
         return FALSE;
-    g_autoptr(KhoImage) overlay = kho_image_open(m->overlay, "qcow2", KHO_IMAGE_WRITE, gate, error);
+    const KhoImageSource source = {
+        .path = m->overlay, .format = "qcow2", .flags = KHO_IMAGE_WRITE, .gate = gate, .secrets = m->secrets
+    };
+    g_autoptr(KhoImage) overlay = kho_image_open_source(&source, error);
     if (!overlay)
         return FALSE;
     gboolean done = up(m, overlay, job, error);
@@ -129,8 +132,10 @@ open_alone(const KhoImageMerge *m, KhoImageFlags flags, KhoImage **overlay, GErr
     gboolean lies_on = FALSE;
     struct stat st;
 
-    g_autoptr(KhoImage) opened =
-        kho_image_open(m->overlay, "qcow2", KHO_IMAGE_NO_BACKING | flags, NULL, error);
+    const KhoImageSource source = {
+        .path = m->overlay, .format = "qcow2", .flags = KHO_IMAGE_NO_BACKING | flags, .secrets = m->secrets
+    };
+    g_autoptr(KhoImage) opened = kho_image_open_source(&source, error);
     if (!opened)
         return FALSE;
     if (g_stat(m->base, &st) != 0)
@@ -150,7 +155,12 @@ kho_image_merge_down(const KhoImageMerge *m, const KhoImageGate *gate, const Kho
 
     if (!check_options(m, error) || !open_alone(m, KHO_IMAGE_READ, &overlay, error))
         return FALSE;
-    g_autoptr(KhoImage) base = kho_image_open(m->base, m->base_format, KHO_IMAGE_WRITE, gate, error);
+    const KhoImageSource source = { .path = m->base,
+                                    .format = m->base_format,
+                                    .flags = KHO_IMAGE_WRITE,
+                                    .gate = gate,
+                                    .secrets = m->secrets };
+    g_autoptr(KhoImage) base = kho_image_open_source(&source, error);
     if (!base)
         return FALSE;
     const Merge merge = { .overlay = overlay, .base = base, .cut_base = m->cut_base, .workers = m->workers };

@@ -5,8 +5,9 @@
 #include "image/copy.h"
 #include "raw/raw.h"
 
-/* How much is reserved between two looks at the cancel flag. */
+/* How much is reserved between two looks at the cancel flag; and where it must be enciphered and written. */
 #define RESERVE_STEP_BYTES GIB
+#define WRITE_STEP_BYTES   (64 * MIB)
 
 gboolean
 prealloc_check(const FormatOps *ops, KhoPrealloc prealloc, gboolean has_backing, GError **error)
@@ -58,7 +59,7 @@ make_zeros(BlkStore *file, guint64 host, guint64 bytes, KhoPrealloc prealloc, GE
 static gboolean
 allocate_place(KhoImage *image, guint64 at, guint64 to, KhoPrealloc prealloc, guint64 *next, GError **error)
 {
-    guint64 step = MIN(to - at, RESERVE_STEP_BYTES);
+    guint64 step = MIN(to - at, image->format->encrypted ? WRITE_STEP_BYTES : RESERVE_STEP_BYTES);
     Place place;
 
     if (!format_prepare(image->format, guest_off(at), step, &place, error))
@@ -77,9 +78,10 @@ allocate_place(KhoImage *image, guint64 at, guint64 to, KhoPrealloc prealloc, gu
 }
 
 gboolean
-prealloc_range(KhoImage *image, guint64 from, guint64 to, KhoPrealloc prealloc, const KhoJob *job,
+prealloc_range(KhoImage *image, guint64 from, guint64 to, KhoPrealloc wanted, const KhoJob *job,
                GError **error)
 {
+    KhoPrealloc prealloc = prealloc_kind(wanted, image->format->encrypted);
     guint64 next;
 
     if (prealloc == KHO_PREALLOC_OFF || from >= to)

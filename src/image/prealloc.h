@@ -7,12 +7,20 @@
 /* KHO_ERROR_INVALID where images of format @ops cannot be allocated that way. */
 gboolean prealloc_check(const FormatOps *ops, KhoPrealloc prealloc, gboolean has_backing, GError **error);
 
+/* What is done where @wanted is asked for: the space of an encrypted image is written in any case, since what
+ * was never written reads as noise. */
+static inline KhoPrealloc
+prealloc_kind(KhoPrealloc wanted, gboolean encrypted)
+{
+    return encrypted && wanted != KHO_PREALLOC_OFF ? KHO_PREALLOC_FALLOC : wanted;
+}
+
 /* How much free space @bytes more of a virtual disk with clusters of @cluster_bytes (1: raw) may need; 0
  * where nothing is allocated. At most a hundredth too much with clusters of 4 KiB or more. */
 guint64 prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes);
 
 /* Allocates [from, to) of @image, which reads as zeros there and holds no data. */
-gboolean prealloc_range(KhoImage *image, guint64 from, guint64 to, KhoPrealloc prealloc, const KhoJob *job,
+gboolean prealloc_range(KhoImage *image, guint64 from, guint64 to, KhoPrealloc wanted, const KhoJob *job,
                         GError **error);
 
 #endif

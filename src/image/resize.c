@@ -9,11 +9,12 @@
 static gboolean
 check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, GError **error)
 {
-    int fd = blk_fd(image->format->data);
+    gboolean encrypted = image->format->encrypted;
+    int fd = blk_fd(encrypted ? image->format->file : image->format->data);
+    guint64 bytes =
+        prealloc_space_bytes(prealloc_kind(prealloc, encrypted), more_bytes, image->cluster_bytes);
 
-    return fd < 0
-           || entry_check_space(fd, prealloc_space_bytes(prealloc, more_bytes, image->cluster_bytes),
-                                image->path, error);
+    return fd < 0 || entry_check_space(fd, bytes, image->path, error);
 }
 
 /* The cluster that the old end lies in becomes the image's own, zeros past the end. Writing what is there
@@ -82,7 +83,12 @@ kho_image_resize(const char *path, const char *format, const KhoImageResize *opt
     guint64 to = num_align_up(options->size_bytes, IMAGE_SECTOR_BYTES);
 
     KhoImageSource source = {
-        .path = path, .format = format, .flags = KHO_IMAGE_WRITE, .gate = gate, .job = job
+        .path = path,
+        .format = format,
+        .flags = KHO_IMAGE_WRITE,
+        .gate = gate,
+        .job = job,
+        .secrets = options->secrets,
     };
     g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
     if (!image || !prealloc_check(image->format->ops, prealloc, FALSE, error))

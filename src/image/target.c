@@ -5,6 +5,7 @@
 #include "base/num.h"
 #include "block/hold.h"
 #include "block/nbd.h"
+#include "image/encryption.h"
 #include "image/prealloc.h"
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
@@ -36,6 +37,9 @@ target_check(const KhoImageCreate *options, GError **error)
     if (options->size_bytes > NUM_OFFSET_MAX - IMAGE_SECTOR_BYTES)
         return fail(error, KHO_ERROR_INVALID, "a size of %" G_GUINT64_FORMAT " bytes is too large",
                     options->size_bytes);
+    LuksFormat format;
+    if (options->encryption && !encryption_read(options, &format, error))
+        return FALSE;
     return prealloc_check(ops, options->prealloc, options->backing_file != NULL, error);
 }
 
@@ -83,9 +87,12 @@ cluster_bytes(const KhoImageCreate *options)
     return options->cluster_bytes ? options->cluster_bytes : DEFAULT_CLUSTER_BYTES;
 }
 
+/* *key is set where the image is encrypted. */
 static gboolean
-write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, GError **error)
+write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, LuksKey *key, GError **error)
 {
+    LuksFormat luks;
+
     if (g_str_equal(options->format, raw_format.name))
         return blk_truncate(file, size_bytes, error);
 
@@ -97,10 +104,12 @@ write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, 
         .lazy_refcounts = options->lazy_refcounts,
         .backing_file = options->backing_file,
         .backing_format = options->backing_format,
+        .luks = options->encryption ? &luks : NULL,
         .unpublished = TRUE,
     };
     return read_compression(options->compression, &create.compression, error)
-           && qcow2_create(file, &create, error);
+           && (!options->encryption || encryption_read(options, &luks, error))
+           && qcow2_create_keyed(file, &create, key, error);
 }
 
 Target *
@@ -126,12 +135,12 @@ static BlkStore *
 target_store(Target *target, const KhoImageCreate *options, guint64 size_bytes, GError **error)
 {
     guint64 reserved = options->prealloc_bytes ? MIN(options->prealloc_bytes, size_bytes) : size_bytes;
+    KhoPrealloc prealloc = prealloc_kind(options->prealloc, options->encryption != NULL);
     guint64 there;
 
     if (target->publish)
         return publish_check_space(target->publish,
-                                   prealloc_space_bytes(options->prealloc, reserved, cluster_bytes(options)),
-                                   error)
+                                   prealloc_space_bytes(prealloc, reserved, cluster_bytes(options)), error)
                    ? publish_store(target->publish, error)
                    : NULL;
     /* Before anything is lost. */
@@ -151,20 +160,22 @@ KhoImage *
 target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes, const KhoImageGate *gate,
             const KhoJob *job, GError **error)
 {
+    g_auto(LuksKey) key = { .len = 0 };
     guint64 size = size_bytes;
 
     if (options->backing_file && !look_at_backing(target, options, gate, &size, error))
         return NULL;
     size = num_align_up(size, IMAGE_SECTOR_BYTES);
     g_autoptr(BlkStore) file = target_store(target, options, size, error);
-    if (!file || !write_format(file, options, size, error))
+    if (!file || !write_format(file, options, size, &key, error))
         return NULL;
 
     const FormatOps *ops = format_by_name(options->format, error);
     guint64 reserved = options->prealloc_bytes ? MIN(options->prealloc_bytes, size) : size;
     g_autoptr(KhoImage) image = image_over_store(g_steal_pointer(&file), ops,
                                                  FORMAT_WRITABLE | FORMAT_UNPUBLISHED, target->path, error);
-    if (!image || !prealloc_range(image, 0, reserved, options->prealloc, job, error))
+    if (!image || (options->encryption && !qcow2_unlock_with(image->format, &key, error))
+        || !prealloc_range(image, 0, reserved, options->prealloc, job, error))
         return NULL;
     return g_steal_pointer(&image);
 }

@@ -3,6 +3,7 @@
  * cluster 0, refcount table in 1, its block in 2, L1 table in 3. Spec: docs/spec/qcow2.md, sections 2 to 4.
  */
 #include "base/error.h"
+#include "qcow2/crypt.h"
 #include "qcow2/flush.h"
 #include "qcow2/l2.h"
 #include "qcow2/qcow2.h"
@@ -74,6 +75,7 @@ first_header(const Qcow2CreateOptions *o)
         .magic = QCOW2_MAGIC,
         .version = o->version,
         .cluster_bits = (guint32) __builtin_ctz(o->cluster_bytes),
+        .crypt_method = o->luks ? QCOW2_CRYPT_LUKS : QCOW2_CRYPT_NONE,
         .reftable_off = o->cluster_bytes,
         .reftable_clusters = 1,
         .incompat = zstd ? QCOW2_INCOMPAT_COMPRESSION : 0,
@@ -98,6 +100,8 @@ first_cluster(const Qcow2CreateOptions *o, Qcow2Header *header, GError **error)
     if (o->backing_format)
         qcow2_extension_append(bytes, (guint32) QCOW2_EXT_BACKING_FORMAT, o->backing_format,
                                strlen(o->backing_format));
+    if (o->luks)
+        qcow2_crypt_append_extension(bytes, o->luks);
     /* Names of features are for other programs' messages: left out where the cluster is too small for them.
      */
     qcow2_extension_append_feature_names(features);
@@ -143,11 +147,12 @@ first_tables(Qcow2Image *image)
  * image, and a crash cannot tear it, as it could a cluster with a long backing file's name. Rule:
  * TABLE_BEFORE_POINTER. */
 static gboolean
-write_all(Qcow2Image *image, guint64 guest_bytes, GError **error)
+write_all(Qcow2Image *image, const Qcow2CreateOptions *o, LuksKey *key, GError **error)
 {
     BlkStore *file = image->base.file;
 
-    if ((guest_bytes > 0 && !qcow2_grow_locked(image, guest_bytes, error))
+    if ((o->guest_bytes > 0 && !qcow2_grow_locked(image, o->guest_bytes, error))
+        || (o->luks && !qcow2_crypt_format_locked(image, o->luks, key, error))
         || !qcow2_flush_locked(image, FALSE, error) || !qcow2_write_refcounts_locked(image, error)
         || !blk_pwrite(file, QCOW2_SECTOR_BYTES, image->head + QCOW2_SECTOR_BYTES,
                        image->geo.cluster_bytes - QCOW2_SECTOR_BYTES, error)
@@ -159,6 +164,14 @@ write_all(Qcow2Image *image, guint64 guest_bytes, GError **error)
 
 gboolean
 qcow2_create(BlkStore *empty, const Qcow2CreateOptions *options, GError **error)
+{
+    g_auto(LuksKey) key = { .len = 0 };
+
+    return qcow2_create_keyed(empty, options, &key, error);
+}
+
+gboolean
+qcow2_create_keyed(BlkStore *empty, const Qcow2CreateOptions *options, LuksKey *key, GError **error)
 {
     Qcow2CreateOptions o = *options;
 
@@ -180,7 +193,7 @@ qcow2_create(BlkStore *empty, const Qcow2CreateOptions *options, GError **error)
     image->borrowed = TRUE;
     first_tables(image);
     g_mutex_lock(&image->meta);
-    gboolean done = write_all(image, o.guest_bytes, error);
+    gboolean done = write_all(image, &o, key, error);
     g_mutex_unlock(&image->meta);
     qcow2_image_free(image);
     return done;

@@ -111,6 +111,10 @@ check_luks(const Qcow2Header *header, const Qcow2Extensions *e, GError **error)
                     header->crypt_method,
                     is_luks ? "the extension that says where the LUKS header lies is missing"
                             : "there is an extension for a LUKS header, which belongs to 2");
+    if (e->luks_bytes > QCOW2_LUKS_BYTES_MAX)
+        return fail(error, KHO_ERROR_CORRUPT,
+                    "bad qcow2 header: the LUKS header has %" G_GUINT64_FORMAT " bytes, too many",
+                    e->luks_bytes);
     if (e->luks_off & ((1u << header->cluster_bits) - 1))
         return fail(error, KHO_ERROR_CORRUPT,
                     "bad qcow2 header: the LUKS header at byte %" G_GUINT64_FORMAT

@@ -211,8 +211,6 @@ qcow2_header_decode(const guint8 *buf, gsize len, guint64 file_bytes, Qcow2Heade
 gboolean
 qcow2_header_supported(const Qcow2Header *header, GError **error)
 {
-    if (header->crypt_method != QCOW2_CRYPT_NONE)
-        return fail(error, KHO_ERROR_UNSUPPORTED, "the image is encrypted, which this version cannot read");
     if (header->incompat & QCOW2_INCOMPAT_DATA_FILE)
         return fail(error, KHO_ERROR_UNSUPPORTED,
                     "the image keeps its data in an external file, which this version cannot read");

@@ -26,6 +26,7 @@
 #define QCOW2_SNAPSHOTS_MAX              65536
 #define QCOW2_SNAPSHOT_TABLE_BYTES_MAX   (QCOW2_SNAPSHOTS_MAX * KIB)
 #define QCOW2_SNAPSHOT_EXTRA_BYTES_MAX   1024
+#define QCOW2_LUKS_BYTES_MAX             (64 * MIB) /* QEMU's take 2 MiB */
 #define QCOW2_BITMAPS_MAX                65535
 #define QCOW2_BITMAP_DIRECTORY_BYTES_MAX (QCOW2_BITMAPS_MAX * KIB)
 
@@ -90,7 +91,7 @@ typedef struct {
  * @file_bytes: length of the image file; tables must lie within it
  * @header: (out): untouched on failure
  *
- * Decodes and checks every field. Features that are known but not supported (encryption, data file, extended
+ * Decodes and checks every field. Features that are known but not supported (data file, extended
  * L2) pass: qcow2_header_supported judges them.
  *
  * Returns: FALSE with KHO_ERROR_INVALID (not qcow2), _UNSUPPORTED (unknown incompatible feature, version or

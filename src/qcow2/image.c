@@ -1,6 +1,7 @@
 #include "qcow2/image.h"
 
 #include "base/error.h"
+#include "qcow2/crypt.h"
 #include "qcow2/entry.h"
 #include "qcow2/flush.h"
 #include "qcow2/qcow2.h"
@@ -19,7 +20,6 @@ qcow2_image_new(BlkStore *file, const Qcow2Header *header, guint8 *head, FormatF
         return NULL;
     Qcow2Image *image = g_new0(Qcow2Image, 1);
     image->base.file = file;
-    image->base.data = file;
     image->base.flags = flags;
     image->base.guest_bytes = header->guest_bytes;
     image->header = *header;
@@ -27,6 +27,7 @@ qcow2_image_new(BlkStore *file, const Qcow2Header *header, guint8 *head, FormatF
     image->head = head;
     image->extensions = extensions;
     extensions = (Qcow2Extensions){ 0 };
+    qcow2_crypt_attach(image);
     image->lowers = g_array_new(FALSE, FALSE, sizeof(Qcow2Lower));
     g_mutex_init(&image->meta);
     g_cond_init(&image->place_gone);
@@ -40,6 +41,7 @@ qcow2_image_new(BlkStore *file, const Qcow2Header *header, guint8 *head, FormatF
 void
 qcow2_image_free(Qcow2Image *image)
 {
+    qcow2_crypt_detach(image);
     if (!image->borrowed)
         blk_free(image->base.file);
     qcow2_extensions_clear(&image->extensions);
@@ -173,6 +175,9 @@ build_guard(Qcow2Image *image, GError **error)
         || !guard_table(image, image->header.reftable_off, image->reftable.n * 8, "the refcount table", 0,
                         error))
         return FALSE;
+    if (!guard_table(image, image->extensions.luks_off, image->extensions.luks_bytes, "the LUKS header", 0,
+                     error))
+        return FALSE;
     /* A snapshot table's exact length takes reading it; its first cluster will do here. */
     if (image->header.snapshots > 0
         && !guard_table(image, image->header.snapshots_off, cluster, "the snapshot table", 0, error))
@@ -203,6 +208,10 @@ qcow2_write_refusal(const Qcow2Image *image)
 {
     const char *label = image->base.file->label;
 
+    if (image->header.crypt_method == QCOW2_CRYPT_AES)
+        return g_strdup_printf("%s has QEMU's old AES encryption, which is only read, since it is broken: "
+                               "convert it (kho img convert -O qcow2 -o encrypt.format=luks,...)",
+                               label);
     /* Without the bit they are stale already, and of no use to anybody. */
     if (!image->extensions.has_bitmaps || !(image->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
         return NULL;

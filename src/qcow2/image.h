@@ -4,6 +4,7 @@
 #ifndef KHO_QCOW2_IMAGE_H
 #define KHO_QCOW2_IMAGE_H
 
+#include "block/cipher.h"
 #include "block/map.h"
 #include "qcow2/cache.h"
 #include "qcow2/extension.h"
@@ -65,6 +66,9 @@ typedef struct {
     gboolean no_header;     /* create: the header is written last */
     gsize check_room_bytes; /* what a check of it takes for references: Qcow2Check.room_bytes */
     gboolean borrowed;      /* a snapshot's view: the file belongs to the image it was made from */
+
+    SectorCipher *aes;     /* of an image with legacy encryption: NULL until it has its passphrase */
+    gboolean borrowed_key; /* base.data and aes belong to the image that the view was made from */
 
     Qcow2Inflated inflated[QCOW2_INFLATED];
     guint64 tick;

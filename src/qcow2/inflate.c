@@ -1,6 +1,7 @@
 /* Compressed clusters: where they are, and the last few of them inflated. */
 #include "base/error.h"
 #include "qcow2/codec.h"
+#include "qcow2/crypt.h"
 #include "qcow2/l2.h"
 #include "qcow2/map.h"
 
@@ -54,7 +55,7 @@ find_locked(Qcow2Image *image, guint64 at, void *buf, gsize len, Qcow2Cluster *c
         *done = copy_kept(image, cluster->host_bytes, inside, buf, len);
         return TRUE;
     case QCOW2_CLUSTER_DATA:
-        return blk_pread_padded(image->base.file, cluster->host_bytes + inside, buf, len, error);
+        return qcow2_crypt_read_locked(image, at, cluster->host_bytes + inside, buf, len, error);
     default: memset(buf, 0, len); return TRUE;
     }
 }

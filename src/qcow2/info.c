@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "qcow2/crypt.h"
 #include "qcow2/map.h"
 #include "qcow2/snapshot.h"
 
@@ -43,6 +44,11 @@ qcow2_info(FormatImage *format, FormatInfo *info, GError **error)
     GPtrArray *snapshots = g_ptr_array_new_with_free_func(free_described);
     for (guint i = 0; i < read->len; i++)
         g_ptr_array_add(snapshots, describe(read->pdata[i]));
+    LuksHeader *luks = NULL;
+    if (!qcow2_crypt_describe(image, &luks, error)) {
+        g_ptr_array_unref(snapshots);
+        return FALSE;
+    }
     *info = (FormatInfo){
         .guest_bytes = h->guest_bytes,
         .cluster_bytes = (guint32) image->geo.cluster_bytes,
@@ -56,6 +62,7 @@ qcow2_info(FormatImage *format, FormatInfo *info, GError **error)
         .corrupt = (h->incompat & QCOW2_INCOMPAT_CORRUPT) != 0,
         .extended_l2 = (h->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0,
         .encrypted = h->crypt_method != QCOW2_CRYPT_NONE,
+        .luks = luks,
         .has_data_file = (h->incompat & QCOW2_INCOMPAT_DATA_FILE) != 0,
         .refusal = qcow2_write_refusal(image),
         .snapshots = snapshots,

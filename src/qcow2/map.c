@@ -1,5 +1,6 @@
 #include "qcow2/map.h"
 
+#include "qcow2/crypt.h"
 #include "qcow2/l2.h"
 
 static const RunKind run_kinds[] = {
@@ -65,10 +66,11 @@ map_locked(Qcow2Image *image, guint64 at, guint64 max_bytes, Run *run, GError **
     }
     if (!qcow2_l2_cluster_locked(image, table, index, &c, error))
         return FALSE;
-    if (c.kind != QCOW2_CLUSTER_COMPRESSED)
+    gboolean unpacked = c.kind == QCOW2_CLUSTER_COMPRESSED || qcow2_crypt_unpacks(image, &c);
+    if (!unpacked)
         n = join(image, table, index, &c, num_div_up(inside + max_bytes, image->geo.cluster_bytes));
     *run = (Run){
-        .kind = run_kinds[c.kind],
+        .kind = unpacked ? RUN_COMPRESSED : run_kinds[c.kind],
         .bytes = MIN(max_bytes, (n << image->geo.cluster_bits) - inside),
         .allocated = c.host_bytes != 0,
     };

@@ -2,6 +2,7 @@
 #include "qcow2/qcow2.h"
 
 #include "qcow2/backing.h"
+#include "qcow2/crypt.h"
 #include "qcow2/flush.h"
 #include "qcow2/image.h"
 #include "qcow2/map.h"
@@ -33,6 +34,7 @@ const FormatOps qcow2_format = {
     .pack = qcow2_pack,
     .packer_free = qcow2_packer_free,
     .put_packed = qcow2_put_packed,
+    .unlock = qcow2_unlock,
     .flush = qcow2_flush,
     .resize = qcow2_resize,
     .extend = qcow2_extend,

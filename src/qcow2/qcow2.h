@@ -4,6 +4,7 @@
 #define KHO_QCOW2_QCOW2_H
 
 #include "block/map.h"
+#include "luks/change.h"
 #include "qcow2/header.h"
 
 extern const FormatOps qcow2_format;
@@ -16,6 +17,7 @@ typedef struct {
     const char *backing_file, *backing_format; /* at most 1023 bytes; NULL: none */
     gboolean lazy_refcounts;                   /* version 3 only */
     Qcow2Compression compression;              /* zstd: version 3 only */
+    const LuksFormat *luks;                    /* encrypted so; NULL: not */
     gboolean unpublished;                      /* leave every barrier to the one before the file is renamed */
 } Qcow2CreateOptions;
 
@@ -30,6 +32,15 @@ typedef struct {
  * write's.
  */
 gboolean qcow2_create(BlkStore *empty, const Qcow2CreateOptions *options, GError **error);
+/* The same; *key is set to the key of an encrypted image, so that it can be had without its passphrase. */
+gboolean qcow2_create_keyed(BlkStore *empty, const Qcow2CreateOptions *options, LuksKey *key, GError **error);
+
+/* FormatOps.unlock for an image with LUKS whose key is known. */
+gboolean qcow2_unlock_with(FormatImage *image, const LuksKey *key, GError **error);
+
+/* Adds or removes key slots of a writable image with LUKS; its key is not needed. KHO_ERROR_UNSUPPORTED
+ * without a LUKS header. Rules: SLOT_BEFORE_ACTIVE, INACTIVE_BEFORE_WIPE. */
+gboolean qcow2_change_keys(FormatImage *image, const LuksChange *change, GError **error);
 
 /* A read-only image that shows the @index-th internal snapshot's disk: info, map and inflate work on it. It
  * borrows

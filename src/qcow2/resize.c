@@ -58,7 +58,7 @@ replace_cluster(Qcow2Image *image, Qcow2Index index, const guint8 *bytes, GError
         || !qcow2_alloc(image, 1, TRUE, &cluster, &got, error))
         return FALSE;
     guint64 off = cluster << image->geo.cluster_bits;
-    if (!blk_pwrite(image->base.file, off, bytes, image->geo.cluster_bytes, error)) {
+    if (!blk_pwrite(image->base.data, off, bytes, image->geo.cluster_bytes, error)) {
         qcow2_refcount_lower(image, cluster, 1, NULL);
         return FALSE;
     }
@@ -88,7 +88,7 @@ clean_last_cluster(Qcow2Image *image, GError **error)
     g_autofree guint8 *bytes = g_malloc0(image->geo.cluster_bytes);
     if (c.kind == QCOW2_CLUSTER_COMPRESSED
             ? !qcow2_unpack(image, &c, bytes, error)
-            : !blk_pread_padded(image->base.file, c.host_bytes, bytes, inside, error))
+            : !blk_pread_padded(image->base.data, c.host_bytes, bytes, inside, error))
         return FALSE;
     memset(bytes + inside, 0, rest);
     if (!c.copied)
@@ -98,7 +98,7 @@ clean_last_cluster(Qcow2Image *image, GError **error)
                                     "guest offset %" G_GUINT64_FORMAT
                                     ": data is mapped to byte %" G_GUINT64_FORMAT ", where metadata lies",
                                     end - inside, c.host_bytes);
-    return blk_pwrite(image->base.file, c.host_bytes + inside, bytes + inside, rest, error);
+    return blk_pwrite(image->base.data, c.host_bytes + inside, bytes + inside, rest, error);
 }
 
 /* Entries that read as zeros whatever the backing file holds: flags, or in version 2, which has none,
@@ -118,7 +118,7 @@ make_zero_entries(Qcow2Image *image, guint64 n, guint64 *entries, GError **error
     while (done < n && qcow2_alloc(image, n - done, FALSE, &first, &got, error)) {
         for (guint64 i = 0; i < got; i++)
             entries[done++] = ((first + i) << bits) | QCOW2_ENTRY_COPIED;
-        if (!blk_zero(image->base.file, first << bits, got << bits, BLK_ZERO_MAY_PUNCH, error))
+        if (!blk_zero(image->base.data, first << bits, got << bits, BLK_ZERO_MAY_PUNCH, error))
             break;
         if (done == n)
             return TRUE;

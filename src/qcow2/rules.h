@@ -30,9 +30,13 @@ typedef enum {
     QCOW2_RULE_DATA_BEFORE_BACKING = 1 << 8,
     /* The parts of a new header that lie behind its first sector are durable before that sector. */
     QCOW2_RULE_NAME_BEFORE_POINTER = 1 << 9,
+    /* A key slot of a LUKS header is whole and durable before it is active: else no passphrase opens it. */
+    QCOW2_RULE_SLOT_BEFORE_ACTIVE = 1 << 10,
+    /* A key slot is durably inactive before its key material is overwritten: the same. */
+    QCOW2_RULE_INACTIVE_BEFORE_WIPE = 1 << 11,
 } Qcow2Rule;
 
-#define QCOW2_RULES 10
+#define QCOW2_RULES 12
 
 #ifdef KHO_MUTANTS
 /* The rules that this run breaks; set by the test before it opens an image. */

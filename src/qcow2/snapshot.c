@@ -1,6 +1,7 @@
 #include "qcow2/snapshot.h"
 
 #include "base/error.h"
+#include "qcow2/crypt.h"
 #include "qcow2/image.h"
 #include "qcow2/qcow2.h"
 
@@ -175,6 +176,7 @@ qcow2_snapshot_open_view(FormatImage *format, guint index, GError **error)
     if (view) {
         view->base.ops = &qcow2_format;
         view->borrowed = TRUE;
+        qcow2_crypt_borrow(view, image);
     }
     return (FormatImage *) view;
 }

@@ -21,6 +21,8 @@ static const struct {
     { "one-before-COPIED", QCOW2_RULE_ONE_BEFORE_COPIED, "and is marked COPIED" },
     { "data-before-backing", QCOW2_RULE_DATA_BEFORE_BACKING, "sector " },
     { "name-before-pointer", QCOW2_RULE_NAME_BEFORE_POINTER, "the backing file is" },
+    { "slot-before-active", QCOW2_RULE_SLOT_BEFORE_ACTIVE, "is active, and no passphrase" },
+    { "inactive-before-wipe", QCOW2_RULE_INACTIVE_BEFORE_WIPE, "is active, and no passphrase" },
 };
 
 G_STATIC_ASSERT(G_N_ELEMENTS(mutants) == QCOW2_RULES);
@@ -43,6 +45,7 @@ static const struct {
 } sweeps[] = {
     { "write", sweep_writes },    { "resize", sweep_resizes },    { "create", sweep_create },
     { "backing", sweep_backing }, { "merge up", sweep_merge_up }, { "merge down", sweep_merge_down },
+    { "keys", sweep_keys },
 };
 
 /* Runs the sweeps until one finds something; its verb, or NULL. */

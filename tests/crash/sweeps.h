@@ -11,6 +11,7 @@ void sweep_plan(const Plan *plan, const CrashOptions *options, CrashReport *repo
 
 void sweep_merge_up(const CrashOptions *options, CrashReport *report);
 void sweep_merge_down(const CrashOptions *options, CrashReport *report);
+void sweep_keys(const CrashOptions *options, CrashReport *report);
 void sweep_backing(const CrashOptions *options, CrashReport *report);
 
 /* KHO_SOAK=1 asks for this many times the states. */

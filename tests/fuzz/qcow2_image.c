@@ -159,6 +159,10 @@ describe(FormatImage *image)
         return 0;
     }
     guint snapshots = info.snapshots->len;
+    /* Any passphrase opens the old method; the derivations of LUKS take their time, and have a harness of
+     * their own. */
+    if (info.encrypted && !info.luks)
+        g_assert_true(image->ops->unlock(image, "pass", 4, NULL));
     format_info_clear(&info);
     return snapshots;
 }

@@ -3,6 +3,7 @@
  *
  *   open FORMAT PATH        write OFF LEN BYTE     read OFF LEN      (answers the SHA-256 of what was read)
  *   openro FORMAT PATH      zero OFF LEN           resize BYTES      flush      close
+ *   secret PROPERTIES       (for all that is opened from then on)
  *   mergeup OVERLAY BASE FORMAT      mergedown OVERLAY BASE FORMAT      setbacking PATH [NAME FORMAT]
  *   mergecost OVERLAY BASE FORMAT    (answers bytes and space, up and down)
  *
@@ -15,6 +16,7 @@
 typedef struct {
     KhoImage *image;
     char *path, *format;
+    KhoSecrets *secrets;
 } Session;
 
 static gboolean
@@ -29,9 +31,16 @@ do_open(Session *s, char **words, KhoImageFlags flags, GError **error)
 {
     if (s->image)
         return refuse(error, "an image is open");
-    s->image = kho_image_open(words[2], words[1], flags, &kho_image_gate_open, error);
+    const KhoImageSource source = { .path = words[2],
+                                    .format = words[1],
+                                    .flags = flags,
+                                    .gate = &kho_image_gate_open,
+                                    .secrets = s->secrets };
+    s->image = kho_image_open_source(&source, error);
     if (!s->image)
         return FALSE;
+    if (s->path == words[2]) /* again, after a resize */
+        return TRUE;
     g_free(s->path);
     g_free(s->format);
     s->path = g_strdup(words[2]);
@@ -69,21 +78,20 @@ do_read(Session *s, guint64 off, guint64 len, char **answer, GError **error)
 static gboolean
 do_resize(Session *s, guint64 bytes, GError **error)
 {
-    const KhoImageResize options = { .size_bytes = bytes };
+    const KhoImageResize options = { .size_bytes = bytes, .secrets = s->secrets };
 
     if (!do_close(s, error)
         || !kho_image_resize(s->path, s->format, &options, &kho_image_gate_open, NULL, error))
         return FALSE;
-    s->image = kho_image_open(s->path, s->format, KHO_IMAGE_WRITE, &kho_image_gate_open, error);
-    return s->image != NULL;
+    return do_open(s, (char *[]){ NULL, s->format, s->path }, KHO_IMAGE_WRITE, error);
 }
 
 /* Verbs on paths, of which none may be open. */
 static gboolean
-run_layers(char **words, gboolean *known, char **answer, GError **error)
+run_layers(Session *s, char **words, gboolean *known, char **answer, GError **error)
 {
     guint n = g_strv_length(words);
-    KhoImageMerge merge = { .overlay = words[1], .cut_base = TRUE };
+    KhoImageMerge merge = { .overlay = words[1], .cut_base = TRUE, .secrets = s->secrets };
 
     *known = TRUE;
     if (n == 4) {
@@ -114,11 +122,13 @@ run(Session *s, char **words, char **answer, GError **error)
 {
     guint n = g_strv_length(words);
     guint64 number[3] = { 0 };
-    gboolean known, done = n >= 2 && run_layers(words, &known, answer, error);
+    gboolean known, done = n >= 2 && run_layers(s, words, &known, answer, error);
 
     if (n >= 2 && known)
         return done;
 
+    if (n == 2 && g_str_equal(words[0], "secret"))
+        return kho_secrets_add(s->secrets, words[1], KHO_SECRETS_DATA, error);
     if (n == 3 && g_str_equal(words[0], "open"))
         return do_open(s, words, KHO_IMAGE_WRITE, error);
     if (n == 3 && g_str_equal(words[0], "openro"))
@@ -145,7 +155,7 @@ run(Session *s, char **words, char **answer, GError **error)
 int
 main(void)
 {
-    Session session = { 0 };
+    Session session = { .secrets = kho_secrets_new() };
     char line[4096];
 
     while (fgets(line, sizeof line, stdin)) {
@@ -163,5 +173,6 @@ main(void)
     gboolean closed = do_close(&session, &error);
     g_free(session.path);
     g_free(session.format);
+    kho_secrets_free(session.secrets);
     return closed ? 0 : 1;
 }
