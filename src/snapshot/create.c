@@ -24,6 +24,8 @@ typedef struct {
     gint64 stopped_ms; /* wall clock of the guest's stop; 0: not known */
     gint64 pause_ms;   /* for how long it stood still; -1: not known */
     char *left;        /* what could not be removed, and why; NULL: nothing */
+    gboolean refused;  /* this process knows that QEMU was not asked to switch */
+    gboolean untold;   /* whether it has switched cannot be told any more: forward is right in both cases */
 } Create;
 
 static gpointer
@@ -194,20 +196,32 @@ check_stood_still(const Create *create, VmClient *client, GError **error)
 }
 
 static gboolean
-switch_disks(const Create *create, VmClient *client, GError **error)
+check_all_there(Create *create, const CreateStanding *standing, GError **error)
 {
-    gboolean switched;
+    create->refused = standing->gone != NULL;
+    return !create->refused
+           || fail(error, KHO_ERROR_BUSY,
+                   "the guest of machine '%s' has just let go of disk %s: nothing was changed, take the "
+                   "snapshot again",
+                   create->plan->machine, standing->gone);
+}
 
-    if (!create_live_is_switched(create->plan, client, &switched, error))
+static gboolean
+switch_disks(Create *create, VmClient *client, GError **error)
+{
+    CreateStanding standing;
+
+    if (!create_live_look(create->plan, client, &standing, error))
         return FALSE;
-    return switched
-           || (check_stood_still(create, client, error) && create_live_switch(create->plan, client, error));
+    return standing.switched || create->untold
+           || (check_all_there(create, &standing, error) && check_stood_still(create, client, error)
+               && create_live_switch(create->plan, client, error));
 }
 
 static gboolean
 run_switch(gpointer context, const KhoJob *job, GError **error)
 {
-    const Create *create = context;
+    Create *create = context;
     g_autoptr(VmClient) client = NULL;
 
     return reach(create, &client, error) && (!client || switch_disks(create, client, error));
@@ -222,20 +236,21 @@ undo_switch(gpointer context, GError **error)
     return reach(create, &client, error) && (!client || create_live_take_back(create->plan, client, error));
 }
 
-/* Of a machine that does not run nothing has changed yet; of one that does QEMU knows. Where it has ended, an
- * overlay may hold what the guest wrote, unless it stood still for its memory, which need not be durable. */
+/* Of a machine that does not run nothing has changed yet; of one that does QEMU knows, by any disk that it
+ * has. Where it has ended, or its guest has let go of them all, an overlay may hold what the guest wrote,
+ * unless it stood still for its memory, which need not be durable. */
 static gboolean
 decide(gpointer context, ChangeDirection *direction, GError **error)
 {
-    const Create *create = context;
+    Create *create = context;
+    const CreatePlan *plan = create->plan;
     g_autoptr(VmClient) client = NULL;
-    gboolean switched = FALSE;
+    CreateStanding standing = { 0 };
 
-    if (!reach(create, &client, error)
-        || (client && !create_live_is_switched(create->plan, client, &switched, error)))
+    if (!reach(create, &client, error) || (client && !create_live_look(plan, client, &standing, error)))
         return FALSE;
-    gboolean may_have_run = create->plan->live && !client && !create->plan->memory;
-    *direction = switched || may_have_run ? CHANGE_FORWARD : CHANGE_BACK;
+    create->untold = plan->live && standing.there == 0 && !plan->memory && !create->refused;
+    *direction = standing.switched || create->untold ? CHANGE_FORWARD : CHANGE_BACK;
     return TRUE;
 }
 
@@ -271,7 +286,8 @@ run_publish_live(gpointer context, const KhoJob *job, GError **error)
     const Create *create = context;
     g_autoptr(VmClient) client = NULL;
 
-    return reach(create, &client, error) && (!client || create_live_publish(create->plan, client, error));
+    return reach(create, &client, error)
+           && (!client || create_live_publish(create->tree, create->plan, client, error));
 }
 
 static gboolean

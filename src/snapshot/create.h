@@ -9,7 +9,9 @@
  *   switch            QEMU writes to the old files   both go, and the guest is let go on
  *                     QEMU writes to the overlays    forward
  *                     QEMU never ran                 the overlays go
- *                     QEMU has ended: no memory      forward: what is not in an overlay is under it
+ *                     QEMU has ended, or the guest   forward: what is not in an overlay is under it
+ *                     has let go of all these disks:
+ *                     no memory
  *                     QEMU has ended: with memory    both go: the guest stood still since its memory was
  *                                                    written, and what was written need not be durable
  *   any that follows  the definition names the old   forward; nobody can start the machine before

@@ -5,6 +5,7 @@
 #include "vm/argv.h"
 #include "vm/blockdev.h"
 #include "vm/nodes.h"
+#include "vm/runtime.h"
 
 #include <string.h>
 
@@ -86,18 +87,34 @@ create_live_plan(CreatePlan *plan, const ModelDomain *live, VmClient *client, GE
 
 /* ---- doing ---- */
 
-gboolean
-create_live_is_switched(const CreatePlan *plan, VmClient *client, gboolean *switched, GError **error)
+/* A disk that its guest has let go of says nothing. */
+static gboolean
+look_at_disk(const CreateDisk *row, VmClient *client, CreateStanding *standing, GError **error)
 {
-    *switched = FALSE;
-    for (guint i = 0; i < plan->disks->len; i++) {
-        const CreateDisk *row = plan->disks->pdata[i];
-        g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, row->alias, error);
-        if (!layers)
-            return FALSE;
-        for (guint n = 0; n < layers->len; n++)
-            *switched |= strcmp(((VmNode *) layers->pdata[n])->node, row->overlay_node) == 0;
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, row->alias, &why);
+
+    if (g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) {
+        standing->gone = row->target;
+        return TRUE;
     }
+    if (!layers) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    standing->there++;
+    for (guint n = 0; n < layers->len; n++)
+        standing->switched |= strcmp(((VmNode *) layers->pdata[n])->node, row->overlay_node) == 0;
+    return TRUE;
+}
+
+gboolean
+create_live_look(const CreatePlan *plan, VmClient *client, CreateStanding *standing, GError **error)
+{
+    *standing = (CreateStanding){ 0 };
+    for (guint i = 0; i < plan->disks->len; i++)
+        if (!look_at_disk(plan->disks->pdata[i], client, standing, error))
+            return FALSE;
     return TRUE;
 }
 
@@ -154,9 +171,27 @@ create_live_take_back(const CreatePlan *plan, VmClient *client, GError **error)
     return TRUE;
 }
 
-gboolean
-create_live_publish(const CreatePlan *plan, VmClient *client, GError **error)
+/* The planned live XML without the disks that have left it meanwhile. */
+static char *
+text_without_gone(const StoreTree *tree, const CreatePlan *plan, GError **error)
 {
-    return vm_client_tell(client, "kho-live-xml", json_pack("{s:s}", "xml", plan->live), CALL_TIMEOUT_MS,
-                          error);
+    g_autofree char *run_path = store_path_domain_run(tree, plan->machine);
+    gsize len;
+    g_autofree char *xml = vm_runtime_live_xml(run_path, &len, error);
+    g_autoptr(ModelDomain) now = xml ? model_domain_parse(xml, len, error) : NULL;
+    g_autoptr(ModelDomain) after = now ? model_domain_parse(plan->live, strlen(plan->live), error) : NULL;
+
+    for (guint i = after ? after->disks->len : 0; i-- > 0;)
+        if (!model_domain_disk(now, ((ModelDisk *) after->disks->pdata[i])->target))
+            g_ptr_array_remove_index(after->disks, i);
+    return after ? model_domain_format(after, MODEL_FORMAT_LIVE) : NULL;
+}
+
+gboolean
+create_live_publish(const StoreTree *tree, const CreatePlan *plan, VmClient *client, GError **error)
+{
+    g_autofree char *text = text_without_gone(tree, plan, error);
+
+    return text
+           && vm_client_tell(client, "kho-live-xml", json_pack("{s:s}", "xml", text), CALL_TIMEOUT_MS, error);
 }

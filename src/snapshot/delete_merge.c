@@ -1,12 +1,14 @@
 #include "snapshot/delete_merge.h"
 
 #include "base/error.h"
+#include "base/fd.h"
 #include "snapshot/overlay.h"
 #include "snapshot/pause.h"
 #include "vm/definition.h"
 #include "vm/merge.h"
 #include "vm/reach.h"
 
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <kho/image.h>
 #include <string.h>
@@ -74,19 +76,33 @@ header_is_new(const DeleteDisk *row)
                                        : !row->above_path || overlay_lies_on(row->above_path, row->file);
 }
 
+/* *has: whether QEMU has the disk, and *state how it stands there. */
+static gboolean
+ask_qemu(const DeleteDisk *row, VmClient *client, gboolean *has, VmMergeState *state, GError **error)
+{
+    const VmMerge merge = merge_of(row);
+
+    *state = VM_MERGE_GONE;
+    if (row->device && client && !vm_merge_look(client, &merge, state, error))
+        return FALSE;
+    *has = *state != VM_MERGE_GONE;
+    return TRUE;
+}
+
 /* Whether both files have become one, for a merge step that was not done to its end: QEMU knows, and
- * otherwise the headers. A merge downwards by the engine has no other effect before that end. QEMU changes
- * its nodes first: where it could not write the header then, the files are two as before. */
+ * otherwise (it has ended, or its guest has let go of the disk) the headers. A merge downwards by the engine
+ * has no other effect before that end. QEMU changes its nodes first: where it could not write the header
+ * then, the files are two as before. */
 static gboolean
 look_at(const DeleteChange *change, const DeleteDisk *row, VmClient *client, gboolean *merged, GError **error)
 {
-    const VmMerge merge = merge_of(row);
     VmMergeState state;
+    gboolean has;
 
     *merged = FALSE;
-    if (row->device && client) {
-        if (!vm_merge_look(client, &merge, &state, error))
-            return FALSE;
+    if (!ask_qemu(row, client, &has, &state, error))
+        return FALSE;
+    if (has) {
         *merged = state == VM_MERGE_MERGED && header_is_new(row);
     } else if (delete_goes(row, DELETE_UP) || (row->device && row->above_path)) {
         *merged = header_is_new(row);
@@ -122,21 +138,44 @@ copy_in_qemu(VmClient *client, const VmMerge *merge, const KhoJob *job, GError *
     return FALSE;
 }
 
+/* What QEMU wrote last, and may not have flushed: the file that it named goes next. */
+static gboolean
+sync_header(const DeleteDisk *row, GError **error)
+{
+    const char *path = delete_goes(row, DELETE_UP) ? row->follower : row->above_path;
+
+    if (!path)
+        return TRUE;
+    fd_auto int fd = fd_open(path, O_RDONLY, 0, error);
+    return fd >= 0 && fd_sync(fd, path, error);
+}
+
+static gboolean
+fail_without_disk(const DeletePlan *plan, const DeleteDisk *row, const VmClient *client, GError **error)
+{
+    if (!client)
+        return fail(error, KHO_ERROR_IO, "machine '%s' has ended while its files were merged", plan->machine);
+    return fail(error, KHO_ERROR_BUSY,
+                "the guest of machine '%s' has let go of disk %s while its files were merged: delete again",
+                plan->machine, row->target);
+}
+
 static gboolean
 copy_disk(const DeleteChange *change, const DeleteDisk *row, VmClient *client, const KhoJob *job,
           GError **error)
 {
     const VmMerge merge = merge_of(row);
-    gboolean merged;
+    gboolean merged, has;
+    VmMergeState state;
 
     if (!row->device)
         return merge_by_engine(row, job, error);
-    if (client)
+    if (!ask_qemu(row, client, &has, &state, error))
+        return FALSE;
+    if (has)
         return copy_in_qemu(client, &merge, job, error);
     return look_at(change, row, client, &merged, error)
-           && (merged
-               || fail(error, KHO_ERROR_IO, "machine '%s' has ended while its files were merged",
-                       change->plan->machine));
+           && (merged ? sync_header(row, error) : fail_without_disk(change->plan, row, client, error));
 }
 
 /* Whether a file is as it was: what was written to it, however little, has changed one of these. */
@@ -171,6 +210,21 @@ copy_all(DeleteChange *change, VmClient *client, const KhoJob *job, GError **err
     return TRUE;
 }
 
+static gboolean
+finish_disk(const DeleteChange *change, const DeleteDisk *row, VmClient *client, GError **error)
+{
+    const VmMerge merge = merge_of(row);
+    gboolean merged, has;
+    VmMergeState state;
+
+    if (!ask_qemu(row, client, &has, &state, error))
+        return FALSE;
+    if (has)
+        return vm_merge_finish(client, &merge, error);
+    return look_at(change, row, client, &merged, error)
+           && (merged || fail_without_disk(change->plan, row, client, error));
+}
+
 /* QEMU's copies have their effect: from here on to the definition's change the guest stands still, where it
  * goes over to another file itself. */
 static gboolean
@@ -185,8 +239,7 @@ finish_all(const DeleteChange *change, VmClient *client, GError **error)
         return FALSE;
     for (guint i = 0; i < plan->disks->len; i++) {
         const DeleteDisk *row = plan->disks->pdata[i];
-        const VmMerge merge = merge_of(row);
-        if (row->device && !vm_merge_finish(client, &merge, error))
+        if (row->device && !finish_disk(change, row, client, error))
             return FALSE;
     }
     return TRUE;

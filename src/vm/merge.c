@@ -64,6 +64,16 @@ place_find(VmClient *client, const VmMerge *merge, Place *place, GError **error)
     return TRUE;
 }
 
+/* A guest may let go of a disk at any time. */
+static gboolean
+ignore_gone(GError **why, GError **error)
+{
+    if (g_error_matches(*why, KHO_ERROR, KHO_ERROR_NOT_FOUND))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(why));
+    return FALSE;
+}
+
 static gboolean
 judge(const VmMerge *merge, const Place *place, VmMergeState *state, GError **error)
 {
@@ -85,8 +95,12 @@ gboolean
 vm_merge_look(VmClient *client, const VmMerge *merge, VmMergeState *state, GError **error)
 {
     g_auto(Place) place = { 0 };
+    g_autoptr(GError) why = NULL;
 
-    return place_find(client, merge, &place, error) && judge(merge, &place, state, error);
+    if (place_find(client, merge, &place, &why))
+        return judge(merge, &place, state, error);
+    *state = VM_MERGE_GONE;
+    return ignore_gone(&why, error);
 }
 
 /* ---- descriptors ---- */
@@ -208,13 +222,16 @@ make_streamable(VmClient *client, const VmMerge *merge, const VmNode *node, GErr
 /* Lets go of what jobs that are over needed: lower layers are read again, and what the guest writes is open
  * for that alone, for good: else QEMU, when it lets go of its images, would go back to reading. Their image
  * locks go with them. One too many that a driver asked for and died stays: QEMU does not say which of them
- * are closed already. */
+ * are closed already. Of a disk that is gone kho-vm closes all. */
 static gboolean
 tidy(VmClient *client, const VmMerge *merge, GError **error)
 {
-    g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, merge->device, error);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GPtrArray) layers = vm_nodes_of_device(client, merge->device, &why);
 
-    for (guint i = 0; layers && i < layers->len; i++) {
+    if (!layers)
+        return ignore_gone(&why, error);
+    for (guint i = 0; i < layers->len; i++) {
         const VmNode *node = layers->pdata[i];
         json_auto json_t *sets = ask(client, "query-fdsets", NULL, error);
         if (!sets)
@@ -227,7 +244,7 @@ tidy(VmClient *client, const VmMerge *merge, GError **error)
             || !close_some(client, node, node->read_only, -1, error))
             return FALSE;
     }
-    return layers != NULL;
+    return TRUE;
 }
 
 /* ---- copying ---- */
@@ -338,6 +355,12 @@ vm_merge_cancel(VmClient *client, const VmMerge *merge, GError **error)
 /* ---- the effect ---- */
 
 static gboolean
+fail_gone(const VmMerge *merge, GError **error)
+{
+    return fail(error, KHO_ERROR_NOT_FOUND, "QEMU has no drive '%s' any more", merge->device);
+}
+
+static gboolean
 is_paused(VmClient *client, const VmMerge *merge, GError **error)
 {
     gboolean runs;
@@ -412,7 +435,7 @@ vm_merge_finish(VmClient *client, const VmMerge *merge, GError **error)
     const char *ids[] = { merge->job, NULL };
     VmMergeState state;
 
-    if (!vm_merge_look(client, merge, &state, error)
+    if (!vm_merge_look(client, merge, &state, error) || (state == VM_MERGE_GONE && !fail_gone(merge, error))
         || (state == VM_MERGE_APART && !let_go(client, merge, error)))
         return FALSE;
     /* A job that had its effect may still be there, to be dismissed. */

@@ -28,6 +28,7 @@ typedef struct VmMerge {
 typedef enum {
     VM_MERGE_APART,  /* the disk has both layers */
     VM_MERGE_MERGED, /* the one that was to go is gone from the disk */
+    VM_MERGE_GONE,   /* QEMU has no such disk any more, since its guest has let go of it: the headers tell */
 } VmMergeState;
 
 /* How the disk stands, by QEMU's word. KHO_ERROR_INVALID where its layers are none of the two: something else

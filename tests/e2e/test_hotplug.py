@@ -7,6 +7,7 @@ import types
 
 import booted
 import harness
+import layers
 import machine
 import pytest
 import steps as steps_of
@@ -17,6 +18,8 @@ def make(kho, name, size="16M", format="qcow2", *more):
     kho("img", "create", "-f", format, path, size, *more)
     return path
 
+
+BUSY = 8
 
 ACPI = "<features><acpi/></features>"
 
@@ -230,6 +233,62 @@ def test_a_disk_goes_with_what_lies_on_it_by_then(kho, guest):
     harness.wait_for("the guest to let go", lambda: targets(kho, "guest") == ["vda"])
     left = nodes_and_sets(kho, "guest")
     assert len(left[0]) == len(guest.before[0]) + 2 and len(left[1]) == len(guest.before[1]) + 1, left  # vda's overlay
+
+
+def lets_go_late(kho, guest, where, *words):
+    """A verb, stopped; while it is, the guest lets go of vdb, which it was asked for before."""
+    kho("attach-disk", "guest", guest.two, "vdb", "--live", "--config")
+    guest.line.run("until [ -b /dev/vdb ]; do usleep 10000; done", timeout=30)
+    if words[0] == "snapshot-delete":
+        kho("snapshot-create-as", "guest", words[2], "--disk-only")
+        guest.line.run("for d in vda vdb; do echo $d | dd of=/dev/$d conv=fsync; done", timeout=30)
+    kho("suspend", "guest")
+    kho.refuses("detach-disk", "guest", "vdb", "--live", status=12, says="did not let go")
+    child = steps_of.stopped(kho, where, *words)
+    with machine.qmp(kho, "guest") as client:
+        client.ask("cont")
+    harness.wait_for("the guest to let go", lambda: targets(kho, "guest") == ["vda"])
+    return child
+
+
+def contents(kho):
+    return {row["target"]: layers.content(row["source"], "qcow2") for row in kho.json("domblklist", "guest", "--inactive")}
+
+
+def test_a_disk_goes_while_a_snapshot_is_taken(kho, guest):
+    """Nothing of it is kept; where no disk is left that tells how far it had come, it is finished: nothing is lost by that."""
+    take = ("snapshot-create-as", "guest", "s1", "--disk-only")
+    child = lets_go_late(kho, guest, "snapshot-create:make-overlays:marked", *take)
+    assert "let go of disk vdb" in steps_of.go_on(child, status=BUSY)
+    assert steps_of.entries(kho) == [] and kho.json("snapshot-list", "guest") == []
+    assert nodes_and_sets(kho, "guest") == guest.before
+    kho("detach-disk", "guest", "vdb", "--config")
+    for moment, said in (("before", "finished"), ("after", "finished")):
+        child = lets_go_late(kho, guest, f"snapshot-create:switch:{moment}", *take[:2], moment, "--disk-only",
+                             "--diskspec", "vda,snapshot=no")
+        steps_of.kill(child)
+        assert f"{said} snapshot-create of '{moment}'" in kho("recover", "guest").out
+        one, = [row for row in kho.json("snapshot-list", "guest") if row["name"] == moment]
+        top = next(row["source"] for row in kho.json("domblklist", "guest", "--inactive") if row["target"] == "vdb")
+        assert layers.chain(top)[1] == one["disks"][0]["file"]
+        assert targets(kho, "guest") == ["vda"] and nodes_and_sets(kho, "guest") == guest.before
+        guest.two = top
+        kho("detach-disk", "guest", "vdb", "--config")
+    kho("snapshot-create-as", "guest", "last", "--disk-only")
+
+
+def test_a_disk_goes_while_a_snapshot_is_deleted(kho, guest):
+    """Of that disk the files stay two; the next delete makes them one."""
+    child = lets_go_late(kho, guest, "snapshot-delete:merge:before", "snapshot-delete", "guest", "s1")
+    assert "let go of disk vdb" in steps_of.go_on(child, status=BUSY)
+    assert steps_of.entries(kho) == [] and [row["name"] for row in kho.json("snapshot-list", "guest")] == ["s1"]
+    kho("snapshot-create-as", "guest", "s2", "--disk-only")  # nothing is held up
+    kho("snapshot-delete", "guest", "s2")
+    before = contents(kho)
+    kho("snapshot-delete", "guest", "s1")
+    layers.seen.clear()
+    assert contents(kho) == before and kho.json("snapshot-list", "guest") == []
+    assert nodes_and_sets(kho, "guest")[0] >= guest.before[0]
 
 
 def test_a_disk_that_a_job_uses_goes_when_that_is_over(kho, guest):

@@ -83,9 +83,10 @@ do_merge(VmClient *client, char **words, GError **error)
         .backing_name = json_string_or(json, "backing-name", NULL),
     };
     if (strcmp(words[1], "look") == 0)
-        return !vm_merge_look(client, &merge, &state, error)
-                   ? NULL
-                   : g_strdup(state == VM_MERGE_APART ? "apart" : "merged");
+        return !vm_merge_look(client, &merge, &state, error) ? NULL
+                                                             : g_strdup(state == VM_MERGE_APART    ? "apart"
+                                                                        : state == VM_MERGE_MERGED ? "merged"
+                                                                                                   : "gone");
     gboolean done = strcmp(words[1], "copy") == 0     ? vm_merge_copy(client, &merge, &job, error)
                     : strcmp(words[1], "finish") == 0 ? vm_merge_finish(client, &merge, error)
                                                       : vm_merge_cancel(client, &merge, error);
