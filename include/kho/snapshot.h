@@ -89,15 +89,17 @@ typedef enum {
     KHO_SNAPSHOT_DELETE_CHILDREN = 1 << 0,      /* and all that came from it */
     KHO_SNAPSHOT_DELETE_CHILDREN_ONLY = 1 << 1, /* not itself */
     KHO_SNAPSHOT_DELETE_METADATA = 1 << 2,      /* forget it, and leave all files as they are */
-    KHO_SNAPSHOT_DELETE_FORCE =
-        1 << 3, /* merge files as they are now that were changed since they were closed */
+    /* merge files as they are now that were changed since they were closed; and images that cannot be looked
+     * at are taken to need none of them */
+    KHO_SNAPSHOT_DELETE_FORCE = 1 << 3,
 } KhoSnapshotDeleteFlags;
 
 /**
  * kho_snapshot_delete:
  * @left: (out) (nullable): char *, owned by the array: a line for each image file that stays although the
  * machine and its snapshots do not need it any more: kho did not make it, or something lies on it that was
- * the machine's, and that it does not use any more. Such files are neither merged nor removed
+ * the machine's, and that it does not use any more. Such files are neither merged nor removed. And what
+ * could not be removed in the end, and why
  *
  * Deletes a snapshot; what the machine and its other snapshots read does not change. What its disks' files
  * hold and later ones need goes into those, or the other way round: into the one that kho did not make, else
@@ -105,7 +107,8 @@ typedef enum {
  *
  * Returns: FALSE with KHO_ERROR_CANCELLED or what went wrong; the old state holds then, or, where something
  * was written already that the snapshot cannot bear, it shows as `deleting`, and another delete goes on.
- * KHO_ERROR_UNSUPPORTED where several files follow one of its own, _BUSY, _NO_SPACE with the figures,
+ * KHO_ERROR_UNSUPPORTED where several files follow one of its own, _BUSY (also where an image that may
+ * need them cannot be looked at now, unless forced), _NO_SPACE with the figures,
  * _INVALID where a file was changed since a snapshot closed it, unless KHO_SNAPSHOT_DELETE_FORCE takes it as
  * it is.
  */

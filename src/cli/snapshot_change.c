@@ -71,7 +71,8 @@ static const CliArg delete_args[] = {
       "forget it, and leave all files as they are" },
     { CLI_FLAG, "--force", offsetof(DeleteArgs, force), "no",
       "merge files as they are now, though somebody changed them since a snapshot closed them: what was "
-      "changed stays in all that reads them" },
+      "changed stays in all that reads them; and take it that images that cannot be looked at now need none "
+      "of these files: those that do are lost" },
     { 0 },
 };
 

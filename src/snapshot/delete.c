@@ -185,17 +185,22 @@ run_publish_snapshots(gpointer context, const KhoJob *job, GError **error)
     const DeletePlan *plan = change->plan;
     g_autofree char *current = NULL;
 
-    if (!delete_publish_snapshots(change, FALSE, TRUE, error) || !delete_note_written(change, error)
+    if (!delete_publish_snapshots(change, TRUE, error) || !delete_note_written(change, error)
         || !snapshot_current(change->tree, plan->machine, &current, error))
         return FALSE;
     return g_strcmp0(current, plan->name) != 0
            || snapshot_set_current(change->tree, plan->machine, plan->parent, error);
 }
 
-static gboolean
-drop_merged(DeleteChange *change, GError **error)
+static void
+drop_merged(DeleteChange *change)
 {
     const DeletePlan *plan = change->plan;
+    const Drop drop = { .tree = change->tree,
+                        .machine = plan->machine,
+                        .snapshot = plan->name,
+                        .force = plan->force,
+                        .left = &change->left };
 
     for (guint i = 0; i < plan->disks->len; i++) {
         const DeleteDisk *row = plan->disks->pdata[i];
@@ -205,9 +210,9 @@ drop_merged(DeleteChange *change, GError **error)
                            : file_goes                                      ? row->file
                                                                             : NULL;
         if (path && !row->apart)
-            drop_or_leave(change->tree, path, plan->machine, plan->name, &change->left);
+            drop_unless_needed(&drop, path);
     }
-    return drop_forget_gone(change->tree, plan->machine, error);
+    drop_forget_gone(&drop);
 }
 
 static gboolean
@@ -219,7 +224,8 @@ run_drop_files(gpointer context, const KhoJob *job, GError **error)
 
     if (memory && !entry_remove_if_there(memory, &why))
         drop_leave(&change->left, why);
-    return drop_merged(change, error);
+    drop_merged(change);
+    return TRUE;
 }
 
 static const char *
@@ -245,12 +251,14 @@ settle(gpointer context, GError **error)
     g_autoptr(VmClient) client = NULL;
     DeleteStanding standing;
 
-    return set_mark(change, MODEL_SWITCH_ON, error) && delete_reach(change, &client, error)
-           && delete_merge_cancel(change, client, error)
-           && delete_merge_look(change, client, &standing, error) && run_rewire(context, NULL, error)
-           && delete_publish_definition(change, error) && delete_publish_live(change, error)
-           && run_resume(context, NULL, error) && delete_publish_snapshots(change, TRUE, FALSE, error)
-           && delete_note_written(change, error) && drop_merged(change, error);
+    if (!set_mark(change, MODEL_SWITCH_ON, error) || !delete_reach(change, &client, error)
+        || !delete_merge_cancel(change, client, error) || !delete_merge_look(change, client, &standing, error)
+        || !run_rewire(context, NULL, error) || !delete_publish_definition(change, error)
+        || !delete_publish_live(change, error) || !run_resume(context, NULL, error)
+        || !delete_publish_snapshots(change, FALSE, error) || !delete_note_written(change, error))
+        return FALSE;
+    drop_merged(change);
+    return TRUE;
 }
 
 static const ChangeStep steps[] = {

@@ -60,6 +60,7 @@ typedef struct DeletePlan {
     char *parent;        /* of the snapshot: becomes its children's; NULL: none */
     char *memory;        /* the file that goes; NULL: none */
     gboolean was_marked; /* an earlier delete was interrupted */
+    gboolean force;      /* who cannot be looked at needs nothing */
     GPtrArray *disks;    /* DeleteDisk */
     GPtrArray *left; /* char *, not in the plan's text: a line for each file that stays although the machine
                         does not need it */
@@ -72,7 +73,8 @@ typedef struct DeleteWish {
     const char *machine;
     const ModelSnapshot *snapshot;
     gboolean metadata_only;  /* forget it, and leave all files as they are */
-    gboolean force;          /* files that were changed since they were closed are merged as they are now */
+    gboolean force;          /* files that were changed since they were closed are merged as they are now,
+                                and images that cannot be looked at are taken to need nothing */
     const ModelDomain *live; /* of a machine that runs; NULL otherwise */
     VmClient *client;        /* the same */
     gboolean running;        /* its guest is not paused */

@@ -43,6 +43,7 @@ static const PlanField fields[] = {
     PLAN_FIELD(PLAN_MAYBE, "parent", DeletePlan, parent),
     PLAN_FIELD(PLAN_MAYBE, "memory", DeletePlan, memory),
     PLAN_FIELD(PLAN_FLAG, "was-marked", DeletePlan, was_marked),
+    PLAN_FIELD(PLAN_WISH, "force", DeletePlan, force),
     PLAN_LIST("disks", DeletePlan, disks, &disk_table),
 };
 const PlanTable snapshot_delete_table = PLAN_TABLE(DeletePlan, fields);
@@ -56,6 +57,7 @@ snapshot_delete_plan_free(DeletePlan *plan)
 
 /* What is being decided. */
 typedef struct {
+    const StoreTree *tree;
     const DeleteWish *wish;
     const ModelSnapshot *snapshot;
     const SnapshotOverlays *overlays;
@@ -373,6 +375,21 @@ spare_strays(const Deciding *d, DeleteDisk *row, const GPtrArray *strays)
               row->file, d->snapshot->name, row->target, list, d->plan->machine);
 }
 
+/* Whether all that follows the file is known. */
+static gboolean
+check_seen(const Deciding *d, const DeleteDisk *row, GError **error)
+{
+    const NamedFile *unseen = d->wish->force ? NULL : named_files_unseen(d->files, row->file);
+
+    if (!unseen)
+        return TRUE;
+    g_autofree char *text = named_file_unseen_text(unseen), *cure = named_file_unseen_cure(d->tree, unseen);
+    return fail(error, KHO_ERROR_BUSY,
+                "disk %s of snapshot '%s': %s, and if it is %s it would be lost: %s, or lose it with `kho "
+                "snapshot-delete --force %s %s`",
+                row->target, d->snapshot->name, text, row->file, cure, d->plan->machine, d->snapshot->name);
+}
+
 static gboolean
 add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
 {
@@ -393,7 +410,7 @@ add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
         gboolean goes = !row->keep_file && snapshot_overlays_have(d->overlays, closed->file);
         row->how = g_strdup(goes ? DELETE_DROP : DELETE_KEEP);
         leave_if_foreign(d, row, row->file);
-        return TRUE;
+        return check_seen(d, row, error);
     }
     const NamedFile *follower = found->pdata[0];
     if (g_strcmp0(follower->machine, d->plan->machine) != 0)
@@ -402,8 +419,8 @@ add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
     row->follower = g_strdup(listed ? listed : follower->path);
     spare_strays(d, row, strays);
     add_above(d, row);
-    return check_there(d, row, error) && check_unchanged(d, row, error) && find_in_qemu(d, row, error)
-           && choose_way(d, row, error) && name_backing(row, error);
+    return check_there(d, row, error) && check_seen(d, row, error) && check_unchanged(d, row, error)
+           && find_in_qemu(d, row, error) && choose_way(d, row, error) && name_backing(row, error);
 }
 
 /* No other snapshot of the machine has its memory in the same file. */
@@ -422,12 +439,12 @@ owns_memory(const Deciding *d)
 }
 
 static gboolean
-decide_files(Deciding *d, const StoreTree *tree, GError **error)
+decide_files(Deciding *d, GError **error)
 {
     const ModelSnapshot *snapshot = d->snapshot;
 
-    d->files = named_files(tree, error);
-    d->all = d->files ? snapshot_read_all(tree, d->wish->machine, error) : NULL;
+    d->files = named_files(d->tree, error);
+    d->all = d->files ? snapshot_read_all(d->tree, d->wish->machine, error) : NULL;
     if (!d->all)
         return FALSE;
     d->plan->memory = owns_memory(d) ? g_strdup(snapshot->memory_file) : NULL;
@@ -447,19 +464,22 @@ snapshot_delete_plan(const StoreTree *tree, const DeleteWish *wish, const KhoJob
 {
     g_autoptr(DeletePlan) plan = plan_new(&snapshot_delete_table);
     g_auto(SnapshotOverlays) overlays = { 0 };
-    Deciding d = {
-        .wish = wish, .snapshot = wish->snapshot, .overlays = &overlays, .job = job, .plan = plan
-    };
+    Deciding d = { .tree = tree,
+                   .wish = wish,
+                   .snapshot = wish->snapshot,
+                   .overlays = &overlays,
+                   .job = job,
+                   .plan = plan };
 
     plan->left = g_ptr_array_new_with_free_func(g_free);
     plan->machine = g_strdup(wish->machine);
     plan->name = g_strdup(wish->snapshot->name);
     plan->parent = g_strdup(wish->snapshot->parent);
     plan->was_marked = wish->snapshot->deleting == MODEL_SWITCH_ON;
+    plan->force = wish->force;
     if (wish->metadata_only)
         return g_steal_pointer(&plan);
-    gboolean decided =
-        snapshot_overlays(tree, wish->machine, &overlays, error) && decide_files(&d, tree, error);
+    gboolean decided = snapshot_overlays(tree, wish->machine, &overlays, error) && decide_files(&d, error);
     g_clear_pointer(&d.files, g_ptr_array_unref);
     g_clear_pointer(&d.all, g_ptr_array_unref);
     return decided ? g_steal_pointer(&plan) : NULL;

@@ -74,8 +74,8 @@ delete_publish_live(const DeleteChange *change, GError **error)
     return done != NULL;
 }
 
-/* Lets @snapshot name the file that is left of two; the one that is being deleted does not name what is gone.
- */
+/* Lets @snapshot name the file that is left of two; the one that is being deleted does not name what is gone,
+ * nor what is about to go: a named file that is missing holds others up. */
 static gboolean
 rename_in_snapshot(const DeletePlan *plan, ModelSnapshot *snapshot)
 {
@@ -96,7 +96,7 @@ rename_in_snapshot(const DeletePlan *plan, ModelSnapshot *snapshot)
 }
 
 gboolean
-delete_publish_snapshots(const DeleteChange *change, gboolean own_too, gboolean reparent, GError **error)
+delete_publish_snapshots(const DeleteChange *change, gboolean reparent, GError **error)
 {
     const DeletePlan *plan = change->plan;
     /* the way to be rid of those that are damaged, which changes no files */
@@ -105,13 +105,12 @@ delete_publish_snapshots(const DeleteChange *change, gboolean own_too, gboolean 
 
     for (guint i = 0; all && i < all->len; i++) {
         ModelSnapshot *snapshot = all->pdata[i];
-        gboolean own = strcmp(snapshot->name, plan->name) == 0;
         gboolean child = reparent && g_strcmp0(snapshot->parent, plan->name) == 0;
         if (child) {
             g_free(snapshot->parent);
             snapshot->parent = g_strdup(plan->parent);
         }
-        if ((!own || own_too) && (rename_in_snapshot(plan, snapshot) || child)
+        if ((rename_in_snapshot(plan, snapshot) || child)
             && !snapshot_write(change->tree, plan->machine, snapshot, error))
             return FALSE;
     }

@@ -9,10 +9,9 @@ gboolean delete_publish_definition(const DeleteChange *change, GError **error);
 /* Nothing is done where the machine does not run. */
 gboolean delete_publish_live(const DeleteChange *change, GError **error);
 
-/* The other snapshots of the machine. @own_too: the one that is being deleted, too, which forgets the files
+/* The snapshots of the machine; the one that is being deleted forgets the files
  * that are gone; @reparent: its children become its parent's. */
-gboolean
-delete_publish_snapshots(const DeleteChange *change, gboolean own_too, gboolean reparent, GError **error);
+gboolean delete_publish_snapshots(const DeleteChange *change, gboolean reparent, GError **error);
 
 /* A merge writes files that other snapshots closed, or their headers, and what these read stays the same:
  * notes what the files are like now. */

@@ -68,6 +68,18 @@ delete_is_alone(const GPtrArray *files, const char *machine, const char *path)
 }
 
 static gboolean
+check_seen(const GPtrArray *files, const DeletePlan *plan, const DeleteDisk *row, GError **error)
+{
+    const NamedFile *unseen = plan->force ? NULL : named_files_unseen(files, row->file);
+
+    if (!unseen)
+        return TRUE;
+    g_autofree char *text = named_file_unseen_text(unseen);
+    return fail(error, KHO_ERROR_BUSY, "disk %s of snapshot '%s': %s: nothing was changed, delete again",
+                row->target, plan->name, text);
+}
+
+static gboolean
 check_row(const GPtrArray *files, const DeletePlan *plan, const DeleteDisk *row, GError **error)
 {
     g_autoptr(GPtrArray) found = delete_followers(files, plan->machine, row->file);
@@ -79,7 +91,7 @@ check_row(const GPtrArray *files, const DeletePlan *plan, const DeleteDisk *row,
         if (!named_file_is(found->pdata[i], row->follower))
             user = found->pdata[i];
     if (!user)
-        return TRUE;
+        return check_seen(files, plan, row, error);
     g_autofree char *text = named_file_text(user);
     return fail(
         error, KHO_ERROR_BUSY,

@@ -8,30 +8,6 @@
 
 #include <glib/gstdio.h>
 
-static gboolean
-is_there(const char *path)
-{
-    GStatBuf st;
-    return g_lstat(path, &st) == 0;
-}
-
-static gboolean
-drop_unless_needed(const StoreTree *tree, const char *path, const char *machine, const char *snapshot,
-                   GError **error)
-{
-    if (!is_there(path))
-        return TRUE;
-    g_autoptr(StoreLock) lock = guard_lock(tree, NULL, error);
-    g_autoptr(GPtrArray) files = lock ? named_files(tree, error) : NULL;
-    if (!files || !named_files_add_folder(files, path, error)) {
-        g_prefix_error(error, "whether %s is needed cannot be told: ", path);
-        return FALSE;
-    }
-    if (named_files_other_user(files, path, machine, snapshot) || named_files_above(files, path))
-        return TRUE;
-    return fd_unlink(path, error) && fd_sync_parent(path, error);
-}
-
 void
 drop_leave(char **left, const GError *why)
 {
@@ -40,26 +16,80 @@ drop_leave(char **left, const GError *why)
     *left = g_strconcat(before ? before : "", before ? "; " : "", why->message, NULL);
 }
 
-void
-drop_or_leave(const StoreTree *tree, const char *path, const char *machine, const char *snapshot, char **left)
+static gboolean
+is_named(const GPtrArray *files, const char *path)
 {
-    g_autoptr(GError) why = NULL;
-
-    if (!drop_unless_needed(tree, path, machine, snapshot, &why))
-        drop_leave(left, why);
+    return named_files_other_user(files, path, NULL, NULL) || named_files_above(files, path);
 }
 
-gboolean
-drop_forget_gone(const StoreTree *tree, const char *machine, GError **error)
+/* Takes @dropped (NULL: none) out of the list of overlays, and those that are gone and that nobody of @files
+ * names. */
+static gboolean
+forget(const Drop *drop, const char *dropped, const GPtrArray *files, GError **error)
 {
     g_auto(SnapshotOverlays) overlays = { 0 };
     guint before;
 
-    if (!snapshot_overlays(tree, machine, &overlays, error))
+    if (!snapshot_overlays(drop->tree, drop->machine, &overlays, error))
         return FALSE;
     before = overlays.paths->len;
-    for (guint i = before; i-- > 0;)
-        if (!is_there(overlays.paths->pdata[i]))
+    for (guint i = before; i-- > 0;) {
+        const char *path = overlays.paths->pdata[i];
+        if (g_strcmp0(path, dropped) == 0 || (snapshot_overlay_is_gone(path) && !is_named(files, path)))
             g_ptr_array_remove_index(overlays.paths, i);
-    return overlays.paths->len == before || snapshot_set_overlays(tree, machine, &overlays, error);
+    }
+    return overlays.paths->len == before
+           || snapshot_set_overlays(drop->tree, drop->machine, &overlays, error);
+}
+
+static gboolean
+drop_one(const Drop *drop, const char *path, const GPtrArray *files, GError **error)
+{
+    const NamedFile *unseen = drop->force ? NULL : named_files_unseen(files, path);
+
+    if (named_files_other_user(files, path, drop->machine, drop->snapshot) || named_files_above(files, path))
+        return TRUE;
+    if (unseen) {
+        g_autofree char *text = named_file_unseen_text(unseen);
+        return fail(error, KHO_ERROR_BUSY, "%s", text);
+    }
+    return fd_unlink(path, error) && fd_sync_parent(path, error) && forget(drop, path, files, error);
+}
+
+/* Whether the file went when this was run before. */
+static gboolean
+is_dropped(const Drop *drop, const char *path)
+{
+    g_auto(SnapshotOverlays) overlays = { 0 };
+    GStatBuf st;
+
+    return g_lstat(path, &st) < 0
+           && (snapshot_overlay_is_gone(path)
+               || (snapshot_overlays(drop->tree, drop->machine, &overlays, NULL)
+                   && !snapshot_overlays_have(&overlays, path)));
+}
+
+void
+drop_unless_needed(const Drop *drop, const char *path)
+{
+    g_autoptr(GError) why = NULL;
+
+    if (is_dropped(drop, path))
+        return;
+    g_autoptr(StoreLock) lock = guard_lock(drop->tree, NULL, &why);
+    g_autoptr(GPtrArray) files = lock ? named_files(drop->tree, &why) : NULL;
+    if (files && named_files_add_folder(files, path, &why) && drop_one(drop, path, files, &why))
+        return;
+    g_prefix_error(&why, "%s stays, though machine '%s' does not need it any more: ", path, drop->machine);
+    drop_leave(drop->left, why);
+}
+
+void
+drop_forget_gone(const Drop *drop)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GPtrArray) files = named_files(drop->tree, &why);
+
+    if (!files || !forget(drop, NULL, files, &why))
+        drop_leave(drop->left, why);
 }

@@ -9,6 +9,7 @@
 #include "vm/folder.h"
 #include "vm/runtime.h"
 
+#include <errno.h>
 #include <glib/gstdio.h>
 #include <kho/image.h>
 #include <string.h>
@@ -26,6 +27,8 @@ named_file_free(gpointer data)
     g_free(file->machine);
     g_free(file->snapshot);
     g_free(file->target);
+    g_free(file->maker);
+    g_free(file->unseen);
     g_free(file->backing);
     g_free(file->backing_format);
     g_free(file);
@@ -63,31 +66,40 @@ find_twin(const GPtrArray *files, const NamedFile *file, const char *const *mach
 
 /* A header may name anything, and opening a device can have effects: only files and disks are looked into. */
 static gboolean
-may_be_image(const char *path)
+check_image(const char *path, GError **error)
 {
     GStatBuf st;
 
-    return g_stat(path, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+    if (g_stat(path, &st) < 0)
+        return errno == ENOENT ? fail(error, KHO_ERROR_NOT_FOUND, "it is not there")
+                               : fail_errno(error, errno, "cannot look at it");
+    return S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)
+           || fail(error, KHO_ERROR_IO, "it is no file and no disk");
 }
 
-/* Its header, which is read once, says what it lies on; a file whose header cannot be read leads nowhere. */
+/* Its header, which is read once, says what it lies on. What a raw file lies on needs no look: nothing. */
 static void
 look_below(const GPtrArray *files, NamedFile *file)
 {
+    g_autoptr(GError) why = NULL;
     KhoImageInfo info = { 0 };
 
     identify(file->path, &file->dev, &file->ino);
     const NamedFile *twin = find_twin(files, file, NULL);
     if (twin) {
+        file->unseen = g_strdup(twin->unseen);
         file->backing = g_strdup(twin->backing);
         file->backing_format = g_strdup(twin->backing_format);
         file->backing_dev = twin->backing_dev;
         file->backing_ino = twin->backing_ino;
         return;
     }
-    if (g_strcmp0(file->format, "raw") == 0 || !may_be_image(file->path)
-        || !kho_image_info(file->path, file->format, &info, NULL))
+    if (g_strcmp0(file->format, "raw") == 0)
         return;
+    if (!check_image(file->path, &why) || !kho_image_info(file->path, file->format, &info, &why)) {
+        file->unseen = g_strdup(why->message);
+        return;
+    }
     file->backing = g_strdup(info.full_backing_path);
     file->backing_format = g_strdup(info.backing_format);
     identify(file->backing, &file->backing_dev, &file->backing_ino);
@@ -106,6 +118,7 @@ file_new(const GPtrArray *files, const NamedFile *names)
         .machine = g_strdup(names->machine),
         .snapshot = g_strdup(names->snapshot),
         .target = g_strdup(names->target),
+        .maker = g_strdup(names->maker),
         .is_below = names->is_below,
     };
     look_below(files, file);
@@ -127,13 +140,14 @@ add(GPtrArray *files, const NamedFile *names, GError **error)
                                   .machine = file->machine,
                                   .snapshot = file->snapshot,
                                   .target = file->target,
+                                  .maker = file->maker,
                                   .is_below = TRUE };
         if (depth >= CHAIN_FILES_MAX)
             return fail(error, KHO_ERROR_UNSUPPORTED,
                         "the backing chain of %s is longer than %d images: what needs them cannot be told",
                         names->path, CHAIN_FILES_MAX);
         NamedFile *next = file_new(files, &below);
-        if (next->ino == 0 || find_twin(files, next, (const char *const *) &next->machine)) {
+        if (find_twin(files, next, (const char *const *) &next->machine)) {
             named_file_free(next);
             return TRUE;
         }
@@ -234,7 +248,7 @@ is_known(const GPtrArray *files, const char *path)
     identify(path, &dev, &ino);
     for (guint i = 0; i < files->len; i++) {
         const NamedFile *file = files->pdata[i];
-        if (file->dev == dev && file->ino == ino)
+        if (ino != 0 ? file->dev == dev && file->ino == ino : strcmp(file->path, path) == 0)
             return TRUE;
     }
     return FALSE;
@@ -249,7 +263,8 @@ add_unnamed(GPtrArray *files, const char *path, const char *format, GError **err
     return is_known(files, path) || !g_file_test(path, G_FILE_TEST_IS_REGULAR) || add(files, &names, error);
 }
 
-/* What kho made for the machine stays known where nothing names it any more, wherever it lies. */
+/* What kho made for the machine stays known where nothing names it any more, wherever it lies; and where its
+ * folder cannot be looked at. */
 static gboolean
 add_overlays(GPtrArray *files, const StoreTree *tree, const char *machine, GError **error)
 {
@@ -257,9 +272,14 @@ add_overlays(GPtrArray *files, const StoreTree *tree, const char *machine, GErro
 
     if (!snapshot_overlays(tree, machine, &overlays, error))
         return FALSE;
-    for (guint i = 0; i < overlays.paths->len; i++)
-        if (!add_unnamed(files, overlays.paths->pdata[i], NULL, error))
+    for (guint i = 0; i < overlays.paths->len; i++) {
+        const NamedFile names = { .path = overlays.paths->pdata[i],
+                                  .format = (char *) "qcow2",
+                                  .maker = (char *) machine };
+        if (!is_known(files, names.path) && !snapshot_overlay_is_gone(names.path)
+            && !add(files, &names, error))
             return FALSE;
+    }
     return TRUE;
 }
 
@@ -346,7 +366,8 @@ named_files_add_folder(GPtrArray *files, const char *path, GError **error)
         return fail(error, KHO_ERROR_IO, "cannot list %s: %s", folder, why->message);
     for (const char *name = g_dir_read_name(entries); name; name = g_dir_read_name(entries)) {
         g_autofree char *there = g_build_filename(folder, name, NULL);
-        if (*name != '.' && !add_unnamed(files, there, NULL, error))
+        gboolean unfinished = *name == '.' && g_str_has_suffix(name, ".kho-tmp");
+        if (!unfinished && !add_unnamed(files, there, NULL, error))
             return FALSE;
     }
     return TRUE;
@@ -407,4 +428,75 @@ named_files_above(const GPtrArray *files, const char *path)
         if (named_file_lies_on(files->pdata[i], path))
             return files->pdata[i];
     return NULL;
+}
+
+/* Where the file at @path leads; NULL: nowhere. */
+static const char *
+backing_of(const GPtrArray *files, const char *path)
+{
+    for (guint i = 0; i < files->len; i++) {
+        const NamedFile *file = files->pdata[i];
+        if (file->backing && named_file_is(file, path))
+            return file->backing;
+    }
+    return NULL;
+}
+
+/* Whether @file is the one at @path, or the chain of that leads to it. */
+static gboolean
+is_in_chain(const GPtrArray *files, const NamedFile *file, const char *path)
+{
+    for (guint depth = 0; path && depth < CHAIN_FILES_MAX; depth++) {
+        if (named_file_is(file, path))
+            return TRUE;
+        path = backing_of(files, path);
+    }
+    return FALSE;
+}
+
+const NamedFile *
+named_files_unseen(const GPtrArray *files, const char *path)
+{
+    const NamedFile *found = NULL;
+
+    for (guint i = 0; i < files->len && (!found || found->is_below); i++) {
+        const NamedFile *file = files->pdata[i];
+        if (file->unseen && (file->machine || file->maker) && (!found || !file->is_below)
+            && !is_in_chain(files, file, path))
+            found = file;
+    }
+    return found;
+}
+
+/* Its path, and who names it or what lies on it. */
+static char *
+whose(const NamedFile *file)
+{
+    g_autofree char *text = named_file_text(file);
+
+    if (!file->machine)
+        return g_strdup_printf("%s, which kho made for machine '%s',", file->path, file->maker);
+    return file->is_below ? g_steal_pointer(&text) : g_strdup_printf("%s (%s)", file->path, text);
+}
+
+char *
+named_file_unseen_text(const NamedFile *file)
+{
+    g_autofree char *which = whose(file);
+
+    return g_strdup_printf("what %s lies on cannot be told: %s", which, file->unseen);
+}
+
+char *
+named_file_unseen_cure(const StoreTree *tree, const NamedFile *file)
+{
+    if (file->machine && file->snapshot)
+        return g_strdup_printf(
+            "put it back, forget that snapshot with `kho snapshot-delete --metadata %s %s`", file->machine,
+            file->snapshot);
+    if (file->machine)
+        return g_strdup_printf("put it back, take that disk out of machine '%s' with `kho edit`",
+                               file->machine);
+    g_autofree char *folder = store_path_snapshots(tree, file->maker);
+    return g_strdup_printf("put it back, take it out of %s/.overlays", folder);
 }

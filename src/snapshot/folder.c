@@ -10,6 +10,7 @@
 #include "store/publish.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
 
@@ -282,6 +283,16 @@ gboolean
 snapshot_overlays_have(const SnapshotOverlays *overlays, const char *path)
 {
     return snapshot_overlays_name(overlays, path) != NULL;
+}
+
+gboolean
+snapshot_overlay_is_gone(const char *path)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autoptr(GDir) entries = g_dir_open(folder, 0, NULL);
+    GStatBuf st;
+
+    return entries && g_dir_read_name(entries) && g_lstat(path, &st) < 0 && errno == ENOENT;
 }
 
 static gboolean

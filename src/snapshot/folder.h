@@ -50,6 +50,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(SnapshotOverlays, snapshot_overlays_clear)
  * it. */
 const char *snapshot_overlays_name(const SnapshotOverlays *overlays, const char *path);
 gboolean snapshot_overlays_have(const SnapshotOverlays *overlays, const char *path);
+/* Whether the file of one of them is gone for good, as far as can be told: its folder is there, and holds
+ * others. An empty one may be where a file system is not mounted. */
+gboolean snapshot_overlay_is_gone(const char *path);
 /* Writes them, durably, before a file is made: what is not among them is never removed. */
 gboolean snapshot_set_overlays(const StoreTree *tree, const char *machine, const SnapshotOverlays *overlays,
                                GError **error);

@@ -60,7 +60,7 @@ write_struct(const PlanTable *table, gconstpointer plan)
             json_set_string(object, field->key, MEMBER(plan, field, char *));
         } else if (field->kind == PLAN_INT) {
             json_object_set_new(object, field->key, json_integer(MEMBER(plan, field, gint64)));
-        } else if (field->kind == PLAN_FLAG) {
+        } else if (field->kind == PLAN_FLAG || field->kind == PLAN_WISH) {
             json_object_set_new(object, field->key, json_boolean(MEMBER(plan, field, gboolean)));
         } else {
             const GPtrArray *rows = MEMBER(plan, field, GPtrArray *);
@@ -108,6 +108,7 @@ read_field(const PlanField *field, const json_t *json, gpointer plan, GError **e
     case PLAN_MAYBE: return json_opt_string(json, field->key, LABEL, &MEMBER(plan, field, char *), error);
     case PLAN_INT: return json_get_int(json, field->key, LABEL, &MEMBER(plan, field, gint64), error);
     case PLAN_FLAG: return json_get_bool(json, field->key, LABEL, &MEMBER(plan, field, gboolean), error);
+    case PLAN_WISH: return json_opt_bool(json, field->key, LABEL, &MEMBER(plan, field, gboolean), error);
     case PLAN_ROWS: break;
     }
     return read_rows(field, json, MEMBER(plan, field, GPtrArray *), error);

@@ -12,6 +12,7 @@ typedef enum {
     PLAN_MAYBE,  /* char *; NULL for absent */
     PLAN_INT,    /* gint64 */
     PLAN_FLAG,   /* gboolean */
+    PLAN_WISH,   /* gboolean; absent: FALSE, as in what an older kho began */
     PLAN_ROWS    /* GPtrArray of structs of .rows */
 } PlanKind;
 

@@ -133,12 +133,12 @@ static gboolean
 run_drop_old(gpointer context, const KhoJob *job, GError **error)
 {
     Revert *revert = context;
+    const Drop drop = { .tree = revert->tree, .machine = revert->plan->machine, .left = &revert->left };
 
-    for (guint i = 0; i < revert->plan->old->len; i++) {
-        const RevertOld *old = revert->plan->old->pdata[i];
-        drop_or_leave(revert->tree, old->path, NULL, NULL, &revert->left);
-    }
-    return drop_forget_gone(revert->tree, revert->plan->machine, error);
+    for (guint i = 0; i < revert->plan->old->len; i++)
+        drop_unless_needed(&drop, ((RevertOld *) revert->plan->old->pdata[i])->path);
+    drop_forget_gone(&drop);
+    return TRUE;
 }
 
 static const char *

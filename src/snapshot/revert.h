@@ -9,8 +9,8 @@
  *                       QEMU has ended                      forward: what it did last is lost in any case
  *   publish-definition, forward; the definition names either the old overlays or the new ones, all of which
  *   publish-current     are whole, and nobody can start the machine before the recovery is done
- *   drop-old            forward: each is looked at anew, and goes only where nobody names it; what cannot be
- *                       removed, or be judged, is told of and holds nobody up
+ *   drop-old            forward: each is looked at anew, and goes only where nobody needs it, or might; what
+ *                       cannot be removed, or be judged, is told of and holds nobody up
  *   start-machine       forward; one that does not start is told, and is shut off, reverted
  */
 #ifndef KHO_SNAPSHOT_REVERT_H
