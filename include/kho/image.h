@@ -14,7 +14,8 @@ typedef struct KhoImage KhoImage;
 #define KHO_IMAGE_NAME_MAX 246
 
 /* Decides whether a path found inside an image (its backing file) may be opened: FALSE with KHO_ERROR_DENIED
- * refuses. @path is absolute, resolved against the folder of @referrer. */
+ * refuses. @path is absolute, resolved against the folder of @referrer. Of an image of a foreign format,
+ * which may name extents, it is called in another thread, while the caller of kho_image_open waits. */
 typedef struct KhoImageGate {
     gboolean (*admit)(const char *path, const char *referrer, gpointer data, GError **error);
     gpointer data;
@@ -32,7 +33,8 @@ typedef enum {
     KHO_IMAGE_IDLE_LOCK =
         1 << 3,               /* only headers will be read: any holder is fine (info of a running machine) */
     KHO_IMAGE_LOCAL = 1 << 4, /* files and devices alone, in the whole chain: what is to be given to a
-                                 machine; servers' disks are KHO_ERROR_UNSUPPORTED */
+                                 machine; servers' disks and
+ foreign formats are KHO_ERROR_UNSUPPORTED */
 } KhoImageFlags;
 
 typedef enum { KHO_MAP_HOLE, KHO_MAP_ZERO, KHO_MAP_DATA, KHO_MAP_COMPRESSED } KhoMapKind;
@@ -52,7 +54,8 @@ typedef struct KhoMapEntry {
 typedef struct KhoImageSource {
     const char *path;   /* a file, a block device, or the disk of an NBD server: "nbd://host:port/export",
                            "nbd+unix:///export?socket=PATH" */
-    const char *format; /* NULL: probe */
+    const char *format; /* "raw", "qcow2", or one that QEMU reads for kho ("vmdk", "vdi", "vhdx", "vpc",
+                           "qed", "parallels", "qcow", "bochs", "cloop", "dmg"); NULL: probe */
     KhoImageFlags flags;
     const KhoImageGate *gate; /* NULL refuses what the image names */
     const KhoJob *job; /* cancels whatever waits for a server as long as the image is open; may be NULL */
@@ -73,7 +76,7 @@ KHO_PUBLIC KhoImage *kho_image_open_source(const KhoImageSource *source, GError 
 /**
  * kho_image_open:
  * @path: as of KhoImageSource
- * @format: "raw", "qcow2", or NULL to probe; guest-writable files are opened with their format stated
+ * @format: as of KhoImageSource, or NULL to probe; guest-writable files are opened with their format stated
  * @gate: admits the backing files; NULL refuses them
  *
  * Opens the image and its whole chain, taking QEMU's byte-range locks on each file (exclusive intent on the
@@ -127,11 +130,13 @@ typedef struct KhoImageInfo {
     gboolean lazy_refcounts, dirty, corrupt, encrypted, extended_l2;
     KhoImageEncryptionInfo *encryption; /* NULL: not encrypted */
     GPtrArray *snapshots;               /* of KhoImageSnapshot */
+    char *specific; /* of a format that QEMU reads for kho: what it says of it, as JSON; or NULL */
 } KhoImageInfo;
 
 /* Reads the headers of one file; never its backing file. Works on an image in use. */
 KHO_PUBLIC gboolean kho_image_info(const char *path, const char *format, KhoImageInfo *info, GError **error);
-/* The same; of @source's flags KHO_IMAGE_LOCAL counts, which kho_image_info implies. */
+/* The same; of @source's flags KHO_IMAGE_LOCAL counts, which kho_image_info implies, and the gate is asked
+ * for the extents of a foreign image alone. */
 KHO_PUBLIC gboolean kho_image_info_source(const KhoImageSource *source, KhoImageInfo *info, GError **error);
 KHO_PUBLIC void kho_image_info_clear(KhoImageInfo *info);
 
@@ -143,8 +148,11 @@ typedef enum {
 } KhoPrealloc;
 
 typedef struct KhoImageCreate {
-    const char *format; /* "raw" or "qcow2" */
-    guint64 size_bytes; /* 0 with a backing file: its size */
+    const char *format; /* "raw", "qcow2", or one that QEMU writes for kho: "vmdk", "vdi", "vhdx", "vpc",
+                           "qed", "parallels", "qcow" */
+    const char *const
+        *foreign_options; /* of the latter: "NAME=VALUE" as for qemu-img, NULL-terminated; or NULL */
+    guint64 size_bytes;   /* 0 with a backing file: its size */
     KhoPrealloc prealloc;
     guint64 prealloc_bytes;     /* FALLOC, FULL: only this much from the start; 0: all */
     const char *backing_file;   /* as it shall stand in the header; relative to the image's folder */
@@ -251,11 +259,14 @@ typedef struct KhoImageCheck {
     guint64 total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters,
         image_end_offset_bytes;
     GPtrArray *messages; /* of char *: one line a finding */
+    const char *format;  /* of the image; static */
 } KhoImageCheck;
 
 typedef enum { KHO_REPAIR_NONE, KHO_REPAIR_LEAKS, KHO_REPAIR_ALL } KhoRepair;
 
-/* TRUE when the check ran, whatever it found; raw images have nothing to check (KHO_ERROR_UNSUPPORTED). */
+/* TRUE when the check ran, whatever it found; raw images have nothing to check (KHO_ERROR_UNSUPPORTED). An
+ * image of a foreign format is looked at alone, and not repaired: KHO_ERROR_DENIED where it needs files that
+ * it names. */
 KHO_PUBLIC gboolean kho_image_check(const char *path, const char *format, KhoRepair repair,
                                     KhoImageFlags flags, KhoImageCheck *result, const KhoJob *job,
                                     GError **error);

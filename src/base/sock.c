@@ -155,6 +155,35 @@ sock_send_some_with(int fd, const void *buf, gsize len, int passed)
     return n;
 }
 
+int
+sock_receive_fd(int fd, gint64 deadline_ms, const char *what, GError **error)
+{
+    union {
+        struct cmsghdr header; /* for its alignment */
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    char byte;
+    struct iovec part = { .iov_base = &byte, .iov_len = 1 };
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control
+    };
+    gssize n;
+    int passed;
+
+    if (!pipe_wait_readable(fd, deadline_ms, what, error))
+        return -1;
+    do
+        n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    struct cmsghdr *rights = n == 1 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (!rights || rights->cmsg_type != SCM_RIGHTS || rights->cmsg_len != CMSG_LEN(sizeof passed)) {
+        fail(error, KHO_ERROR_IO, "%s: no descriptor came", what);
+        return -1;
+    }
+    memcpy(&passed, CMSG_DATA(rights), sizeof passed);
+    return passed;
+}
+
 gssize
 sock_send_some(int fd, const void *buf, gsize len)
 {

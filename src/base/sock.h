@@ -23,6 +23,9 @@ gboolean sock_peer(int fd, uid_t *uid, pid_t *pid, GError **error);
 /* Two connected ends. */
 gboolean sock_pair(int *one, int *other, GError **error);
 
+/* Waits for the descriptor that the other end sends with one byte: -1 with @error where none comes. */
+int sock_receive_fd(int fd, gint64 deadline_ms, const char *what, GError **error);
+
 /* The other end reads that nothing more comes. */
 void sock_end_sending(int fd);
 

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -78,12 +79,15 @@ run_child(const Launch *l)
     int errno_value;
     char go;
 
+    /* Before the gate, so that there is no moment at which the caller's end goes unseen. */
+    if (l->spec->dies_with_caller)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (pipe_read_some(l->gate, &go, 1) != 1)
         _exit(125);
     if (l->spec->new_session)
         setsid();
     default_signals();
-    if (place_fds(l) && chdir("/") == 0)
+    if (place_fds(l) && chdir("/") == 0 && (!l->spec->confine || l->spec->confine(l->spec->confine_data)))
         execve(l->program, (char *const *) l->spec->argv, (char *const *) l->env);
     errno_value = errno;
     if (write(l->report, &errno_value, sizeof errno_value) < 0)

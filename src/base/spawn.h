@@ -17,7 +17,12 @@ typedef struct {
     const char *const *env;  /* NULL: the caller's */
     const SpawnFd *fds;      /* no two with one @to; may overlap and cross with what the caller has open */
     gsize n_fds;
-    gboolean new_session; /* setsid: no terminal, no signals from one */
+    gboolean new_session;      /* setsid: no terminal, no signals from one */
+    gboolean dies_with_caller; /* killed when the thread that starts it ends, with its process or without */
+    /* Called in the child before its exec, when its descriptors are in place; FALSE with errno ends it. Only
+     * async-signal-safe calls. May be NULL. */
+    gboolean (*confine)(gpointer data);
+    gpointer confine_data;
     /* Called in the caller while the child waits before its exec; FALSE ends the child. The program runs only
      * after it returned TRUE: should the caller die before, the child ends too. May be NULL. */
     gboolean (*admit)(pid_t pid, gpointer data, GError **error);

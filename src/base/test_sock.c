@@ -169,6 +169,27 @@ test_waiting(void)
     g_assert_cmpint(deadline_left(clock_now_ms() - 5), ==, 0);
 }
 
+/* A descriptor goes over with its byte; a byte without one is told. */
+static void
+test_receive_fd(void)
+{
+    g_autoptr(GError) error = NULL;
+    fd_auto int one = -1;
+    fd_auto int other = -1;
+    fd_auto int sent = pipe_memory("sent", "hello", 5, NULL);
+    char text[6] = { 0 };
+
+    g_assert_true(sock_pair(&one, &other, NULL));
+    g_assert_cmpint(sock_send_some_with(one, "", 1, sent), ==, 1);
+    fd_auto int got = sock_receive_fd(other, deadline_in(1000), "the other end", NULL);
+    g_assert_cmpint(got, >=, 0);
+    g_assert_true(fd_pread_full(got, text, 5, 0, "sent", NULL));
+    g_assert_cmpstr(text, ==, "hello");
+    g_assert_cmpint(sock_send_some(one, "", 1), ==, 1);
+    g_assert_cmpint(sock_receive_fd(other, deadline_in(1000), "the other end", &error), ==, -1);
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_IO);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -178,5 +199,6 @@ main(int argc, char **argv)
     g_test_add_func("/sock/passes-files", test_passes_files);
     g_test_add_func("/sock/full-queue", test_full_queue);
     g_test_add_func("/sock/waiting", test_waiting);
+    g_test_add_func("/sock/receive-fd", test_receive_fd);
     return g_test_run();
 }

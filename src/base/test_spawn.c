@@ -159,6 +159,60 @@ test_gate(void)
     g_assert_cmpint(waitpid(-1, NULL, WNOHANG), ==, -1);
 }
 
+static gboolean
+refuse_with_eperm(gpointer data)
+{
+    errno = EPERM;
+    return FALSE;
+}
+
+static gboolean
+close_standard_error(gpointer data)
+{
+    return close(2) == 0;
+}
+
+/* Called in the child when its descriptors are in place; what it refuses is not started. */
+static void
+test_confine(void)
+{
+    SpawnChild child = { .pidfd = -1 };
+    g_autoptr(GError) error = NULL;
+
+    SpawnResult r = run_ok(&(SpawnSpec){ .argv = ARGV("sh", "-c", "echo x >&2 || echo closed"),
+                                         .confine = close_standard_error });
+    g_assert_cmpstr(r.out, ==, "closed\n");
+    spawn_result_clear(&r);
+    g_assert_false(spawn_start(&(SpawnSpec){ .argv = ARGV("sleep", "1000"), .confine = refuse_with_eperm },
+                               &child, &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_DENIED);
+    g_assert_cmpint(waitpid(-1, NULL, WNOHANG), ==, -1);
+}
+
+static gpointer
+start_mortal(gpointer data)
+{
+    g_assert_true(
+        spawn_start(&(SpawnSpec){ .argv = ARGV("sleep", "1000"), .dies_with_caller = TRUE }, data, NULL));
+    return NULL;
+}
+
+/* The thread that started it has ended. */
+static void
+test_dies_with_caller(void)
+{
+    SpawnChild child = { .pidfd = -1 };
+    gboolean ended;
+    int status;
+
+    g_thread_join(g_thread_new("caller", start_mortal, &child));
+    g_assert_true(proc_wait_end(child.pidfd, deadline_in(10000), "sleep", NULL));
+    g_assert_true(proc_reap(child.pid, &ended, &status, NULL));
+    g_assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    child.pid = 0;
+    spawn_end(&child);
+}
+
 /* Masked and ignored signals do not pass on. */
 static void
 test_signals(void)
@@ -186,5 +240,7 @@ main(int argc, char **argv)
     g_test_add_func("/spawn/much-output", test_much_output);
     g_test_add_func("/spawn/gate", test_gate);
     g_test_add_func("/spawn/signals", test_signals);
+    g_test_add_func("/spawn/confine", test_confine);
+    g_test_add_func("/spawn/dies-with-caller", test_dies_with_caller);
     return g_test_run();
 }

@@ -8,7 +8,8 @@
 /* As the protocol bounds the name of an export. */
 #define NBD_NAME_MAX 4096
 
-static const char *const schemes[] = { "nbd://", "nbd+unix://", "nbds://", "nbds+unix://" };
+/* The last one is the form that QEMU had before there were addresses. */
+static const char *const schemes[] = { "nbd://", "nbd+unix://", "nbds://", "nbds+unix://", "nbd:" };
 
 gboolean
 nbd_address_is(const char *name)
@@ -69,9 +70,42 @@ check_parts(const NbdAddress *address, gboolean is_unix, const char *name, GErro
     return TRUE;
 }
 
+/* "nbd:HOST:PORT" or "nbd:unix:PATH", and ":exportname=NAME" behind it. */
+static NbdAddress *
+parse_old(const char *name, GError **error)
+{
+    static const char export_mark[] = ":exportname=", unix_mark[] = "unix:";
+    g_autoptr(NbdAddress) address = g_new0(NbdAddress, 1);
+    const char *rest = name + strlen("nbd:");
+    const char *export_name = strstr(rest, export_mark);
+    g_autofree char *where = export_name ? g_strndup(rest, (gsize) (export_name - rest)) : g_strdup(rest);
+    gboolean is_unix = g_str_has_prefix(where, unix_mark);
+    char *port = is_unix ? NULL : strrchr(where, ':');
+
+    address->export_name = g_strdup(export_name ? export_name + strlen(export_mark) : "");
+    if (is_unix)
+        address->socket = g_strdup(where + strlen(unix_mark));
+    if (port) {
+        address->port = g_strdup(port + 1);
+        *port = '\0';
+        gsize len = strlen(where);
+        gboolean is_v6 = len > 2 && where[0] == '[' && where[len - 1] == ']';
+        address->host = is_v6 ? g_strndup(where + 1, len - 2) : g_strdup(where);
+    }
+    if (is_unix ? !*address->socket : !port || !*address->host || !*address->port) {
+        fail(error, KHO_ERROR_INVALID,
+             "%s: nbd:HOST:PORT:exportname=NAME or nbd://HOST:PORT/NAME is the form", name);
+        return NULL;
+    }
+    return check_parts(address, is_unix, name, error) ? g_steal_pointer(&address) : NULL;
+}
+
 NbdAddress *
 nbd_address_parse(const char *name, GError **error)
 {
+    if (g_str_has_prefix(name, "nbd:") && !g_str_has_prefix(name, "nbd://"))
+        return parse_old(name, error);
+
     g_autoptr(NbdAddress) address = g_new0(NbdAddress, 1);
     g_autoptr(GError) cause = NULL;
     g_autoptr(GUri) uri = g_uri_parse(name, G_URI_FLAGS_ENCODED_QUERY, &cause);

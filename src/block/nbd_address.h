@@ -1,5 +1,6 @@
 /* Names of disks that an NBD server keeps, as texts: nbd://HOST[:PORT][/EXPORT] and
- * nbd+unix:///[EXPORT]?socket=PATH, as the NBD project's URI specification has them. Connecting is
+ * nbd+unix:///[EXPORT]?socket=PATH, as the NBD project's URI specification has them, and QEMU's older
+ * nbd:HOST:PORT[:exportname=EXPORT] and nbd:unix:PATH[:exportname=EXPORT]. Connecting is
  * nbd_link.h's. */
 #ifndef KHO_BLOCK_NBD_ADDRESS_H
 #define KHO_BLOCK_NBD_ADDRESS_H

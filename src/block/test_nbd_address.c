@@ -12,6 +12,10 @@ static const struct {
     { "nbd+unix:///?socket=/run/x", NULL, NULL, "/run/x", "" },
     { "nbd+unix:///disk%3f?socket=/run/a%20b&", NULL, NULL, "/run/a b", "disk?" },
     { "nbd+unix://?socket=s", NULL, NULL, "s", "" },
+    { "nbd:localhost:10810:exportname=a:b", "localhost", "10810", NULL, "a:b" },
+    { "nbd:[::1]:1", "::1", "1", NULL, "" },
+    { "nbd:unix:/run/x:exportname=", NULL, NULL, "/run/x", "" },
+    { "nbd:unix:/run/x", NULL, NULL, "/run/x", "" },
 };
 
 static void
@@ -42,6 +46,9 @@ static const struct {
     { "nbd://host/?tls=on", "unknown parameter 'tls'", KHO_ERROR_UNSUPPORTED },
     { "nbd+unix:///export", "names no socket", KHO_ERROR_INVALID },
     { "nbd+unix://host/export?socket=x", "has no host", KHO_ERROR_INVALID },
+    { "nbd:host", "is the form", KHO_ERROR_INVALID },
+    { "nbd::10809", "is the form", KHO_ERROR_INVALID },
+    { "nbd:unix:", "is the form", KHO_ERROR_INVALID },
     { "nbds://host/export", "without TLS", KHO_ERROR_UNSUPPORTED },
 };
 

@@ -15,7 +15,7 @@ typedef struct {
 static const CliArg check_args[] = {
     { CLI_STR, "FILE", offsetof(CheckArgs, path), NULL, "image to check", .object = CLI_FILE },
     { CLI_CHOICE, "--format", offsetof(CheckArgs, format), CLI_OPTIONAL, "its format; otherwise it is probed",
-      'f', .choices = "qcow2|raw" },
+      'f', .choices = IMG_FORMATS },
     { CLI_CHOICE, "--repair", offsetof(CheckArgs, repair), CLI_OPTIONAL,
       "leaks: give back space that nothing names; all: also mend what contradicts itself", 'r',
       .choices = "leaks|all" },
@@ -54,7 +54,7 @@ to_json(const CheckArgs *a, const KhoImageCheck *r)
         { "corruptions-fixed", r->corruptions_fixed },
         { "leaks-fixed", r->leaks_fixed },
     };
-    json_t *root = json_pack("{s:s,s:s}", "filename", a->path, "format", "qcow2");
+    json_t *root = json_pack("{s:s,s:s}", "filename", a->path, "format", r->format);
     json_t *messages = json_array();
 
     for (gsize i = 0; i < G_N_ELEMENTS(counts); i++)

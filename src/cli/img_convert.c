@@ -17,15 +17,15 @@ static const CliArg convert_args[] = {
       .object = CLI_FILE },
     { CLI_STR, "TARGET", offsetof(ConvertArgs, target), NULL, "image to make", .object = CLI_FILE },
     { CLI_CHOICE, "--format", offsetof(ConvertArgs, source_format), CLI_OPTIONAL,
-      "the source's format; otherwise it is probed", 'f', .choices = "qcow2|raw" },
-    { CLI_CHOICE, "--output-format", offsetof(ConvertArgs, format), "raw", "the target's: qcow2 or raw", 'O',
-      .choices = "qcow2|raw" },
+      "the source's format; otherwise it is probed", 'f', .choices = IMG_FORMATS },
+    { CLI_CHOICE, "--output-format", offsetof(ConvertArgs, format), "raw", "the target's", 'O',
+      .choices = IMG_FORMATS_MADE },
     { CLI_STRV, "--options", offsetof(ConvertArgs, options), CLI_OPTIONAL, "the target's, as for img-create",
       'o' },
     { CLI_STR, "--target-backing", offsetof(ConvertArgs, backing_file), CLI_OPTIONAL,
       "backing file of the target: only what differs from it is copied", 'B', .object = CLI_FILE },
     { CLI_CHOICE, "--backing-format", offsetof(ConvertArgs, backing_format), CLI_OPTIONAL, "its format", 'F',
-      .choices = "qcow2|raw" },
+      .choices = IMG_FORMATS },
     { CLI_FLAG, "--compress", offsetof(ConvertArgs, compress), "no",
       "qcow2: compress it, by zlib or as -o compression_type=zstd says", 'c' },
     { CLI_UINT, "--workers", offsetof(ConvertArgs, workers), CLI_OPTIONAL,
@@ -92,12 +92,17 @@ const CliVerb verb_img_convert = {
         "there before. Zeros are not written; where the file system shares blocks, data is shared. "
         "A disk of an NBD server is written in place: a mark stands at its beginning until it is whole, so "
         "that "
-        "nobody takes a copy that ended early for a disk.",
+        "nobody takes a copy that ended early for a disk. Formats other than qcow2 and raw are read and "
+        "written by "
+        "QEMU's storage daemon, which runs confined: of the files that such an image names it gets those "
+        "that "
+        "kho opens for it.",
     .examples = "kho img convert -O qcow2 disk.raw disk.qcow2\n"
                 "kho img convert -f qcow2 -O raw disk.qcow2 disk.raw\n"
                 "kho img convert -c -O qcow2 -o compression_type=zstd disk.raw small.qcow2\n"
                 "kho img convert -O qcow2 -B base.qcow2 -F qcow2 whole.qcow2 overlay.qcow2\n"
                 "kho img convert --force -O raw disk.qcow2 nbd://backup.example/disk1\n"
+                "kho img convert -O vmdk -o subformat=streamOptimized disk.qcow2 disk.vmdk\n"
                 "kho img convert --secret id=key,file=passphrase -O qcow2 encrypted.qcow2 plain.qcow2",
     .args = convert_args,
     .args_bytes = sizeof(ConvertArgs),

@@ -15,18 +15,19 @@ static const CliArg create_args[] = {
     { CLI_STR, "FILE", offsetof(CreateArgs, path), NULL, "image to create", .object = CLI_FILE },
     { CLI_STR, "SIZE", offsetof(CreateArgs, size), CLI_OPTIONAL,
       "virtual size: bytes, or 10G, 512M; the backing file's where there is one" },
-    { CLI_CHOICE, "--format", offsetof(CreateArgs, format), "raw", "qcow2 or raw", 'f',
-      .choices = "qcow2|raw" },
+    { CLI_CHOICE, "--format", offsetof(CreateArgs, format), "raw", "its format", 'f',
+      .choices = IMG_FORMATS_MADE },
     { CLI_STRV, "--options", offsetof(CreateArgs, options), CLI_OPTIONAL,
       "NAME=VALUE[,NAME=VALUE...]: cluster_size, refcount_bits, compat, lazy_refcounts, preallocation, "
       "compression_type, backing_file, backing_fmt, size; encrypt.format=luks with encrypt.key-secret, "
       "cipher-alg, "
-      "cipher-mode, ivgen-alg, ivgen-hash-alg, hash-alg, iter-time",
+      "cipher-mode, ivgen-alg, ivgen-hash-alg, hash-alg, iter-time; "
+      "those of a format that QEMU writes for kho are qemu-img's",
       'o' },
     { CLI_STR, "--backing", offsetof(CreateArgs, backing_file), CLI_OPTIONAL,
       "backing file, as the header shall name it: relative to the image's folder", 'b', .object = CLI_FILE },
     { CLI_CHOICE, "--backing-format", offsetof(CreateArgs, backing_format), CLI_OPTIONAL, "its format", 'F',
-      .choices = "qcow2|raw" },
+      .choices = IMG_FORMATS },
     IMG_SECRET_ARG(CreateArgs),
     { CLI_FLAG, "--force", offsetof(CreateArgs, force), "no", "replace the file that stands there" },
     { 0 },

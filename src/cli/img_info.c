@@ -16,7 +16,7 @@ typedef struct {
 static const CliArg info_args[] = {
     { CLI_STR, "FILE", offsetof(InfoArgs, path), NULL, "image to look at", .object = CLI_FILE },
     { CLI_CHOICE, "--format", offsetof(InfoArgs, format), CLI_OPTIONAL, "its format; otherwise it is probed",
-      'f', .choices = "qcow2|raw" },
+      'f', .choices = IMG_FORMATS },
     IMG_OUTPUT_ARG(InfoArgs),
     { CLI_FLAG, "--backing-chain", offsetof(InfoArgs, chain), "no", "its backing files too" },
     { CLI_FLAG, "--force-share", offsetof(InfoArgs, share), "no", "as qemu-img; info never needs the lock",
@@ -91,6 +91,9 @@ to_json(const KhoImageInfo *info)
         json_object_set_new(root, "snapshots", snapshots_to_json(info->snapshots));
     if (info->qcow2_version)
         json_object_set_new(root, "format-specific", qcow2_to_json(info));
+    json_t *specific = info->specific ? json_loads(info->specific, JSON_DECODE_ANY, NULL) : NULL;
+    if (specific)
+        json_object_set_new(root, "format-specific", specific);
     json_object_set_new(root, "dirty-flag", json_boolean(info->dirty));
     return root;
 }
@@ -132,6 +135,47 @@ print_qcow2(const KhoImageInfo *info)
                   info->extended_l2 ? "true" : "false");
 }
 
+/* As qemu-img prints it: a line a member, lists by number, dashes as blanks. */
+static void
+print_specific(const char *name, json_t *value, int depth)
+{
+    g_autofree char *shown = g_strdelimit(g_strdup(name), "-", ' ');
+    const char *key;
+    json_t *member;
+    gsize i;
+
+    out_print("%*s%s:", depth * 4, "", shown);
+    if (json_is_object(value) || json_is_array(value))
+        out_print("\n");
+    json_object_foreach (value, key, member)
+        print_specific(key, member, depth + 1);
+    json_array_foreach (value, i, member) {
+        g_autofree char *number = g_strdup_printf("[%" G_GSIZE_FORMAT "]", i);
+        print_specific(number, member, depth + 1);
+    }
+    if (json_is_string(value))
+        out_print(" %s\n", json_string_value(value));
+    else if (json_is_integer(value))
+        out_print(" %" JSON_INTEGER_FORMAT "\n", json_integer_value(value));
+    else if (json_is_boolean(value))
+        out_print(" %s\n", json_is_true(value) ? "true" : "false");
+}
+
+/* What QEMU says of a format of its own: under "data". */
+static void
+print_foreign(const KhoImageInfo *info)
+{
+    json_t *specific = info->specific ? json_loads(info->specific, JSON_DECODE_ANY, NULL) : NULL;
+    const char *key;
+    json_t *member;
+
+    if (json_object_size(json_object_get(specific, "data")) > 0)
+        out_print("Format specific information:\n");
+    json_object_foreach (json_object_get(specific, "data"), key, member)
+        print_specific(key, member, 1);
+    json_decref(specific);
+}
+
 static void
 print_human(const KhoImageInfo *info)
 {
@@ -158,6 +202,7 @@ print_human(const KhoImageInfo *info)
         print_snapshots(info->snapshots);
     if (info->qcow2_version)
         print_qcow2(info);
+    print_foreign(info);
 }
 
 /* The images to tell about: opening the chain first finds loops and missing files. */
@@ -171,6 +216,7 @@ tell_chain(const KhoImageSource *source, json_t *list, GError **error)
     for (KhoImage *image = chain; image; image = kho_image_backing(image)) {
         KhoImageSource one = { .path = kho_image_path(image),
                                .format = kho_image_format(image),
+                               .gate = source->gate,
                                .job = source->job };
         KhoImageInfo info;
 

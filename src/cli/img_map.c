@@ -14,7 +14,7 @@ typedef struct {
 static const CliArg map_args[] = {
     { CLI_STR, "FILE", offsetof(MapArgs, path), NULL, "image to look at", .object = CLI_FILE },
     { CLI_CHOICE, "--format", offsetof(MapArgs, format), CLI_OPTIONAL, "its format; otherwise it is probed",
-      'f', .choices = "qcow2|raw" },
+      'f', .choices = IMG_FORMATS },
     IMG_OUTPUT_ARG(MapArgs),
     { CLI_FLAG, "--force-share", offsetof(MapArgs, share), "no", "although another process writes it", 'U' },
     { 0 },

@@ -18,6 +18,7 @@ void
 img_options_clear(ImgOptions *options)
 {
     g_clear_pointer(&options->texts, g_ptr_array_unref);
+    g_clear_pointer(&options->foreign, g_ptr_array_unref);
 }
 
 /* The tree whose machines may use the file at @path; NULL where there is none. A server's disk is no file of
@@ -228,9 +229,19 @@ next_item(const char **rest)
     return g_string_free(item, FALSE);
 }
 
+/* Options of formats that QEMU makes for kho are QEMU's to read. */
+static gboolean
+is_foreign(const ImgOptions *options, const char *item)
+{
+    const char *format = options->create.format;
+
+    return !g_str_equal(format, "qcow2") && !g_str_equal(format, "raw") && !g_str_has_prefix(item, "size=");
+}
+
 gboolean
 img_options_read(ImgOptions *options, char *const *lists, GError **error)
 {
+    options->foreign = g_ptr_array_new();
     for (; lists && *lists; lists++)
         for (const char *rest = *lists; *rest;) {
             char *item = next_item(&rest);
@@ -239,10 +250,16 @@ img_options_read(ImgOptions *options, char *const *lists, GError **error)
             g_ptr_array_add(options->texts, item);
             if (!equals)
                 return fail(error, KHO_ERROR_INVALID, "option '%s' has no value: NAME=VALUE is wanted", item);
+            if (is_foreign(options, item)) {
+                g_ptr_array_add(options->foreign, item);
+                continue;
+            }
             *equals = '\0';
             if (!read_one(options, item, equals + 1, error))
                 return FALSE;
         }
+    g_ptr_array_add(options->foreign, NULL);
+    options->create.foreign_options = (const char *const *) options->foreign->pdata;
     return TRUE;
 }
 

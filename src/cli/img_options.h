@@ -11,6 +11,7 @@ typedef struct {
     KhoImageCreate create;
     KhoImageEncryption encryption; /* create's, where the lists ask for it */
     GPtrArray *texts;              /* owned */
+    GPtrArray *foreign;            /* owned, NULL-terminated: create.foreign_options */
 } ImgOptions;
 
 void img_options_init(ImgOptions *options, const char *format);
@@ -41,6 +42,10 @@ gboolean img_prealloc_parse(const char *text, KhoPrealloc *prealloc, GError **er
 
 /* "10G", "+1G", "-1G" over @now_bytes. */
 gboolean img_size_parse(const char *text, guint64 now_bytes, guint64 *bytes, GError **error);
+
+/* What images may be of, and may be made of, beside whatever QEMU tells by itself. */
+#define IMG_FORMATS      "qcow2|raw|vmdk|vdi|vhdx|vpc|qed|parallels|qcow|bochs|cloop|dmg"
+#define IMG_FORMATS_MADE "qcow2|raw|vmdk|vdi|vhdx|vpc|qed|parallels|qcow"
 
 #define IMG_OUTPUT_ARG(type)                                                                                 \
     {                                                                                                        \

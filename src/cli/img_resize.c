@@ -15,7 +15,7 @@ static const CliArg resize_args[] = {
     { CLI_STR, "SIZE", offsetof(ResizeArgs, size), NULL,
       "new virtual size: 10G, or by how much it changes: +1G, -1G" },
     { CLI_CHOICE, "--format", offsetof(ResizeArgs, format), CLI_OPTIONAL,
-      "its format; otherwise it is probed", 'f', .choices = "qcow2|raw" },
+      "its format; otherwise it is probed", 'f', .choices = IMG_FORMATS },
     { CLI_CHOICE, "--preallocation", offsetof(ResizeArgs, prealloc), "off", "of what is added",
       .choices = "off|metadata|falloc|full" },
     IMG_SECRET_ARG(ResizeArgs),
@@ -28,9 +28,10 @@ static const CliArg resize_args[] = {
 static gboolean
 new_size(const ResizeArgs *a, guint64 *bytes, GError **error)
 {
+    const KhoImageSource source = { .path = a->path, .format = a->format, .gate = &kho_image_gate_open };
     KhoImageInfo info;
 
-    if (!kho_image_info(a->path, a->format, &info, error))
+    if (!kho_image_info_source(&source, &info, error))
         return FALSE;
     gboolean good = img_size_parse(a->size, info.virtual_bytes, bytes, error);
     kho_image_info_clear(&info);

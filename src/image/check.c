@@ -27,6 +27,34 @@ take_over(KhoImageCheck *result, const FormatCheck *found)
     };
 }
 
+/* QEMU looks at its own formats. */
+static gboolean
+look_at_foreign(KhoImage *image, KhoRepair repair, FormatCheck *found, GError **error)
+{
+    if (repair != KHO_REPAIR_NONE)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s is a %s image, which kho does not repair", image->path,
+                    image->foreign_format);
+    json_auto json_t *said = image_check_foreign(image, found->job, error);
+    if (!said)
+        return FALSE;
+    const struct {
+        const char *key;
+        guint64 *value;
+    } counts[] = {
+        { "corruptions", &found->corruptions },
+        { "leaks", &found->leaks },
+        { "check-errors", &found->check_errors },
+        { "total-clusters", &found->total_clusters },
+        { "allocated-clusters", &found->allocated_clusters },
+        { "fragmented-clusters", &found->fragmented_clusters },
+        { "compressed-clusters", &found->compressed_clusters },
+        { "image-end-offset", &found->image_end_offset_bytes },
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(counts); i++)
+        *counts[i].value = (guint64) MAX(json_int_or(said, counts[i].key, 0), 0);
+    return TRUE;
+}
+
 gboolean
 kho_image_check(const char *path, const char *format, KhoRepair repair, KhoImageFlags flags,
                 KhoImageCheck *result, const KhoJob *job, GError **error)
@@ -41,12 +69,17 @@ kho_image_check(const char *path, const char *format, KhoRepair repair, KhoImage
         how |= KHO_IMAGE_WRITE;
     KhoImageSource source = { .path = path, .format = format, .flags = how, .job = job };
     g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
-    if (!image || !format_check(image->format, repairs[repair], &found, error))
+    if (!image)
+        return FALSE;
+    const char *name = kho_image_format(image);
+    if (image->foreign ? !look_at_foreign(image, repair, &found, error)
+                       : !format_check(image->format, repairs[repair], &found, error))
         return FALSE;
     if (!kho_image_close(g_steal_pointer(&image), error))
         return FALSE;
     (void) g_steal_pointer(&messages);
     take_over(result, &found);
+    result->format = name;
     return TRUE;
 }
 

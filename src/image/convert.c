@@ -42,12 +42,12 @@ pick_size(const KhoImage *source, const KhoImageCreate *target, guint64 *size_by
 static gboolean
 check_compress(const KhoImageCreate *target, GError **error)
 {
-    const FormatOps *ops = format_by_name(target->format, error);
+    FormatFound found;
 
-    if (!ops)
+    if (!format_find(target->format, &found, error))
         return FALSE;
-    if (!format_can_pack(ops))
-        return fail(error, KHO_ERROR_INVALID, "a %s image cannot be compressed: use qcow2", ops->name);
+    if (found.foreign || !format_can_pack(found.ops))
+        return fail(error, KHO_ERROR_INVALID, "a %s image cannot be compressed: use qcow2", target->format);
     if (target->encryption)
         return fail(error, KHO_ERROR_INVALID, "Compression and encryption not supported at the same time");
     if (target->prealloc != KHO_PREALLOC_OFF)

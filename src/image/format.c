@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/num.h"
 #include "block/hold.h"
+#include "foreign/formats.h"
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
@@ -13,32 +14,15 @@ static const FormatOps *const formats[] = { &qcow2_format, &raw_format };
 
 #define PROBE_BYTES 512
 
-/* Formats that kho does not have, by what their files begin with: taken for raw, such a file would be copied
- * as garbage and resized to pieces. Facts: each format's own specification. LUKS is not among them, since a
- * raw disk may well begin so. */
-static const struct {
-    const char *name;
-    gsize off, len;
-    const char *mark;
-} foreign[] = {
-    { "vmdk", 0, 4, "KDMV" },
-    { "vmdk", 0, 4, "COWD" },
-    { "vmdk", 0, 21, "# Disk DescriptorFile" },
-    { "vdi", 64, 4, "\x7f\x10\xda\xbe" },
-    { "vhdx", 0, 8, "vhdxfile" },
-    { "vpc", 0, 8, "conectix" },
-    { "qed", 0, 4, "QED\0" },
-    { "parallels", 0, 16, "WithoutFreeSpace" },
-    { "parallels", 0, 16, "WithouFreSpacExt" },
-};
-
 const FormatOps *
 format_by_name(const char *name, GError **error)
 {
     for (gsize i = 0; i < G_N_ELEMENTS(formats); i++)
         if (g_str_equal(formats[i]->name, name))
             return formats[i];
-    fail(error, KHO_ERROR_UNSUPPORTED, "unknown image format '%s': there are qcow2 and raw", name);
+    fail(error, KHO_ERROR_UNSUPPORTED,
+         "unknown image format '%s': there are qcow2 and raw, and through QEMU %s", name,
+         foreign_format_names());
     return NULL;
 }
 
@@ -57,32 +41,31 @@ read_head(BlkStore *file, guint8 head[PROBE_BYTES], gsize *len, GError **error)
                    "%s is incomplete: the copy into it did not end, and must be made again", file->label);
 }
 
-static gboolean
-refuse_foreign(BlkStore *file, const guint8 *head, gsize len, GError **error)
-{
-    for (gsize i = 0; i < G_N_ELEMENTS(foreign); i++)
-        if (len >= foreign[i].off + foreign[i].len
-            && memcmp(head + foreign[i].off, foreign[i].mark, foreign[i].len) == 0)
-            return fail(
-                error, KHO_ERROR_UNSUPPORTED,
-                "%s is a %s image: there are qcow2 and raw; state the format raw to take its bytes as "
-                "they are",
-                file->label, foreign[i].name);
-    return TRUE;
-}
-
-const FormatOps *
-format_probe(BlkStore *file, GError **error)
+gboolean
+format_probe(BlkStore *file, FormatFound *found, GError **error)
 {
     guint8 head[PROBE_BYTES];
     gsize len;
 
     if (!read_head(file, head, &len, error))
-        return NULL;
-    for (gsize i = 0; i < G_N_ELEMENTS(formats); i++)
-        if (formats[i]->probe && formats[i]->probe(head, len))
-            return formats[i];
-    return refuse_foreign(file, head, len, error) ? formats[G_N_ELEMENTS(formats) - 1] : NULL;
+        return FALSE;
+    /* The first version of qcow bears qcow2's magic. */
+    *found = (FormatFound){ .ops = &raw_format, .foreign = foreign_format_probe(head, len) };
+    for (gsize i = 0; !found->foreign && i < G_N_ELEMENTS(formats); i++)
+        if (formats[i]->probe && formats[i]->probe(head, len)) {
+            found->ops = formats[i];
+            break;
+        }
+    return TRUE;
+}
+
+gboolean
+format_find(const char *name, FormatFound *found, GError **error)
+{
+    const char *foreign = foreign_format_find(name);
+
+    *found = (FormatFound){ .ops = foreign ? &raw_format : format_by_name(name, error), .foreign = foreign };
+    return found->ops != NULL;
 }
 
 FormatImage *

@@ -11,8 +11,17 @@
 /* NULL with KHO_ERROR_UNSUPPORTED, naming the formats there are. */
 const FormatOps *format_by_name(const char *name, GError **error);
 
-/* Looks at the first bytes: qcow2 where they say so, raw otherwise. */
-const FormatOps *format_probe(BlkStore *file, GError **error);
+/* What an image is opened as. A foreign one is read by QEMU for kho, and is raw as far as kho sees it. */
+typedef struct {
+    const FormatOps *ops;
+    const char *foreign; /* the format's name, of foreign/formats.h, or NULL */
+} FormatFound;
+
+/* As format_by_name, among the foreign ones too. */
+gboolean format_find(const char *name, FormatFound *found, GError **error);
+
+/* Looks at the first bytes: raw where they say nothing. */
+gboolean format_probe(BlkStore *file, FormatFound *found, GError **error);
 
 /* Opens over @file, which belongs to the image on success only. KHO_ERROR_INVALID where the head of the file
  * says that it is not of this format. */

@@ -32,6 +32,9 @@ close_one(KhoImage *image, GError **error)
 {
     gboolean flushed = !image->format || format_close(image->format, error);
 
+    if (image->foreign)
+        flushed = foreign_end(image->foreign, flushed ? error : NULL) && flushed;
+    g_clear_pointer(&image->foreign_file, blk_free);
     range_lock_clear(&image->ranges);
     g_free(image->path);
     g_free(image);
@@ -124,8 +127,8 @@ image_pass_gate(const KhoImageGate *gate, const char *path, const char *referrer
         blk_nbd_is_name(referrer) ? g_strdup(referrer) : g_canonicalize_filename(referrer, NULL);
 
     if (!gate)
-        return fail(error, KHO_ERROR_DENIED, "%s has the backing file %s, and none may be opened here",
-                    referrer, path);
+        return fail(error, KHO_ERROR_DENIED, "%s names %s, and no other file may be opened here", referrer,
+                    path);
     return gate->admit(absolute, from, gate->data, error);
 }
 
@@ -169,14 +172,30 @@ open_one(const KhoImageSource *source, KhoImage *chain, GError **error)
         && !image_lock(file, writable ? IMAGE_LOCK_WRITE : IMAGE_LOCK_READ, error))
         return NULL;
 
-    const FormatOps *ops = source->format ? format_by_name(source->format, error) : format_probe(file, error);
-    if (!ops)
+    FormatFound found;
+    if (source->format ? !format_find(source->format, &found, error) : !format_probe(file, &found, error))
         return NULL;
-    g_autoptr(KhoImage) image =
-        image_over_store(g_steal_pointer(&file), ops, writable ? FORMAT_WRITABLE : 0, source->path, error);
-    if (!image || (!(source->flags & KHO_IMAGE_IDLE_LOCK) && !image_unlock(image, source, error)))
+    if (!found.foreign) {
+        g_autoptr(KhoImage) image = image_over_store(g_steal_pointer(&file), found.ops,
+                                                     writable ? FORMAT_WRITABLE : 0, source->path, error);
+        if (!image || (!(source->flags & KHO_IMAGE_IDLE_LOCK) && !image_unlock(image, source, error)))
+            return NULL;
+        return g_steal_pointer(&image);
+    }
+    if (source->flags & KHO_IMAGE_LOCAL) {
+        fail(error, KHO_ERROR_UNSUPPORTED,
+             "%s is a %s image: there are qcow2 and raw here; state the format raw to take its bytes as they "
+             "are",
+             source->path, found.foreign);
         return NULL;
-    return g_steal_pointer(&image);
+    }
+    const ForeignImage how = { .format = found.foreign,
+                               .path = source->path,
+                               .writable = writable,
+                               .flags = source->flags,
+                               .gate = source->gate,
+                               .job = source->job };
+    return image_over_foreign(g_steal_pointer(&file), &how, error);
 }
 
 /* The next image below @above, the last of @chain so far. *below stays NULL at the end of the chain. */
@@ -206,7 +225,7 @@ open_next(KhoImage *chain, KhoImage *above, const KhoImageSource *source, GError
     below.flags &= ~(guint) KHO_IMAGE_WRITE;
     below.key_secret = NULL;
     above->backing = open_one(&below, chain, &cause);
-    if (!above->backing && cause->code == KHO_ERROR_NOT_FOUND)
+    if (!above->backing && cause->code == KHO_ERROR_NOT_FOUND && !blk_nbd_is_name(path))
         return fail(error, KHO_ERROR_NOT_FOUND, "%s: its backing file %s does not exist", above->path, path);
     if (!above->backing) {
         g_propagate_error(error, g_steal_pointer(&cause));
@@ -254,7 +273,7 @@ kho_image_size_bytes(const KhoImage *image)
 const char *
 kho_image_format(const KhoImage *image)
 {
-    return image->format->ops->name;
+    return image->foreign_format ? image->foreign_format : image->format->ops->name;
 }
 
 const char *

@@ -3,6 +3,7 @@
 #ifndef KHO_IMAGE_IMAGE_H
 #define KHO_IMAGE_IMAGE_H
 
+#include "foreign/foreign.h"
 #include "image/format.h"
 #include "image/lock.h"
 #include "image/range.h"
@@ -14,11 +15,14 @@
 #define IMAGE_CHAIN_MAX 512
 
 struct KhoImage {
-    FormatImage *format;   /* owned */
-    char *path;            /* as it was named, or as its overlay names it */
-    KhoImage *backing;     /* owned; NULL: holes read as zeros */
-    guint depth;           /* 0 for the image that the caller opened */
-    guint32 cluster_bytes; /* 1 where the format has no clusters */
+    FormatImage *format; /* owned */
+    char *path;          /* as it was named, or as its overlay names it */
+    Foreign *foreign;    /* owned; serves the bytes of @format where the image is of a foreign format */
+    const char *foreign_format;
+    BlkStore *foreign_file; /* owned; with the image's locks */
+    KhoImage *backing;      /* owned; NULL: holes read as zeros */
+    guint depth;            /* 0 for the image that the caller opened */
+    guint32 cluster_bytes;  /* 1 where the format has no clusters */
     gboolean writable;
     gboolean unpublished;    /* its file has no name yet: FORMAT_UNPUBLISHED */
     gboolean has_file_holes; /* much of the file was holes when it was opened: what is mapped may be one */
@@ -35,6 +39,24 @@ gboolean image_open_backing(KhoImage *image, const KhoImageSource *source, GErro
 
 /* Makes the data of an encrypted image readable, where @source has secrets; others are left alone. */
 gboolean image_unlock(KhoImage *image, const KhoImageSource *source, GError **error);
+
+/* The image in @file (taken over in every case), which is of the foreign format @format: started, opened, and
+ * its virtual disk taken for a raw image. @gate admits what else it names. */
+typedef struct {
+    const char *format, *path;
+    gboolean writable;
+    KhoImageFlags flags; /* NO_BACKING: this file and its extents alone; NO_LOCK, IDLE_LOCK: extents too */
+    const KhoImageGate *gate;
+    const KhoJob *job;
+} ForeignImage;
+KhoImage *image_over_foreign(BlkStore *file, const ForeignImage *how, GError **error);
+
+/* What QEMU finds wrong in an open foreign image: its ImageCheck, the caller's. */
+json_t *image_check_foreign(KhoImage *image, const KhoJob *job, GError **error);
+
+/* A new one in @file, which is empty. */
+KhoImage *image_make_foreign(BlkStore *file, const ForeignImage *how, guint64 size_bytes,
+                             const char *const *options, GError **error);
 
 /* Where the backing name @name of the image at @path leads, relative to that image's folder, in the form that
  * QEMU prints. NULL with KHO_ERROR_UNSUPPORTED where it is not a plain path ("json:", "nbd:", ...). */

@@ -93,13 +93,33 @@ take_over(KhoImageInfo *info, FormatInfo *found)
     info->snapshots = snapshots_of(found);
 }
 
+/* What QEMU says of a foreign image. */
+static gboolean
+look_foreign(KhoImage *image, KhoImageInfo *info, GError **error)
+{
+    json_auto json_t *said = foreign_info(image->foreign, error);
+    const json_t *specific = said ? json_object_get(said, "format-specific") : NULL;
+
+    if (!said)
+        return FALSE;
+    info->cluster_bytes = (guint32) CLAMP(json_int_or(said, "cluster-size", 0), 0, G_MAXUINT32);
+    info->dirty = json_is_true(json_object_get(said, "dirty-flag"));
+    info->encrypted = json_is_true(json_object_get(said, "encrypted"));
+    info->backing_file = g_strdup(json_string_or(said, "backing-filename", NULL));
+    info->full_backing_path = g_strdup(json_string_or(said, "full-backing-filename", NULL));
+    info->backing_format = g_strdup(json_string_or(said, "backing-filename-format", NULL));
+    info->specific = specific ? json_line(specific) : NULL;
+    return TRUE;
+}
+
 static gboolean
 look(KhoImage *image, KhoImageInfo *info, GError **error)
 {
     FormatInfo found;
     guint64 file_bytes;
 
-    if (!blk_size(image->format->file, &file_bytes, error) || !format_info(image->format, &found, error))
+    BlkStore *file = image->foreign_file ? image->foreign_file : image->format->file;
+    if (!blk_size(file, &file_bytes, error) || !format_info(image->format, &found, error))
         return FALSE;
     take_over(info, &found);
     format_info_clear(&found);
@@ -107,11 +127,11 @@ look(KhoImage *image, KhoImageInfo *info, GError **error)
     info->format = g_strdup(kho_image_format(image));
     info->file_bytes = file_bytes;
     info->actual_bytes = (guint64) image->identity.st_blocks * 512;
-    info->actual_unknown = blk_fd(image->format->file) < 0;
+    info->actual_unknown = blk_fd(file) < 0;
     /* A name with a protocol leads nowhere that kho can follow: the name alone is told then. */
     if (info->backing_file)
         info->full_backing_path = image_backing_path(image->path, info->backing_file, NULL);
-    return TRUE;
+    return !image->foreign || look_foreign(image, info, error);
 }
 
 gboolean
@@ -121,7 +141,6 @@ kho_image_info_source(const KhoImageSource *source, KhoImageInfo *info, GError *
     KhoImageInfo found = { 0 };
 
     one.flags = KHO_IMAGE_NO_BACKING | KHO_IMAGE_IDLE_LOCK | (source->flags & KHO_IMAGE_LOCAL);
-    one.gate = NULL;
     g_autoptr(KhoImage) image = kho_image_open_source(&one, error);
     if (!image || !look(image, &found, error))
         return FALSE;
@@ -148,6 +167,7 @@ kho_image_info_clear(KhoImageInfo *info)
     g_free(info->full_backing_path);
     g_free(info->backing_format);
     g_free(info->encryption);
+    g_free(info->specific);
     g_clear_pointer(&info->snapshots, g_ptr_array_unref);
     memset(info, 0, sizeof *info);
 }

@@ -307,7 +307,8 @@ look_up(KhoImage *image, guint64 off, guint64 max_bytes, KhoMapEntry *entry, GEr
     /* What lies there in an encrypted image is not what the guest reads. */
     gboolean is_plain = !at.owner->format->encrypted;
     gboolean has_offset =
-        (kind == RUN_DATA && is_plain) || (kind == RUN_ZERO && (at.run.allocated || is_raw));
+        !at.owner->foreign
+        && ((kind == RUN_DATA && is_plain) || (kind == RUN_ZERO && (at.run.allocated || is_raw)));
     guint64 host = is_raw ? off : at.run.host.bytes;
 
     *entry = (KhoMapEntry){ .start_bytes = off,

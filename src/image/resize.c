@@ -71,6 +71,21 @@ grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GErro
     return FALSE;
 }
 
+/* QEMU knows which of its formats can. */
+static gboolean
+resize_foreign(KhoImage *image, guint64 to, const KhoImageResize *options, GError **error)
+{
+    if (to < kho_image_size_bytes(image) && !options->may_shrink)
+        return fail(error, KHO_ERROR_INVALID,
+                    "%s has %" G_GUINT64_FORMAT " bytes: to shrink it to %" G_GUINT64_FORMAT
+                    " loses what lies past the end, which must be asked for",
+                    image->path, kho_image_size_bytes(image), to);
+    if (options->prealloc != KHO_PREALLOC_OFF)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s is a %s image: it is not preallocated", image->path,
+                    image->foreign_format);
+    return format_close(g_steal_pointer(&image->format), error) && foreign_resize(image->foreign, to, error);
+}
+
 gboolean
 kho_image_resize(const char *path, const char *format, const KhoImageResize *options,
                  const KhoImageGate *gate, const KhoJob *job, GError **error)
@@ -101,7 +116,8 @@ kho_image_resize(const char *path, const char *format, const KhoImageResize *opt
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", path);
 
-    gboolean done = to > from
+    gboolean done = image->foreign ? resize_foreign(image, to, options, error)
+                    : to > from
                         ? grow(image, to, prealloc, job, error)
                         : to == from || format_resize(image->format, to, options->may_shrink, job, error);
     /* After a failure there is one message already. */

@@ -20,13 +20,38 @@ struct Target {
     gboolean finished;
 };
 
+/* What QEMU makes for kho has QEMU's own options; what all formats have in kho's face is not among them. */
+static gboolean
+check_foreign(const KhoImageCreate *options, GError **error)
+{
+    json_auto json_t *create =
+        foreign_format_create_options(options->format, options->size_bytes, options->foreign_options, error);
+
+    if (!create)
+        return FALSE;
+    if (options->backing_file)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "kho makes no %s image with a backing file: use qcow2",
+                    options->format);
+    if (options->prealloc != KHO_PREALLOC_OFF || options->cluster_bytes || options->compression
+        || options->qcow2_version || options->refcount_bits || options->lazy_refcounts || options->encryption)
+        return fail(error, KHO_ERROR_INVALID, "an option of qcow2 is not one of format %s", options->format);
+    return TRUE;
+}
+
 gboolean
 target_check(const KhoImageCreate *options, GError **error)
 {
-    const FormatOps *ops = format_by_name(options->format, error);
+    const FormatOps *ops;
+    FormatFound found;
 
-    if (!ops)
+    if (!format_find(options->format, &found, error))
         return FALSE;
+    if (found.foreign)
+        return check_foreign(options, error);
+    ops = found.ops;
+    if (options->foreign_options && *options->foreign_options)
+        return fail(error, KHO_ERROR_INVALID, "option '%s' is not one of format %s",
+                    *options->foreign_options, ops->name);
     if (options->backing_file && ops == &raw_format)
         return fail(error, KHO_ERROR_INVALID, "a raw image cannot have a backing file: use qcow2");
     if (options->backing_file && !options->backing_format)
@@ -82,7 +107,7 @@ read_compression(const char *name, Qcow2Compression *compression, GError **error
 static guint32
 cluster_bytes(const KhoImageCreate *options)
 {
-    if (g_str_equal(options->format, raw_format.name))
+    if (!g_str_equal(options->format, qcow2_format.name))
         return 1;
     return options->cluster_bytes ? options->cluster_bytes : DEFAULT_CLUSTER_BYTES;
 }
@@ -118,7 +143,10 @@ target_begin(const char *path, const KhoImageCreate *options, const KhoJob *job,
     Target *target = g_new0(Target, 1);
 
     target->path = g_strdup(path);
-    if (!blk_nbd_is_name(path))
+    if (blk_nbd_is_name(path) && foreign_format_find(options->format))
+        fail(error, KHO_ERROR_UNSUPPORTED, "%s: a %s image is made in a file, not at a server", path,
+             options->format);
+    else if (!blk_nbd_is_name(path))
         target->publish = publish_begin(path, options->mode, options->overwrite ? PUBLISH_REPLACE : 0, error);
     else if (options->overwrite)
         target->place = blk_nbd_open(path, TRUE, job, error);
@@ -167,6 +195,11 @@ target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes, c
         return NULL;
     size = num_align_up(size, IMAGE_SECTOR_BYTES);
     g_autoptr(BlkStore) file = target_store(target, options, size, error);
+    const ForeignImage foreign = {
+        .format = foreign_format_find(options->format), .path = target->path, .writable = TRUE, .job = job
+    };
+    if (file && foreign.format)
+        return image_make_foreign(g_steal_pointer(&file), &foreign, size, options->foreign_options, error);
     if (!file || !write_format(file, options, size, &key, error))
         return NULL;
 

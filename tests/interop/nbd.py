@@ -30,12 +30,18 @@ class Server:
         self.process.kill()
         self.process.wait()
 
+    def asked_to_end(self):
+        """qemu-nbd loses a signal that comes before its loop has begun."""
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=0.5)
+        return self.process.returncode is not None
+
     def end(self):
         """Ends it in order, so that all it was given is in the image."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.terminate()
-        self.process.communicate(timeout=harness.HANG_GUARD_S)
+        self.process.send_signal(signal.SIGCONT)
+        harness.wait_for("qemu-nbd's end", self.asked_to_end)
+        self.process.communicate()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 

@@ -85,7 +85,7 @@ def test_loop_of_backing_files(kho, length):
         assert_refused(kho, INVALID, ["loops", "0.qcow2"], name, "0.qcow2", *rest)
 
 
-@pytest.mark.parametrize("name", ["json:{\"driver\":\"null-co\"}", "nbd://localhost/x", "https://example.org/a.raw"])
+@pytest.mark.parametrize("name", ["json:{\"driver\":\"null-co\"}", "ssh://localhost/x", "https://example.org/a.raw"])
 def test_backing_file_that_is_no_path(kho, name):
     """What is no plain path is refused in words, and told by info."""
     qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", name, "-F", "raw", kho.tmp / "over.qcow2", "1M")
@@ -142,7 +142,7 @@ def test_target_is_a_part_of_the_source(kho, disk):
 
 
 def test_wrong_command_lines(kho, disk):
-    assert_refused(kho, USAGE, "vmdk", "create", "-f", "vmdk", "new", "1M")
+    assert_refused(kho, USAGE, "luks", "create", "-f", "luks", "new", "1M")
     assert_refused(kho, None, "size", "create", "-f", "qcow2", "new")
     assert_refused(kho, INVALID, "format", "create", "-f", "qcow2", "-b", "disk.qcow2", "new")
     assert_refused(kho, INVALID, "raw", "create", "-f", "raw", "-b", "disk.qcow2", "-F", "qcow2", "new")

@@ -2,6 +2,7 @@
  * type is `kho img`; here are single reads and writes, as qemu-io has them.
  *
  *   open FORMAT PATH        write OFF LEN BYTE     read OFF LEN      (answers the SHA-256 of what was read)
+ *   openalone FORMAT PATH   (nothing that the image names is admitted)
  *   openro FORMAT PATH      zero OFF LEN           resize BYTES      flush      close
  *   secret PROPERTIES       (for all that is opened from then on)
  *   mergeup OVERLAY BASE FORMAT      mergedown OVERLAY BASE FORMAT      setbacking PATH [NAME FORMAT]
@@ -34,7 +35,7 @@ do_open(Session *s, char **words, KhoImageFlags flags, GError **error)
     const KhoImageSource source = { .path = words[2],
                                     .format = words[1],
                                     .flags = flags,
-                                    .gate = &kho_image_gate_open,
+                                    .gate = g_str_equal(words[0], "openalone") ? NULL : &kho_image_gate_open,
                                     .secrets = s->secrets };
     s->image = kho_image_open_source(&source, error);
     if (!s->image)
@@ -131,7 +132,7 @@ run(Session *s, char **words, char **answer, GError **error)
         return kho_secrets_add(s->secrets, words[1], KHO_SECRETS_DATA, error);
     if (n == 3 && g_str_equal(words[0], "open"))
         return do_open(s, words, KHO_IMAGE_WRITE, error);
-    if (n == 3 && g_str_equal(words[0], "openro"))
+    if (n == 3 && (g_str_equal(words[0], "openro") || g_str_equal(words[0], "openalone")))
         return do_open(s, words, KHO_IMAGE_READ, error);
     if (n == 1 && g_str_equal(words[0], "close"))
         return do_close(s, error);
