@@ -68,6 +68,20 @@ typedef struct {
     gint64 icount; /* -1: not recorded */
 } FormatSnapshot;
 
+typedef struct {
+    const char *name;
+    guint32 date_s, date_ns; /* since 1970 */
+    gint64 icount;           /* -1: not recorded */
+} FormatSnapshotNew;
+
+/* What an image is to become; what is 0 stays as it is. */
+typedef struct {
+    guint version;       /* qcow2: 2 or 3 */
+    guint refcount_bits; /* qcow2: 1 to 64, a power of two */
+    gint lazy_refcounts; /* qcow2: 1: on, -1: off */
+    guint64 guest_bytes; /* the size that resize will be called with afterwards */
+} FormatAmend;
+
 /* What the headers say. Freed by format_info_clear (image/format.c). */
 typedef struct {
     guint64 guest_bytes;
@@ -172,6 +186,24 @@ typedef struct {
     gboolean (*set_backing)(FormatImage *image, const char *file, const char *file_format,
                             gboolean only_check, GError **error);
 
+    /* Lets go of all that the disk holds in this image: all of it is a hole then, and the file as short as it
+     * can be; the image's snapshots stay. A crash leaves all of it or nothing. Durable when it returns TRUE.
+     * May be NULL. */
+    gboolean (*empty)(FormatImage *image, GError **error);
+
+    /* Changes to the snapshots inside an image that nobody else uses meanwhile; all three or none. The disk
+     * only: VM state is neither saved nor loaded. A crash leaves the old image or the new one, as a whole.
+     * Durable when they return TRUE. @index: as in info's list. After revert the disk is what it was in the
+     * snapshot, which stays, and may have another size. */
+    gboolean (*snapshot_create)(FormatImage *image, const FormatSnapshotNew *snapshot, GError **error);
+    gboolean (*snapshot_revert)(FormatImage *image, guint index, GError **error);
+    gboolean (*snapshot_delete)(FormatImage *image, guint index, GError **error);
+
+    /* Changes how the image is laid out; the disk's contents stay, and its size. What cannot be done is
+     * refused before anything is written; with @only_check nothing is written at all. A crash leaves an image
+     * that has what it had or all that was asked for. Durable when it returns TRUE. May be NULL. */
+    gboolean (*amend)(FormatImage *image, const FormatAmend *wish, gboolean only_check, GError **error);
+
     gboolean (*check)(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);
 
     /* Flushes when writable; then frees in every case. FALSE when the flush failed. */
@@ -194,6 +226,8 @@ struct FormatImage {
     guint64
         backing_bytes; /* the backing file's length, set by image/ once it is open: what growing must hide */
     FormatFlags flags;
+    gboolean gains_backing; /* set by image/: a backing file will lie below it, so that holes are no zeros
+                               even where none does now */
 };
 
 #endif

@@ -255,6 +255,7 @@ img_options_read(ImgOptions *options, char *const *lists, GError **error)
                 continue;
             }
             *equals = '\0';
+            options->has_lazy_refcounts |= g_str_equal(item, "lazy_refcounts");
             if (!read_one(options, item, equals + 1, error))
                 return FALSE;
         }

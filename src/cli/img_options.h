@@ -9,6 +9,7 @@
 /* Holds the strings that a KhoImageCreate points to. */
 typedef struct {
     KhoImageCreate create;
+    gboolean has_lazy_refcounts;   /* it was said */
     KhoImageEncryption encryption; /* create's, where the lists ask for it */
     GPtrArray *texts;              /* owned */
     GPtrArray *foreign;            /* owned, NULL-terminated: create.foreign_options */

@@ -33,6 +33,8 @@ typedef struct {
     GMutex mutex;
     GCond changed; /* a worker ended */
     GCond turned;  /* it is the next chunk's turn */
+    GCond stopped;
+    gint64 began; /* monotonic */
     /* Under mutex. */
     KhoMapEntry run; /* of the source, the last one looked at */
     Stretch stretch; /* the same, where only a part is copied */
@@ -41,6 +43,7 @@ typedef struct {
     guint64 turn;    /* the chunk that may be written now, counted as taken: see is_ordered */
     guint64 done;    /* bytes copied or passed over */
     guint64 written; /* to the target's file, for the writeback */
+    guint64 paced;   /* of that, what counts for the rate */
     guint running;
     GError *error; /* the first */
 } Copy;
@@ -60,6 +63,7 @@ finish_with(Copy *copy, GError *error)
     g_mutex_lock(&copy->mutex);
     if (!copy->error)
         copy->error = g_steal_pointer(&error);
+    g_cond_broadcast(&copy->stopped);
     g_mutex_unlock(&copy->mutex);
     g_clear_error(&error);
 }
@@ -102,7 +106,8 @@ is_shareable(Copy *copy, const KhoMapEntry *entry)
     return entry->kind == KHO_MAP_DATA && entry->has_offset && !entry->reads_zero
            && entry->host_offset_bytes % SHARE_UNIT_BYTES == 0 && entry->length_bytes >= copy->unit_bytes
            && entry->length_bytes >= SHARE_UNIT_BYTES && copy->plan->source && !copy->plan->only_changes
-           && !copy->plan->compress && g_atomic_int_get(&copy->sharing) != SHARING_CANNOT;
+           && !copy->plan->compress && copy->stretch.kind != STRETCH_COMPARE
+           && g_atomic_int_get(&copy->sharing) != SHARING_CANNOT;
 }
 
 /* What one worker takes at once. Until it is known that blocks can be shared it may have to copy what it
@@ -148,6 +153,17 @@ pass_over_locked(Copy *copy, guint64 bytes)
     copy->done += bytes;
 }
 
+static gboolean
+look_at_stretch(const CopyPlan *plan, guint64 off, guint64 max_bytes, Stretch *stretch, GError **error)
+{
+    switch (plan->what) {
+    case COPY_OWN: return stretch_own(plan->source, plan->through, off, max_bytes, stretch, error);
+    case COPY_DIFFERING:
+        return stretch_differing(plan->source, plan->against, off, max_bytes, stretch, error);
+    default: return stretch_lacking(plan->source, plan->through, off, max_bytes, stretch, error);
+    }
+}
+
 /* What is to be done from copy->next on, where only a part is copied. */
 static gboolean
 next_stretch_locked(Copy *copy, Stretch *stretch, GError **error)
@@ -157,10 +173,7 @@ next_stretch_locked(Copy *copy, Stretch *stretch, GError **error)
     guint64 rest = MIN(plan->bytes - copy->next, MAP_MAX_BYTES);
 
     if (off < copy->stretch.start || off - copy->stretch.start >= copy->stretch.bytes) {
-        gboolean known = plan->what == COPY_OWN
-                             ? stretch_own(plan->source, off, rest, &copy->stretch, error)
-                             : stretch_lacking(plan->source, plan->through, off, rest, &copy->stretch, error);
-        if (!known)
+        if (!look_at_stretch(plan, off, rest, &copy->stretch, error))
             return FALSE;
     }
     guint64 passed = off - copy->stretch.start;
@@ -183,11 +196,12 @@ take_stretch_locked(Copy *copy, Chunk *chunk, guint64 *most, GError **error)
         return TRUE;
     if (!next_stretch_locked(copy, &stretch, error))
         return FALSE;
-    guint64 unit = plan->what == COPY_LACKING ? copy->unit_bytes : 1;
+    guint64 unit = plan->what == COPY_OWN ? 1 : copy->unit_bytes;
+    gboolean has_data = stretch.kind == STRETCH_DATA || stretch.kind == STRETCH_COMPARE;
     guint64 inner = stretch.bytes == rest ? rest : num_align_down(stretch.bytes, unit);
 
-    if (stretch.kind == STRETCH_DATA || inner == 0) {
-        guint64 outer = stretch.kind == STRETCH_DATA ? num_align_up(stretch.bytes, unit) : unit;
+    if (has_data || inner == 0) {
+        guint64 outer = has_data ? num_align_up(stretch.bytes, unit) : unit;
         *most = MIN(outer, rest);
         return TRUE;
     }
@@ -360,10 +374,32 @@ account(Copy *copy, const Chunk *chunk)
     guint64 before = copy->written / WRITEBACK_BYTES;
     copy->done += chunk->bytes;
     copy->written += chunk->bytes;
+    copy->paced += chunk->zero ? 0 : chunk->bytes;
     gboolean due = copy->written / WRITEBACK_BYTES != before;
     g_mutex_unlock(&copy->mutex);
     if (due && fd >= 0)
         clone_start_writeback(fd, 0, 0);
+}
+
+/* Where there is a rate, waits until what was copied is no more than that allows; a tick at a time, so that
+ * a cancel is seen. */
+static void
+keep_pace(Copy *copy)
+{
+    guint64 rate = copy->plan->rate_bytes;
+
+    if (rate == 0)
+        return;
+    g_mutex_lock(&copy->mutex);
+    while (!is_stopped(copy)) {
+        gint64 now = g_get_monotonic_time();
+        double due_us = (double) copy->paced / (double) rate * G_TIME_SPAN_SECOND;
+
+        if ((double) (now - copy->began) >= due_us)
+            break;
+        g_cond_wait_until(&copy->stopped, &copy->mutex, now + TICK_MS * G_TIME_SPAN_MILLISECOND);
+    }
+    g_mutex_unlock(&copy->mutex);
 }
 
 static gpointer
@@ -392,6 +428,7 @@ work(gpointer data)
         if (!copied)
             break;
         account(copy, &chunk);
+        keep_pace(copy);
     }
     g_mutex_lock(&copy->mutex);
     copy->running--;
@@ -458,6 +495,7 @@ image_copy(const CopyPlan *plan, GError **error)
     Copy copy = {
         .plan = plan,
         .unit_bytes = units_bytes_of(plan->target),
+        .began = g_get_monotonic_time(),
     };
 
     g_assert(!plan->compress || (plan->what == COPY_ALL && plan->target_off % copy.unit_bytes == 0));
@@ -466,11 +504,13 @@ image_copy(const CopyPlan *plan, GError **error)
     g_mutex_init(&copy.mutex);
     g_cond_init(&copy.changed);
     g_cond_init(&copy.turned);
+    g_cond_init(&copy.stopped);
     if (plan->bytes > 0)
         run_workers(&copy);
     g_mutex_clear(&copy.mutex);
     g_cond_clear(&copy.changed);
     g_cond_clear(&copy.turned);
+    g_cond_clear(&copy.stopped);
 
     if (copy.error) {
         g_propagate_error(error, copy.error);

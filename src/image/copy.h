@@ -9,18 +9,21 @@
 
 typedef enum {
     COPY_ALL,
-    COPY_OWN,     /* only what the source's first image itself holds, its zeros too */
-    COPY_LACKING, /* source and target are one image, which gets what it would lack if the layers below it
-                     down to @through were gone; whole clusters of it, and all reads as before at every moment
-                   */
+    COPY_OWN,       /* only what the source's images down to @through hold, their zeros too */
+    COPY_LACKING,   /* source and target are one image, which gets what it would lack if the layers below it
+                       down to @through were gone; whole clusters of it, and all reads as before at every moment
+                     */
+    COPY_DIFFERING, /* the same, but what it would lack if it lay on @against in place of its chain */
 } CopyWhat;
 
 typedef struct {
     KhoImage *source; /* NULL: zeros that are to be written (thick allocation) */
     KhoImage *target; /* writable */
     guint64 source_off, target_off, bytes;
-    CopyWhat what;           /* other than ALL: source_off and target_off are equal, and 0 for LACKING */
-    const KhoImage *through; /* LACKING */
+    CopyWhat what;           /* OWN: both offsets are equal; LACKING, DIFFERING: they are 0 */
+    const KhoImage *through; /* OWN, LACKING */
+    KhoImage *against;       /* DIFFERING; NULL: nothing */
+    guint64 rate_bytes;      /* at most so many a second are read and written; 0: as many as can be */
     guint workers;           /* 0: as many as processors, at most COPY_WORKERS_MAX */
     gboolean target_is_zero; /* what is not written reads as zeros already */
     gboolean only_changes;   /* write only the clusters that differ from what the target reads as now */

@@ -312,6 +312,56 @@ format_set_backing(FormatImage *image, const char *file, const char *file_format
 }
 
 gboolean
+format_empty(FormatImage *image, GError **error)
+{
+    if (!is_writable(image, error))
+        return FALSE;
+    if (!image->ops->empty)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s is a %s image, which cannot be emptied",
+                    image->file->label, image->ops->name);
+    return image->ops->empty(image, error);
+}
+
+static gboolean
+can_snapshot(FormatImage *image, GError **error)
+{
+    if (!is_writable(image, error))
+        return FALSE;
+    return image->ops->snapshot_create
+           || fail(error, KHO_ERROR_UNSUPPORTED, "%s is a %s image, which cannot hold snapshots",
+                   image->file->label, image->ops->name);
+}
+
+gboolean
+format_snapshot_create(FormatImage *image, const FormatSnapshotNew *snapshot, GError **error)
+{
+    return can_snapshot(image, error) && image->ops->snapshot_create(image, snapshot, error);
+}
+
+gboolean
+format_snapshot_revert(FormatImage *image, guint index, GError **error)
+{
+    return can_snapshot(image, error) && image->ops->snapshot_revert(image, index, error);
+}
+
+gboolean
+format_snapshot_delete(FormatImage *image, guint index, GError **error)
+{
+    return can_snapshot(image, error) && image->ops->snapshot_delete(image, index, error);
+}
+
+gboolean
+format_amend(FormatImage *image, const FormatAmend *wish, gboolean only_check, GError **error)
+{
+    if (!is_writable(image, error))
+        return FALSE;
+    if (!image->ops->amend)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s is a %s image, which has nothing to amend",
+                    image->file->label, image->ops->name);
+    return image->ops->amend(image, wish, only_check, error);
+}
+
+gboolean
 format_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error)
 {
     if (!image->ops->check)

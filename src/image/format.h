@@ -52,6 +52,12 @@ gboolean format_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shr
 gboolean format_extend(FormatImage *image, guint64 guest_bytes, GError **error);
 gboolean format_set_backing(FormatImage *image, const char *file, const char *file_format,
                             gboolean only_check, GError **error);
+/* KHO_ERROR_UNSUPPORTED where the format has no such thing. */
+gboolean format_empty(FormatImage *image, GError **error);
+gboolean format_snapshot_create(FormatImage *image, const FormatSnapshotNew *snapshot, GError **error);
+gboolean format_snapshot_revert(FormatImage *image, guint index, GError **error);
+gboolean format_snapshot_delete(FormatImage *image, guint index, GError **error);
+gboolean format_amend(FormatImage *image, const FormatAmend *wish, gboolean only_check, GError **error);
 gboolean format_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);
 gboolean format_close(FormatImage *image, GError **error);
 

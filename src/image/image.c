@@ -23,7 +23,8 @@ kho_image_is_remote(const char *path)
 gboolean
 image_same_file(const struct stat *a, const struct stat *b)
 {
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+    /* A store without a descriptor has no identity to compare. */
+    return a->st_ino != 0 && a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
 /* Flushes when writable and frees this image alone. */
@@ -262,6 +263,24 @@ kho_image_open(const char *path, const char *format, KhoImageFlags flags, const 
     KhoImageSource source = { .path = path, .format = format, .flags = flags, .gate = gate };
 
     return kho_image_open_source(&source, error);
+}
+
+gboolean
+image_close_after(KhoImage *image, gboolean done, GError **error)
+{
+    return kho_image_close(image, done ? error : NULL) && done;
+}
+
+gboolean
+image_takes_writes(KhoImage *image, GError **error)
+{
+    FormatInfo info;
+
+    if (!format_info(image->format, &info, error))
+        return FALSE;
+    g_autofree char *refusal = g_steal_pointer(&info.refusal);
+    format_info_clear(&info);
+    return !refusal || fail(error, KHO_ERROR_UNSUPPORTED, "%s", refusal);
 }
 
 guint64

@@ -65,6 +65,12 @@ char *image_backing_path(const char *path, const char *name, GError **error);
 /* Asks the caller whether a path that was found inside an image may be opened. */
 gboolean image_pass_gate(const KhoImageGate *gate, const char *path, const char *referrer, GError **error);
 
+/* Closes what was written, whatever came before: where @done is FALSE there is one message already. */
+gboolean image_close_after(KhoImage *image, gboolean done, GError **error);
+
+/* What the first write would meet, said before anything has begun: KHO_ERROR_UNSUPPORTED. */
+gboolean image_takes_writes(KhoImage *image, GError **error);
+
 /* The same file, whatever its names? */
 gboolean image_same_file(const struct stat *a, const struct stat *b);
 

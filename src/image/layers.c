@@ -5,13 +5,6 @@
 
 #include <glib/gstdio.h>
 
-/* Closes what was written, whatever came before: after a failure there is one message already. */
-static gboolean
-close_after(KhoImage *image, gboolean done, GError **error)
-{
-    return kho_image_close(image, done ? error : NULL) && done;
-}
-
 static gboolean
 not_below(const KhoImageMerge *m, GError **error)
 {
@@ -121,7 +114,7 @@ kho_image_merge_up(const KhoImageMerge *m, const KhoImageGate *gate, const KhoJo
     if (!overlay)
         return FALSE;
     gboolean done = up(m, overlay, job, error);
-    return close_after(g_steal_pointer(&overlay), done, error);
+    return image_close_after(g_steal_pointer(&overlay), done, error);
 }
 
 /* --- down --- */
@@ -165,23 +158,10 @@ kho_image_merge_down(const KhoImageMerge *m, const KhoImageGate *gate, const Kho
         return FALSE;
     const Merge merge = { .overlay = overlay, .base = base, .cut_base = m->cut_base, .workers = m->workers };
     gboolean done = merge_down(&merge, job, error);
-    return close_after(g_steal_pointer(&base), done, error);
+    return image_close_after(g_steal_pointer(&base), done, error);
 }
 
 /* --- what it costs; the header alone --- */
-
-/* What the first write would meet, said before anything has begun. */
-static gboolean
-takes_writes(KhoImage *image, GError **error)
-{
-    FormatInfo info;
-
-    if (!format_info(image->format, &info, error))
-        return FALSE;
-    g_autofree char *refusal = g_steal_pointer(&info.refusal);
-    format_info_clear(&info);
-    return !refusal || fail(error, KHO_ERROR_UNSUPPORTED, "%s", refusal);
-}
 
 gboolean
 kho_image_merge_cost(const KhoImageMerge *m, KhoImageFlags flags, KhoImageMergeCost *cost, const KhoJob *job,
@@ -198,7 +178,7 @@ kho_image_merge_cost(const KhoImageMerge *m, KhoImageFlags flags, KhoImageMergeC
         return FALSE;
     overlay->backing->depth = 1;
     if (!(flags & KHO_IMAGE_NO_LOCK)
-        && (!takes_writes(overlay, error) || !takes_writes(overlay->backing, error)))
+        && (!image_takes_writes(overlay, error) || !image_takes_writes(overlay->backing, error)))
         return FALSE;
     return merge_cost(overlay, overlay->backing, cost, job, error);
 }
@@ -215,5 +195,5 @@ kho_image_set_backing(const char *path, const char *backing_file, const char *ba
     if (!image)
         return FALSE;
     gboolean done = format_set_backing(image->format, backing_file, backing_format, FALSE, error);
-    return close_after(g_steal_pointer(&image), done, error);
+    return image_close_after(g_steal_pointer(&image), done, error);
 }

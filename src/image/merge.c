@@ -9,6 +9,7 @@
 #include "image/prealloc.h"
 #include "image/resize.h"
 #include "image/stretch.h"
+#include "qcow2/rules.h"
 
 #include <string.h>
 
@@ -104,9 +105,17 @@ count_new(KhoImage *base, guint64 off, guint64 bytes, Tally *space, GError **err
     return TRUE;
 }
 
-static gboolean
-cost_down(KhoImage *overlay, KhoImage *base, Tally *moved, Tally *space, const KhoJob *job, GError **error)
+/* The images of a merge down that go into the base begin with the overlay and end with this one. */
+static const KhoImage *
+lowest_moved(const Merge *merge)
 {
+    return merge->through ? merge->through : merge->overlay;
+}
+
+static gboolean
+cost_down(const Merge *merge, Tally *moved, Tally *space, const KhoJob *job, GError **error)
+{
+    KhoImage *overlay = merge->overlay, *base = merge->base;
     guint64 size = kho_image_size_bytes(overlay);
     gboolean zeros;
     Stretch s;
@@ -114,7 +123,7 @@ cost_down(KhoImage *overlay, KhoImage *base, Tally *moved, Tally *space, const K
     if (!must_write_zeros(base, &zeros, error))
         return FALSE;
     for (guint64 off = 0; off < size && !kho_job_is_cancelled(job); off += s.bytes) {
-        if (!stretch_own(overlay, off, MIN(size - off, LOOK_BYTES), &s, error))
+        if (!stretch_own(overlay, lowest_moved(merge), off, MIN(size - off, LOOK_BYTES), &s, error))
             return FALSE;
         if (s.kind == STRETCH_LEAVE || (s.kind == STRETCH_ZERO && !zeros))
             continue;
@@ -138,9 +147,10 @@ gboolean
 merge_cost(KhoImage *overlay, KhoImage *base, KhoImageMergeCost *cost, const KhoJob *job, GError **error)
 {
     Tally up = { .cluster = overlay->cluster_bytes }, down = { .cluster = base->cluster_bytes }, new = down;
+    const Merge merge = { .overlay = overlay, .base = base };
     KhoImageMergeCost found;
 
-    if (!cost_up(overlay, base, &up, job, error) || !cost_down(overlay, base, &down, &new, job, error)
+    if (!cost_up(overlay, base, &up, job, error) || !cost_down(&merge, &down, &new, job, error)
         || !free_space(overlay, &found.up_free_bytes, error)
         || !free_space(base, &found.down_free_bytes, error))
         return FALSE;
@@ -230,6 +240,30 @@ merge_up(const Merge *merge, const KhoJob *job, GError **error)
     return format_set_backing(overlay->format, merge->backing_file, merge->backing_format, FALSE, error);
 }
 
+gboolean
+merge_onto(const Merge *merge, KhoImage *against, const KhoJob *job, GError **error)
+{
+    KhoImage *overlay = merge->overlay;
+    const char *file = merge->backing_file, *format = merge->backing_format;
+    CopyPlan plan = {
+        .source = overlay,
+        .target = overlay,
+        .bytes = kho_image_size_bytes(overlay),
+        .what = COPY_DIFFERING,
+        .against = against,
+        .workers = merge->workers,
+        .job = job,
+    };
+    GError *cause = NULL;
+
+    if (!format_set_backing(overlay->format, file, format, TRUE, error))
+        return FALSE;
+    overlay->format->gains_backing = against != NULL;
+    if (!image_copy(&plan, &cause))
+        return tell_cancelled(merge, cause, error);
+    return format_set_backing(overlay->format, file, format, FALSE, error);
+}
+
 /* --- down --- */
 
 /* Before anything else is written, so that a size that cannot be had changes nothing. Growth is not taken
@@ -244,8 +278,8 @@ fit_base(const Merge *merge, const KhoJob *job, GError **error)
     return to == now || !merge->cut_base || format_resize(merge->base->format, to, TRUE, job, error);
 }
 
-gboolean
-merge_down(const Merge *merge, const KhoJob *job, GError **error)
+static gboolean
+write_down(const Merge *merge, const KhoJob *job, GError **error)
 {
     KhoImage *base = merge->base;
     Tally moved = { .cluster = base->cluster_bytes }, space = moved;
@@ -254,18 +288,38 @@ merge_down(const Merge *merge, const KhoJob *job, GError **error)
         .target = base,
         .bytes = kho_image_size_bytes(merge->overlay),
         .what = COPY_OWN,
+        .through = lowest_moved(merge),
+        .rate_bytes = merge->rate_bytes,
         .workers = merge->workers,
         .job = job,
     };
     GError *cause = NULL;
 
-    if (!cost_down(merge->overlay, base, &moved, &space, job, error) || !check_space(base, &space, error))
+    if (!cost_down(merge, &moved, &space, job, error) || !check_space(base, &space, error))
         return FALSE;
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", base->path);
-    if (!fit_base(merge, job, error))
+    return fit_base(merge, job, error) && (image_copy(&plan, &cause) || tell_cancelled(merge, cause, error));
+}
+
+gboolean
+merge_down(const Merge *merge, const KhoJob *job, GError **error)
+{
+    return write_down(merge, job, error) && kho_image_flush(merge->base, error);
+}
+
+/* Until it is empty the overlay covers whatever part of the base is on disk. Rule: BASE_BEFORE_EMPTY. */
+gboolean
+merge_away(const Merge *merge, const KhoJob *job, GError **error)
+{
+    gboolean late = qcow2_mutated(QCOW2_RULE_BASE_BEFORE_EMPTY);
+
+    if (!write_down(merge, job, error) || (!late && !kho_image_flush(merge->base, error)))
         return FALSE;
-    if (!image_copy(&plan, &cause))
-        return tell_cancelled(merge, cause, error);
-    return kho_image_flush(base, error);
+    if (!format_empty(merge->overlay->format, error)) {
+        g_prefix_error(error, "%s holds all of %s now, which was not emptied: ", merge->base->path,
+                       merge->overlay->path);
+        return FALSE;
+    }
+    return !late || kho_image_flush(merge->base, error);
 }

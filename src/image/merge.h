@@ -7,10 +7,12 @@
 
 typedef struct {
     KhoImage *overlay;
-    KhoImage
-        *base; /* up: an image of the overlay's chain; down: an image of its own, the overlay then alone */
+    KhoImage *base; /* up: an image of the overlay's chain; down: an image of its own, below @through */
     const char *backing_file, *backing_format; /* up: what the overlay names afterwards; NULL: nothing */
     gboolean cut_base;                         /* down */
+    KhoImage *through;  /* down: the last image of the overlay's chain, all of which goes into the base; NULL:
+                           the overlay alone does */
+    guint64 rate_bytes; /* down: at most so many a second; 0: no limit */
     guint workers;
 } Merge;
 
@@ -18,8 +20,16 @@ typedef struct {
  * file given, durably. What the overlay reads as never changes. */
 gboolean merge_up(const Merge *merge, const KhoJob *job, GError **error);
 
+/* Copies into the overlay what it would read differently if it lay on @against and what is below that (NULL:
+ * on nothing), then lets its header name the backing file given, durably. What the overlay reads as never
+ * changes. merge->base is not looked at. */
+gboolean merge_onto(const Merge *merge, KhoImage *against, const KhoJob *job, GError **error);
+
 /* Writes what the overlay itself holds into the base, durably. */
 gboolean merge_down(const Merge *merge, const KhoJob *job, GError **error);
+
+/* The same, and then lets go of all that the overlay holds. */
+gboolean merge_away(const Merge *merge, const KhoJob *job, GError **error);
 
 /* What each direction costs; @overlay's chain reaches down to @base at least. Reads all tables of both. */
 gboolean

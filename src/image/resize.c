@@ -87,16 +87,33 @@ resize_foreign(KhoImage *image, guint64 to, const KhoImageResize *options, GErro
 }
 
 gboolean
+resize_image(KhoImage *image, const KhoImageResize *options, const KhoJob *job, GError **error)
+{
+    const KhoPrealloc prealloc = options->prealloc;
+    guint64 from = kho_image_size_bytes(image), to = num_align_up(options->size_bytes, IMAGE_SECTOR_BYTES);
+
+    if (image->foreign)
+        return !kho_job_is_cancelled(job)
+                   ? resize_foreign(image, to, options, error)
+                   : fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", image->path);
+    if (to <= from && prealloc != KHO_PREALLOC_OFF)
+        return fail(error, KHO_ERROR_INVALID,
+                    "%s: preallocation is for growing, and it has %s%" G_GUINT64_FORMAT " bytes", image->path,
+                    to < from ? "more than " : "", to);
+    if (kho_job_is_cancelled(job))
+        return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", image->path);
+    if (to > from)
+        return grow(image, to, prealloc, job, error);
+    return to == from || format_resize(image->format, to, options->may_shrink, job, error);
+}
+
+gboolean
 kho_image_resize(const char *path, const char *format, const KhoImageResize *options,
                  const KhoImageGate *gate, const KhoJob *job, GError **error)
 {
-    const KhoPrealloc prealloc = options->prealloc;
-
     if (options->size_bytes > NUM_OFFSET_MAX - IMAGE_SECTOR_BYTES)
         return fail(error, KHO_ERROR_INVALID, "%s: a size of %" G_GUINT64_FORMAT " bytes is too large", path,
                     options->size_bytes);
-    guint64 to = num_align_up(options->size_bytes, IMAGE_SECTOR_BYTES);
-
     KhoImageSource source = {
         .path = path,
         .format = format,
@@ -106,20 +123,8 @@ kho_image_resize(const char *path, const char *format, const KhoImageResize *opt
         .secrets = options->secrets,
     };
     g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
-    if (!image || !prealloc_check(image->format->ops, prealloc, FALSE, error))
+    if (!image || !prealloc_check(image->format->ops, options->prealloc, FALSE, error))
         return FALSE;
-    guint64 from = kho_image_size_bytes(image);
-    if (to <= from && prealloc != KHO_PREALLOC_OFF)
-        return fail(error, KHO_ERROR_INVALID,
-                    "%s: preallocation is for growing, and it has %s%" G_GUINT64_FORMAT " bytes", path,
-                    to < from ? "more than " : "", to);
-    if (kho_job_is_cancelled(job))
-        return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", path);
-
-    gboolean done = image->foreign ? resize_foreign(image, to, options, error)
-                    : to > from
-                        ? grow(image, to, prealloc, job, error)
-                        : to == from || format_resize(image->format, to, options->may_shrink, job, error);
-    /* After a failure there is one message already. */
-    return kho_image_close(g_steal_pointer(&image), done ? error : NULL) && done;
+    gboolean done = resize_image(image, options, job, error);
+    return image_close_after(g_steal_pointer(&image), done, error);
 }

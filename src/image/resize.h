@@ -9,4 +9,7 @@
  * added. */
 gboolean resize_extend(KhoImage *image, guint64 to, GError **error);
 
+/* kho_image_resize on an open image; its size is not too large. */
+gboolean resize_image(KhoImage *image, const KhoImageResize *options, const KhoJob *job, GError **error);
+
 #endif

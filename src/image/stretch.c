@@ -24,19 +24,10 @@ look_own(KhoImage *layer, guint64 off, guint64 max_bytes, Stretch *found, GError
     return TRUE;
 }
 
+/* A hole of @layer's (@found) is what the layers below it hold there, down to @through. */
 static gboolean
-look_lacking(KhoImage *overlay, const KhoImage *through, guint64 off, guint64 max_bytes, Stretch *found,
-             GError **error)
+look_below(KhoImage *layer, const KhoImage *through, guint64 off, Stretch *found, GError **error)
 {
-    guint64 below_bytes = stretch_below_bytes(through);
-    KhoImage *layer = overlay;
-
-    if (!look_own(layer, off, max_bytes, found, error))
-        return FALSE;
-    if (found->kind != STRETCH_LEAVE) {
-        found->kind = STRETCH_LEAVE; /* it has that itself */
-        return TRUE;
-    }
     while (found->kind == STRETCH_LEAVE && layer != through) {
         layer = layer->backing;
         guint64 size = kho_image_size_bytes(layer), bytes = found->bytes;
@@ -46,6 +37,23 @@ look_lacking(KhoImage *overlay, const KhoImage *through, guint64 off, guint64 ma
         else if (!look_own(layer, off, MIN(bytes, size - off), found, error))
             return FALSE;
     }
+    return TRUE;
+}
+
+static gboolean
+look_lacking(KhoImage *overlay, const KhoImage *through, guint64 off, guint64 max_bytes, Stretch *found,
+             GError **error)
+{
+    guint64 below_bytes = stretch_below_bytes(through);
+
+    if (!look_own(overlay, off, max_bytes, found, error))
+        return FALSE;
+    if (found->kind != STRETCH_LEAVE) {
+        found->kind = STRETCH_LEAVE; /* it has that itself */
+        return TRUE;
+    }
+    if (!look_below(overlay, through, off, found, error))
+        return FALSE;
     if (found->kind == STRETCH_ZERO && off >= below_bytes)
         found->kind = STRETCH_LEAVE;
     else if (found->kind == STRETCH_ZERO)
@@ -53,19 +61,92 @@ look_lacking(KhoImage *overlay, const KhoImage *through, guint64 off, guint64 ma
     return TRUE;
 }
 
-/* @through NULL: what @image itself holds. Adjoining runs of one kind are joined. */
+/* What a chain reads as at @off, its images seen as the files that they are; @owner NULL: zeros. */
+typedef struct {
+    const KhoImage *owner;
+    guint64 bytes;
+} Source;
+
 static gboolean
-join(KhoImage *image, const KhoImage *through, guint64 off, guint64 max_bytes, Stretch *stretch,
-     GError **error)
+find_source(KhoImage *chain, guint64 off, guint64 max_bytes, Source *source, GError **error)
+{
+    guint64 size = chain ? kho_image_size_bytes(chain) : 0;
+    Located at;
+
+    *source = (Source){ .bytes = max_bytes };
+    if (off >= size)
+        return TRUE;
+    if (!image_locate(chain, off, MIN(max_bytes, size - off), &at, error))
+        return FALSE;
+    source->bytes = at.run.bytes;
+    if (at.run.kind == RUN_DATA || at.run.kind == RUN_COMPRESSED)
+        source->owner = at.owner;
+    return TRUE;
+}
+
+/* One file, read as the same format, holds one thing at one place of the disk. */
+static gboolean
+is_one_source(const Source *a, const Source *b)
+{
+    if (!a->owner || !b->owner)
+        return a->owner == b->owner;
+    return image_same_file(&a->owner->identity, &b->owner->identity)
+           && a->owner->format->ops == b->owner->format->ops;
+}
+
+static gboolean
+look_differing(KhoImage *overlay, KhoImage *against, guint64 off, guint64 max_bytes, Stretch *found,
+               GError **error)
+{
+    Source now, then;
+
+    if (!look_own(overlay, off, max_bytes, found, error))
+        return FALSE;
+    gboolean has = found->kind != STRETCH_LEAVE;
+    found->kind = STRETCH_LEAVE;
+    if (has)
+        return TRUE;
+    if (!find_source(overlay->backing, off, found->bytes, &now, error)
+        || !find_source(against, off, now.bytes, &then, error))
+        return FALSE;
+    found->bytes = then.bytes;
+    if (!is_one_source(&now, &then))
+        found->kind = !now.owner ? STRETCH_ZERO : !then.owner ? STRETCH_DATA : STRETCH_COMPARE;
+    return TRUE;
+}
+
+typedef enum { LOOK_OWN, LOOK_LACKING, LOOK_DIFFERING } LookFor;
+
+typedef struct {
+    LookFor what;
+    KhoImage *image;
+    const KhoImage *through;
+    KhoImage *against;
+} Look;
+
+static gboolean
+look(const Look *l, guint64 off, guint64 max_bytes, Stretch *found, GError **error)
+{
+    switch (l->what) {
+    case LOOK_OWN:
+        return look_own(l->image, off, max_bytes, found, error)
+               && look_below(l->image, l->through, off, found, error);
+    case LOOK_LACKING: return look_lacking(l->image, l->through, off, max_bytes, found, error);
+    case LOOK_DIFFERING: return look_differing(l->image, l->against, off, max_bytes, found, error);
+    }
+    return TRUE;
+}
+
+/* Adjoining runs of one kind are joined. */
+static gboolean
+join(const Look *l, guint64 off, guint64 max_bytes, Stretch *stretch, GError **error)
 {
     Stretch whole = { .start = off };
 
     while (whole.bytes < max_bytes) {
-        guint64 at = off + whole.bytes, rest = max_bytes - whole.bytes;
         Stretch next;
 
-        if (through ? !look_lacking(image, through, at, rest, &next, error)
-                    : !look_own(image, at, rest, &next, error))
+        if (!look(l, off + whole.bytes, max_bytes - whole.bytes, &next, error))
             return FALSE;
         if (whole.bytes > 0 && next.kind != whole.kind)
             break;
@@ -77,14 +158,28 @@ join(KhoImage *image, const KhoImage *through, guint64 off, guint64 max_bytes, S
 }
 
 gboolean
-stretch_own(KhoImage *layer, guint64 off, guint64 max_bytes, Stretch *stretch, GError **error)
+stretch_own(KhoImage *layer, const KhoImage *through, guint64 off, guint64 max_bytes, Stretch *stretch,
+            GError **error)
 {
-    return join(layer, NULL, off, max_bytes, stretch, error);
+    const Look own = { .what = LOOK_OWN, .image = layer, .through = through };
+
+    return join(&own, off, max_bytes, stretch, error);
 }
 
 gboolean
 stretch_lacking(KhoImage *overlay, const KhoImage *through, guint64 off, guint64 max_bytes, Stretch *stretch,
                 GError **error)
 {
-    return join(overlay, through, off, max_bytes, stretch, error);
+    const Look lacking = { .what = LOOK_LACKING, .image = overlay, .through = through };
+
+    return join(&lacking, off, max_bytes, stretch, error);
+}
+
+gboolean
+stretch_differing(KhoImage *overlay, KhoImage *against, guint64 off, guint64 max_bytes, Stretch *stretch,
+                  GError **error)
+{
+    const Look differing = { .what = LOOK_DIFFERING, .image = overlay, .against = against };
+
+    return join(&differing, off, max_bytes, stretch, error);
 }

@@ -9,6 +9,7 @@ typedef enum {
     STRETCH_LEAVE, /* nothing is to be done here */
     STRETCH_ZERO,  /* is to read as zeros */
     STRETCH_DATA,
+    STRETCH_COMPARE, /* data, and what it is to be compared with is data too */
 } StretchKind;
 
 typedef struct {
@@ -16,8 +17,10 @@ typedef struct {
     StretchKind kind;
 } Stretch;
 
-/* What @layer itself holds, whatever lies below it, from @off on. [off, off + max_bytes) lies on its disk. */
-gboolean stretch_own(KhoImage *layer, guint64 off, guint64 max_bytes, Stretch *stretch, GError **error);
+/* What @layer itself and the layers below it down to @through hold, whatever lies below that, from @off on:
+ * beyond the end of a shorter one of them, zeros. [off, off + max_bytes) lies on @layer's disk. */
+gboolean stretch_own(KhoImage *layer, const KhoImage *through, guint64 off, guint64 max_bytes,
+                     Stretch *stretch, GError **error);
 
 /**
  * stretch_lacking:
@@ -28,6 +31,11 @@ gboolean stretch_own(KhoImage *layer, guint64 off, guint64 max_bytes, Stretch *s
  */
 gboolean stretch_lacking(KhoImage *overlay, const KhoImage *through, guint64 off, guint64 max_bytes,
                          Stretch *stretch, GError **error);
+
+/* What @overlay lacks once it lies on @against and what is below that (NULL: on nothing) in place of its own
+ * chain. What both chains find in one file is the same. */
+gboolean stretch_differing(KhoImage *overlay, KhoImage *against, guint64 off, guint64 max_bytes,
+                           Stretch *stretch, GError **error);
 
 /* Up to where holes of @through lead further down: the size of what lies below it. */
 guint64 stretch_below_bytes(const KhoImage *through);

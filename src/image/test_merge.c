@@ -187,7 +187,8 @@ test_stretches(void)
         g_assert_cmpint(s.kind, ==, lacking[i].kind);
     }
     for (gsize i = 0; i < G_N_ELEMENTS(own); i++) {
-        g_assert_true(stretch_own(overlay, own[i].start * CLUSTER, size - own[i].start * CLUSTER, &s, NULL));
+        g_assert_true(
+            stretch_own(overlay, overlay, own[i].start * CLUSTER, size - own[i].start * CLUSTER, &s, NULL));
         g_assert_cmpuint(s.bytes, ==, own[i].bytes * CLUSTER);
         g_assert_cmpint(s.kind, ==, own[i].kind);
     }

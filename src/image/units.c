@@ -28,12 +28,25 @@ units_bytes_of(const KhoImage *target)
     return target->cluster_bytes > 1 ? target->cluster_bytes : RAW_UNIT_BYTES;
 }
 
+static gboolean
+compares(const CopyPlan *plan)
+{
+    return plan->only_changes || plan->what == COPY_DIFFERING;
+}
+
+/* Zeros are to be the target's own, since what lies below it will be something else. */
+static gboolean
+owns_zeros(const CopyPlan *plan)
+{
+    return plan->what == COPY_LACKING || plan->what == COPY_DIFFERING;
+}
+
 void
 units_init(Units *units, const CopyPlan *plan, guint64 room)
 {
     *units = (Units){ .room = room, .unit_bytes = units_bytes_of(plan->target) };
     units->data = g_malloc(room);
-    if (plan->only_changes)
+    if (compares(plan))
         units->old = g_malloc(room);
     if (plan->compress) {
         units->packer = format_packer_new(plan->target->format);
@@ -56,7 +69,7 @@ units_clear(Units *units)
 static UnitKind
 kind_of(const Units *units, const CopyPlan *plan, guint64 target_off, guint64 at, gsize len)
 {
-    if (plan->only_changes && memcmp(units->data + at, units->old + at, len) == 0)
+    if (compares(plan) && memcmp(units->data + at, units->old + at, len) == 0)
         return UNIT_SKIP;
     if (!plan->source || plan->keep_zeros || !copy_is_zero(units->data + at, len))
         return UNIT_DATA;
@@ -74,15 +87,24 @@ to_unit_end(const Units *units, guint64 target_off, guint64 at, guint64 bytes)
 
 /* --- reading --- */
 
+/* Past the end of @image, and where there is none, zeros. */
 static gboolean
-read_source(Units *units, const CopyPlan *plan, guint64 start, guint64 bytes, GError **error)
+read_padded(KhoImage *image, guint64 off, guint8 *to, guint64 bytes, GError **error)
 {
-    guint64 off = plan->source_off + start;
-    guint64 size = plan->source ? kho_image_size_bytes(plan->source) : 0;
+    guint64 size = image ? kho_image_size_bytes(image) : 0;
     guint64 known = off >= size ? 0 : MIN(bytes, size - off);
 
-    memset(units->data + known, 0, bytes - known);
-    return known == 0 || kho_image_read(plan->source, off, units->data, known, error);
+    memset(to + known, 0, bytes - known);
+    return known == 0 || kho_image_read(image, off, to, known, error);
+}
+
+/* What a unit is to differ from, to be written. */
+static gboolean
+read_old(Units *units, const CopyPlan *plan, guint64 start, guint64 bytes, GError **error)
+{
+    KhoImage *image = plan->what == COPY_DIFFERING ? plan->against : plan->target;
+
+    return !compares(plan) || read_padded(image, plan->target_off + start, units->old, bytes, error);
 }
 
 /* The disk's last cluster may be cut short: what is packed is whole all the same. */
@@ -109,8 +131,8 @@ units_read(Units *units, const CopyPlan *plan, guint64 start, guint64 bytes, GEr
     guint64 target_off = plan->target_off + start;
 
     g_assert(bytes <= units->room);
-    if (!read_source(units, plan, start, bytes, error)
-        || (plan->only_changes && !kho_image_read(plan->target, target_off, units->old, bytes, error)))
+    if (!read_padded(plan->source, plan->source_off + start, units->data, bytes, error)
+        || !read_old(units, plan, start, bytes, error))
         return FALSE;
     if (units->packer)
         pack(units, plan, target_off, bytes);
@@ -122,8 +144,8 @@ units_read(Units *units, const CopyPlan *plan, guint64 start, guint64 bytes, GEr
 static gboolean
 make_zeros_at(const CopyPlan *plan, guint64 off, guint64 len, GError **error)
 {
-    return plan->what == COPY_LACKING ? image_own_zeros(plan->target, off, len, error)
-                                      : kho_image_zero(plan->target, off, len, error);
+    return owns_zeros(plan) ? image_own_zeros(plan->target, off, len, error)
+                            : kho_image_zero(plan->target, off, len, error);
 }
 
 gboolean

@@ -8,6 +8,7 @@
 
 /* What the new header shall say, and how it may be laid out. */
 typedef struct {
+    const Qcow2Header *to;     /* all fields but those of the backing file's name */
     const char *file, *format; /* NULL: none */
     gboolean keep_features;    /* the table of feature names */
     gboolean name_apart;       /* the name lies behind all that the old header uses */
@@ -57,7 +58,7 @@ extensions_with(const Qcow2Image *image, const Wish *wish)
 
     for (guint i = 0; i < places->len; i++) {
         const Qcow2ExtensionPlace *p = &g_array_index(places, Qcow2ExtensionPlace, i);
-        if (p->type == QCOW2_EXT_FEATURE_NAMES && !wish->keep_features)
+        if (p->type == QCOW2_EXT_FEATURE_NAMES && (!wish->keep_features || wish->to->version < 3))
             continue;
         if (p->type != (guint32) QCOW2_EXT_BACKING_FORMAT)
             qcow2_extension_append(bytes, p->type, image->head + p->off_bytes, p->len_bytes);
@@ -77,19 +78,23 @@ lay_out(const Qcow2Image *image, const Wish *wish, Layout *layout)
 {
     g_autoptr(GByteArray) extensions = extensions_with(image, wish);
     guint64 used = MAX(extensions_end(image), name_end(&image->header));
-    guint64 name_off = image->header.header_bytes + (guint64) extensions->len;
+    guint64 fields_end = wish->to->header_bytes;
+    guint64 name_off = fields_end + extensions->len;
     gsize name_bytes = wish->file ? strlen(wish->file) : 0;
 
     if (wish->name_apart)
         name_off = MAX(name_off, num_align_up(used, 8));
     if (name_off > image->geo.cluster_bytes || name_bytes > image->geo.cluster_bytes - name_off)
         return FALSE;
-    layout->header = image->header;
+    layout->header = *wish->to;
     layout->header.backing_off = wish->file ? name_off : 0;
     layout->header.backing_bytes = (guint32) name_bytes;
-    layout->end = MAX(image->header.header_bytes + (guint64) extensions->len, name_end(&layout->header));
+    layout->end = MAX(fields_end + extensions->len, name_end(&layout->header));
     layout->cluster = g_memdup2(image->head, image->geo.cluster_bytes);
-    memcpy(layout->cluster + image->header.header_bytes, extensions->data, extensions->len);
+    /* Fields that there were not. */
+    if (fields_end > image->header.header_bytes)
+        memset(layout->cluster + image->header.header_bytes, 0, fields_end - image->header.header_bytes);
+    memcpy(layout->cluster + fields_end, extensions->data, extensions->len);
     if (name_bytes > 0)
         memcpy(layout->cluster + name_off, wish->file, name_bytes);
     qcow2_header_encode(&layout->header, layout->cluster, image->geo.cluster_bytes);
@@ -112,12 +117,13 @@ spares_the_old(const Qcow2Image *image, const Layout *layout)
 }
 
 static gboolean
-find_layout(const Qcow2Image *image, const char *file, const char *format, Layout *layout, GError **error)
+find_layout(const Qcow2Image *image, const Qcow2Header *to, const char *file, const char *format,
+            Layout *layout, GError **error)
 {
     gboolean fits = FALSE;
 
     for (guint try = 0; try < 4; try++) {
-        Wish wish = { file, format, .keep_features = try < 2, .name_apart = try % 2 == 1 };
+        Wish wish = { to, file, format, .keep_features = try < 2, .name_apart = try % 2 == 1 };
         g_auto(Layout) found = { .cluster = NULL };
 
         if (!lay_out(image, &wish, &found))
@@ -160,7 +166,8 @@ write_layout(Qcow2Image *image, Layout *layout, GError **error)
         || !write_tail(image, layout, error) || !qcow2_flush_locked(image, FALSE, error))
         return FALSE;
     /* The flush may have marked the image dirty. */
-    layout->header.incompat = image->header.incompat;
+    if (layout->header.version >= 3)
+        layout->header.incompat |= image->header.incompat & QCOW2_INCOMPAT_DIRTY;
     qcow2_header_encode(&layout->header, layout->cluster, image->geo.cluster_bytes);
     if (!qcow2_barrier(image, QCOW2_RULE_DATA_BEFORE_BACKING | QCOW2_RULE_NAME_BEFORE_POINTER, error))
         return FALSE;
@@ -192,7 +199,19 @@ qcow2_set_backing(FormatImage *format, const char *file, const char *file_format
         return fail(error, KHO_ERROR_INVALID,
                     "the backing file's name is %" G_GSIZE_FORMAT " bytes long: at most %u fit", strlen(file),
                     QCOW2_BACKING_BYTES);
-    if (!find_layout(image, file, file_format, &layout, error))
+    if (!find_layout(image, &image->header, file, file_format, &layout, error))
+        return FALSE;
+    return only_check
+           || (write_layout(image, &layout, error) && qcow2_barrier(image, QCOW2_RULE_NONE, error));
+}
+
+gboolean
+qcow2_header_change_locked(Qcow2Image *image, const Qcow2Header *to, gboolean only_check, GError **error)
+{
+    const Qcow2Extensions *now = &image->extensions;
+    g_auto(Layout) layout = { .cluster = NULL };
+
+    if (!find_layout(image, to, now->backing_file, now->backing_format, &layout, error))
         return FALSE;
     return only_check
            || (write_layout(image, &layout, error) && qcow2_barrier(image, QCOW2_RULE_NONE, error));

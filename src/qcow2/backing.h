@@ -1,5 +1,6 @@
-/* Which backing file an image names: changing the name and its format in the header, so that a crash leaves
- * the old header or the new one. What the backing file holds, and opening it, is image/'s business. */
+/* Which backing file an image names: changing the name and its format in the header, or fields that move
+ * them, so that a crash leaves the old header or the new one. What the backing file holds, and opening it, is
+ * image/'s business. */
 #ifndef KHO_QCOW2_BACKING_H
 #define KHO_QCOW2_BACKING_H
 
@@ -19,5 +20,11 @@
  */
 gboolean qcow2_set_backing(FormatImage *image, const char *file, const char *file_format, gboolean only_check,
                            GError **error);
+
+/* The same for the header's other fields, the backing file's name staying: all of them become what @to says,
+ * which may be of the other version. Wants nothing to be dirty (qcow2_flush_locked before). What follows from
+ * the header (qcow2_header_derive) is the caller's business. */
+gboolean
+qcow2_header_change_locked(Qcow2Image *image, const Qcow2Header *to, gboolean only_check, GError **error);
 
 #endif

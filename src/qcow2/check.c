@@ -268,8 +268,8 @@ qcow2_check_begin(Qcow2Check *check, GError **error)
     if (!qcow2_extensions_decode(head, check->geo.cluster_bytes, &check->header, &check->extensions, error)
         || !read_reftable(check, error))
         return FALSE;
-    check->map =
-        qcow2_refmap_new(check->room_bytes ? check->room_bytes : ROOM_BYTES, check->geo.refblock_entries);
+    check->map = qcow2_refmap_new(check->room_bytes ? check->room_bytes : ROOM_BYTES,
+                                  check->step ? check->step : check->geo.refblock_entries);
     return TRUE;
 }
 

@@ -123,4 +123,8 @@ gboolean qcow2_corrupt_locked(Qcow2Image *image, GError **error, const char *for
 /* TRUE when [off, off + bytes) begins within the file as it is now. */
 gboolean qcow2_within_file_locked(Qcow2Image *image, guint64 off, gboolean *within, GError **error);
 
+/* snapshot_change.c: makes each entry of the snapshot table say the sizes of its disk and its VM state, as
+ * version 3 wants it; nothing changes where all do. Rules: TABLE_BEFORE_POINTER, L2_BEFORE_LOWER. */
+gboolean qcow2_snapshots_complete_locked(Qcow2Image *image, GError **error);
+
 #endif

@@ -37,11 +37,11 @@ copy_border(Qcow2Image *image, GError **error)
     return TRUE;
 }
 
-gboolean
-qcow2_l1_begin_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
+/* @both: up to where both tables say the same; a cluster's boundary. */
+static gboolean
+begin(Qcow2Image *image, guint64 guest_bytes, guint64 both, GError **error)
 {
     Qcow2Held held = { .is_set = TRUE, .guest_bytes = image->base.guest_bytes, .l1 = image->l1 };
-    guint64 both = num_align_up(MIN(guest_bytes, held.guest_bytes), image->geo.cluster_bytes);
     Qcow2Index border = qcow2_index(&image->geo, both);
     guint64 entries = qcow2_l1_entries_for(&image->geo, guest_bytes);
     guint64 clusters = num_div_up(entries * 8, image->geo.cluster_bytes), first = 0, got;
@@ -66,6 +66,20 @@ qcow2_l1_begin_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
         return TRUE;
     qcow2_l1_take_back_locked(image);
     return FALSE;
+}
+
+gboolean
+qcow2_l1_begin_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
+{
+    guint64 both = MIN(guest_bytes, image->base.guest_bytes);
+
+    return begin(image, guest_bytes, num_align_up(both, image->geo.cluster_bytes), error);
+}
+
+gboolean
+qcow2_l1_begin_empty_locked(Qcow2Image *image, GError **error)
+{
+    return begin(image, image->base.guest_bytes, 0, error);
 }
 
 /* What one L2 table names from @first on, and the table itself. */

@@ -21,6 +21,9 @@
  */
 gboolean qcow2_l1_begin_locked(Qcow2Image *image, guint64 guest_bytes, GError **error);
 
+/* The same to the size that the disk has, with nothing in the new table. */
+gboolean qcow2_l1_begin_empty_locked(Qcow2Image *image, GError **error);
+
 /* The header takes the size, and the L1 table in use where that is a new one; then what only the old table
  * named is let go. Where image->held is still set after a failure, nothing was published. Rules:
  * TABLE_BEFORE_POINTER, L2_BEFORE_LOWER. */

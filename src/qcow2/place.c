@@ -221,13 +221,20 @@ qcow2_abandon(FormatImage *format, const Place *place)
     let_go(image, place);
 }
 
+/* Is a hole whatever lies below? */
+static gboolean
+has_below(const Qcow2Image *image)
+{
+    return image->extensions.backing_file != NULL || image->base.gains_backing;
+}
+
 /* What a cluster becomes that shall read as zeros, given what it is. */
 static guint64
 zero_entry(const Qcow2Image *image, const Qcow2Cluster *cluster)
 {
     if (image->header.version < 3)
         return 0;
-    return cluster->kind == QCOW2_CLUSTER_HOLE && !image->extensions.backing_file ? 0 : QCOW2_ENTRY_ZERO;
+    return cluster->kind == QCOW2_CLUSTER_HOLE && !has_below(image) ? 0 : QCOW2_ENTRY_ZERO;
 }
 
 static gboolean
@@ -236,7 +243,7 @@ reads_as_zeros(const Qcow2Image *image, const Qcow2Cluster *cluster)
     switch (cluster->kind) {
     case QCOW2_CLUSTER_ZERO:
     case QCOW2_CLUSTER_ZERO_ALLOC: return TRUE;
-    case QCOW2_CLUSTER_HOLE: return !image->extensions.backing_file;
+    case QCOW2_CLUSTER_HOLE: return !has_below(image);
     default: return FALSE;
     }
 }
@@ -248,7 +255,7 @@ zero_in_table(Qcow2Image *image, guint64 at, guint64 end, guint64 *covered, GErr
     guint64 cluster = image->geo.cluster_bytes, start = num_align_down(at, cluster);
     Qcow2Index index = qcow2_index(&image->geo, at);
     guint64 n = MIN(num_div_up(end - start, cluster), image->geo.l2_entries - index.l2_index);
-    gboolean can_flag = image->header.version >= 3 || !image->extensions.backing_file;
+    gboolean can_flag = image->header.version >= 3 || !has_below(image);
     Qcow2Table *table;
 
     *covered = 0;

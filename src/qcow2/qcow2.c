@@ -1,6 +1,7 @@
 /* The format's table of functions. */
 #include "qcow2/qcow2.h"
 
+#include "qcow2/amend.h"
 #include "qcow2/backing.h"
 #include "qcow2/crypt.h"
 #include "qcow2/flush.h"
@@ -39,6 +40,11 @@ const FormatOps qcow2_format = {
     .resize = qcow2_resize,
     .extend = qcow2_extend,
     .set_backing = qcow2_set_backing,
+    .empty = qcow2_empty,
+    .snapshot_create = qcow2_snapshot_create,
+    .snapshot_revert = qcow2_snapshot_revert,
+    .snapshot_delete = qcow2_snapshot_delete,
+    .amend = qcow2_amend,
     .check = qcow2_check,
     .close = qcow2_close,
 };

@@ -47,11 +47,9 @@ gboolean qcow2_change_keys(FormatImage *image, const LuksChange *change, GError 
  * @image's file: close it first, and change nothing in @image meanwhile. */
 FormatImage *qcow2_snapshot_open_view(FormatImage *image, guint index, GError **error);
 
-/* Changes to the internal snapshots of a writable image that nobody else uses meanwhile. The disk only: VM
- * state is neither saved nor loaded. Durable when they return TRUE. */
-gboolean qcow2_snapshot_create(FormatImage *image, const char *name, gint64 date_s, GError **error);
+/* FormatOps.snapshot_create, .snapshot_delete and .snapshot_revert */
+gboolean qcow2_snapshot_create(FormatImage *image, const FormatSnapshotNew *snapshot, GError **error);
 gboolean qcow2_snapshot_delete(FormatImage *image, guint index, GError **error);
-/* The active disk becomes what it was in the snapshot, which stays. */
 gboolean qcow2_snapshot_revert(FormatImage *image, guint index, GError **error);
 
 #endif

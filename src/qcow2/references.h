@@ -11,10 +11,12 @@
 
 #include <kho/job.h>
 
-/* One run of check over one file. Who makes one sets file, result and job, and maybe room_bytes. */
+/* One run of check over one file. Who makes one sets file, result and job, and maybe
+ * room_bytes and step. */
 typedef struct {
     BlkStore *file;   /* borrowed, as are result and job */
     gsize room_bytes; /* for the map; 0: what bounds a check of any image */
+    guint64 step; /* clusters that a window of it is a multiple of; 0: those that a refcount block counts */
     Qcow2Header header;
     Qcow2Geometry geo;
     Qcow2Extensions extensions;

@@ -1,6 +1,7 @@
 #include "qcow2/repair.h"
 
 #include "base/error.h"
+#include "qcow2/backing.h"
 #include "qcow2/check.h"
 #include "qcow2/copied.h"
 #include "qcow2/entry.h"
@@ -10,9 +11,11 @@
 /* A refcount structure that is being made beside the old one. */
 typedef struct {
     Qcow2Image *image;
-    Qcow2Check *check; /* all references */
-    Qcow2Words table;  /* the new refcount table */
-    GHashTable *old;   /* cluster -> how often the old refcount structure refers to it */
+    const Qcow2Header *to; /* what the header becomes; NULL: as it is */
+    Qcow2Geometry geo;     /* the new structure's */
+    Qcow2Check *check;     /* all references */
+    Qcow2Words table;      /* the new refcount table */
+    GHashTable *old;       /* cluster -> how often the old refcount structure refers to it */
     guint64 first; /* the new structure's first cluster: past everything that is referenced or in the file */
     GArray *indices; /* of guint64: the blocks needed, ascending; the i-th lies in cluster first + i */
     guint64 table_clusters;
@@ -72,7 +75,7 @@ static gboolean
 plan_window(Qcow2Check *check, gpointer data, GError **error)
 {
     Rebuild *rebuild = data;
-    guint64 entries = check->geo.refblock_entries, next = qcow2_refmap_from(check->map);
+    guint64 entries = rebuild->geo.refblock_entries, next = qcow2_refmap_from(check->map);
 
     while ((next = qcow2_refmap_next(check->map, next)) != G_MAXUINT64) {
         guint64 index = next / entries;
@@ -86,7 +89,7 @@ plan_window(Qcow2Check *check, gpointer data, GError **error)
 static gboolean
 plan(Rebuild *rebuild, GError **error)
 {
-    const Qcow2Geometry *geo = &rebuild->image->geo;
+    const Qcow2Geometry *geo = &rebuild->geo;
     guint64 entries = geo->refblock_entries, file_bytes;
 
     rebuild->indices = g_array_new(FALSE, FALSE, sizeof(guint64));
@@ -119,21 +122,21 @@ static gboolean
 write_block(Rebuild *rebuild, guint i, guint8 *block, GError **error)
 {
     const Qcow2Image *image = rebuild->image;
-    guint64 index = g_array_index(rebuild->indices, guint64, i), first = index * image->geo.refblock_entries;
-    guint64 off = (rebuild->first + i) << image->geo.cluster_bits;
+    const Qcow2Geometry *geo = &rebuild->geo;
+    guint64 index = g_array_index(rebuild->indices, guint64, i), first = index * geo->refblock_entries;
+    guint64 off = (rebuild->first + i) << geo->cluster_bits;
 
-    for (guint64 j = 0; j < image->geo.refblock_entries; j++) {
+    for (guint64 j = 0; j < geo->refblock_entries; j++) {
         guint64 count = count_for(rebuild, first + j);
-        if (count > image->geo.refcount_max)
+        if (count > geo->refcount_max)
             return fail(error, KHO_ERROR_CORRUPT,
                         "%s cannot be repaired: the cluster at byte %" G_GUINT64_FORMAT
                         " has %" G_GUINT64_FORMAT " references, more than %u bits count",
-                        image->base.file->label, (first + j) << image->geo.cluster_bits, count,
-                        image->geo.refcount_bits);
-        qcow2_refcount_store(block, j, image->geo.refcount_bits, count);
+                        image->base.file->label, (first + j) << geo->cluster_bits, count, geo->refcount_bits);
+        qcow2_refcount_store(block, j, geo->refcount_bits, count);
     }
     qcow2_words_set(&rebuild->table, index, off);
-    return blk_pwrite(image->base.file, off, block, image->geo.cluster_bytes, error);
+    return blk_pwrite(image->base.file, off, block, geo->cluster_bytes, error);
 }
 
 /* The blocks that count the clusters of one window. */
@@ -141,7 +144,7 @@ static gboolean
 write_window(Qcow2Check *check, gpointer data, GError **error)
 {
     Rebuild *rebuild = data;
-    guint64 entries = check->geo.refblock_entries;
+    guint64 entries = rebuild->geo.refblock_entries;
     g_autofree guint8 *block = g_malloc(check->geo.cluster_bytes);
 
     for (guint i = 0; i < rebuild->indices->len; i++) {
@@ -151,6 +154,24 @@ write_window(Qcow2Check *check, gpointer data, GError **error)
             return FALSE;
     }
     return TRUE;
+}
+
+/* All of the header changes in one write. */
+static gboolean
+name_structure(const Rebuild *rebuild, GError **error)
+{
+    Qcow2Image *image = rebuild->image;
+    Qcow2Header to = rebuild->to ? *rebuild->to : image->header;
+
+    to.reftable_off = rebuild->table.off;
+    to.reftable_clusters = (guint32) rebuild->table_clusters;
+    if (rebuild->to)
+        return qcow2_header_change_locked(image, &to, FALSE, error);
+    image->header = to;
+    if (qcow2_header_write_locked(image, error))
+        return TRUE;
+    image->broken = TRUE;
+    return FALSE;
 }
 
 /* The new structure is whole and durable before the header names it. Rule: TABLE_BEFORE_POINTER. */
@@ -163,40 +184,58 @@ switch_structure(Rebuild *rebuild, GError **error)
                      (rebuild->table_clusters << image->geo.cluster_bits) / 8, NULL);
     if (!qcow2_check_windows(rebuild->check, write_window, rebuild, error)
         || !qcow2_words_write(&rebuild->table, image->base.file, error)
-        || !qcow2_barrier(image, QCOW2_RULE_TABLE_BEFORE_POINTER, error))
+        || !qcow2_barrier(image, QCOW2_RULE_TABLE_BEFORE_POINTER, error) || !name_structure(rebuild, error))
         return FALSE;
     qcow2_cache_drop_all(&image->cache);
     qcow2_words_clear(&image->reftable);
     image->reftable = rebuild->table;
     rebuild->table = (Qcow2Words){ 0 };
-    image->header.reftable_off = image->reftable.off;
-    image->header.reftable_clusters = (guint32) rebuild->table_clusters;
     qcow2_header_derive(&image->header, &image->geo);
     image->free_hint = 0;
     image->writing = FALSE;
-    if (qcow2_header_write_locked(image, error))
-        return TRUE;
-    image->broken = TRUE;
-    return FALSE;
+    return TRUE;
 }
 
+/* @to: what the header becomes in the same write; NULL: as it is. */
 static gboolean
-rebuild_from(Qcow2Image *image, Qcow2Check *check, GError **error)
+rebuild_from(Qcow2Image *image, Qcow2Check *check, const Qcow2Header *to, GError **error)
 {
-    g_auto(Rebuild) rebuild = { .image = image, .check = check };
+    g_auto(Rebuild) rebuild = { .image = image, .check = check, .to = to };
 
     if (check->result->check_errors > 0)
         return fail(error, KHO_ERROR_CORRUPT,
                     "%s cannot be repaired: %" G_GUINT64_FORMAT " of its tables cannot be read",
                     image->base.file->label, check->result->check_errors);
+    qcow2_header_derive(to ? to : &image->header, &rebuild.geo);
     count_old_structure(&rebuild);
     if (!plan(&rebuild, error) || !switch_structure(&rebuild, error)
         || !qcow2_barrier(image, QCOW2_RULE_ONE_BEFORE_COPIED, error)
         || !qcow2_copied_restore_locked(image, error) || !qcow2_flush_locked(image, TRUE, error))
         return FALSE;
+    if (!(image->header.incompat & QCOW2_INCOMPAT_DIRTY))
+        return TRUE;
     /* The mark goes last: until here, whoever opens the image starts over. */
     image->header.incompat &= ~(guint64) QCOW2_INCOMPAT_DIRTY;
     return qcow2_header_write_locked(image, error) && qcow2_flush_locked(image, TRUE, error);
+}
+
+gboolean
+qcow2_recount_as_locked(Qcow2Image *image, const Qcow2Header *to, GError **error)
+{
+    FormatCheck found = { 0 };
+    Qcow2Geometry geo;
+
+    qcow2_header_derive(to, &geo);
+    g_auto(Qcow2Check) check = { .file = image->base.file,
+                                 .room_bytes = image->check_room_bytes,
+                                 .step = MAX(geo.refblock_entries, image->geo.refblock_entries),
+                                 .result = &found };
+    if (!qcow2_check_begin(&check, error) || !qcow2_check_run(&check, error))
+        return FALSE;
+    if (found.check_errors > 0 || found.corruptions > found.copied_missing)
+        return fail(error, KHO_ERROR_CORRUPT, "%s is corrupt: check and repair it first",
+                    image->base.file->label);
+    return rebuild_from(image, &check, to, error);
 }
 
 gboolean
@@ -207,7 +246,7 @@ qcow2_rebuild_refcounts_locked(Qcow2Image *image, GError **error)
         check = { .file = image->base.file, .room_bytes = image->check_room_bytes, .result = &found };
 
     return qcow2_check_begin(&check, error) && qcow2_check_run(&check, error)
-           && rebuild_from(image, &check, error);
+           && rebuild_from(image, &check, NULL, error);
 }
 
 /* Counts above the references fall to them, of one window; nothing refers to what is freed, so no order is
@@ -261,7 +300,7 @@ repair_locked(Qcow2Image *image, Qcow2Check *check, FormatRepair repair, GError 
     if (!qcow2_load_l1_locked(image, error) || !qcow2_load_reftable_locked(image, error))
         return FALSE;
     if (repair == FORMAT_REPAIR_ALL && (marked || before->corruptions > 0 || before->check_errors > 0))
-        return rebuild_from(image, check, error);
+        return rebuild_from(image, check, NULL, error);
     return before->leaks == 0 || lower_leaks(image, check, error);
 }
 

@@ -15,6 +15,10 @@
  */
 gboolean qcow2_rebuild_refcounts_locked(Qcow2Image *image, GError **error);
 
+/* The same for a sound image, whose header becomes what @to says in that one write: its counts may have
+ * another width. KHO_ERROR_CORRUPT where the image is not sound. */
+gboolean qcow2_recount_as_locked(Qcow2Image *image, const Qcow2Header *to, GError **error);
+
 /* FormatOps.check: looks, repairs as asked, looks again. @result has the state after it, and what was fixed.
  */
 gboolean qcow2_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);

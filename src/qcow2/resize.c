@@ -225,6 +225,13 @@ move_tables_down(Qcow2Image *image)
 }
 
 static gboolean
+cut_down(Qcow2Image *image, GError **error)
+{
+    return qcow2_reftable_trim(image, error) && qcow2_flush_locked(image, TRUE, error)
+           && qcow2_cut_file_locked(image, 0, error);
+}
+
+static gboolean
 shrink_locked(Qcow2Image *image, guint64 guest_bytes, const KhoJob *job, GError **error)
 {
     guint64 l1_off = image->l1.off;
@@ -233,8 +240,7 @@ shrink_locked(Qcow2Image *image, guint64 guest_bytes, const KhoJob *job, GError 
         return FALSE;
     if (l1_off != image->l1.off)
         move_tables_down(image);
-    return qcow2_reftable_trim(image, error) && qcow2_flush_locked(image, TRUE, error)
-           && qcow2_cut_file_locked(image, 0, error);
+    return cut_down(image, error);
 }
 
 /* The size that the header names is not the one in use: that one is published, or goes. */
@@ -294,4 +300,17 @@ qcow2_resize(FormatImage *format, guint64 guest_bytes, gboolean may_shrink, cons
         return shrink_locked(image, guest_bytes, job, error);
     return prepare_size(image, guest_bytes, FALSE, job, error) && publish_size(image, guest_bytes, error)
            && qcow2_flush_locked(image, TRUE, error);
+}
+
+gboolean
+qcow2_empty(FormatImage *format, GError **error)
+{
+    Qcow2Image *image = qcow2_image(format);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
+
+    if (!qcow2_begin_write_locked(image, error) || !qcow2_flush_locked(image, FALSE, error)
+        || !qcow2_l1_begin_empty_locked(image, error) || !publish_size(image, format->guest_bytes, error))
+        return FALSE;
+    move_tables_down(image);
+    return cut_down(image, error);
 }

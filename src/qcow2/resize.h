@@ -1,4 +1,5 @@
-/* Changing the size of the virtual disk. Spec: docs/spec/qcow2.md, sections 6 and 8. */
+/* Changing the size of the virtual disk, and emptying it, which goes the same way. Spec: docs/spec/qcow2.md,
+ * sections 6 and 8. */
 #ifndef KHO_QCOW2_RESIZE_H
 #define KHO_QCOW2_RESIZE_H
 
@@ -24,6 +25,9 @@ qcow2_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, const
 
 /* FormatOps.extend: the first half of growing; errors as there. */
 gboolean qcow2_extend(FormatImage *image, guint64 guest_bytes, GError **error);
+
+/* FormatOps.empty: the disk has all that it had or nothing, whatever happens. Errors as there. */
+gboolean qcow2_empty(FormatImage *image, GError **error);
 
 /* Moves L1 table and header to @guest_bytes, which is not less than now. */
 gboolean qcow2_grow_locked(Qcow2Image *image, guint64 guest_bytes, GError **error);

@@ -34,9 +34,11 @@ typedef enum {
     QCOW2_RULE_SLOT_BEFORE_ACTIVE = 1 << 10,
     /* A key slot is durably inactive before its key material is overwritten: the same. */
     QCOW2_RULE_INACTIVE_BEFORE_WIPE = 1 << 11,
+    /* What an overlay held is durable in its base before the overlay lets go of it (image/merge.c). */
+    QCOW2_RULE_BASE_BEFORE_EMPTY = 1 << 12,
 } Qcow2Rule;
 
-#define QCOW2_RULES 12
+#define QCOW2_RULES 13
 
 #ifdef KHO_MUTANTS
 /* The rules that this run breaks; set by the test before it opens an image. */

@@ -9,6 +9,11 @@
 #include "qcow2/refcount.h"
 #include "qcow2/snapshot.h"
 
+#include <string.h>
+
+/* Stretches of clusters that are let go at a time. */
+#define LOWERS_MAX 1024
+
 typedef gboolean (*ReferenceFunc)(Qcow2Image *image, guint64 first, guint64 n, GError **error);
 
 /* An L1 table that need not be the active one. */
@@ -102,12 +107,25 @@ each_reference(Qcow2Image *image, const Qcow2Words *l1, ReferenceFunc func, guin
     return TRUE;
 }
 
+/* Nothing durable names them any more: what becomes free is given back to the file system, a stretch at a
+ * time. */
+static gboolean
+lower_and_give_back(Qcow2Image *image, guint64 first, guint64 n, GError **error)
+{
+    qcow2_refcount_lower_later(image, first, n);
+    return image->lowers->len < LOWERS_MAX || qcow2_lower_now_locked(image, error);
+}
+
 static gboolean
 lower_all(Qcow2Image *image, const Qcow2Words *l1, GError **error)
 {
     guint64 left = G_MAXUINT64;
 
-    return each_reference(image, l1, qcow2_refcount_lower, &left, error);
+    image->give_back = TRUE;
+    gboolean done =
+        each_reference(image, l1, lower_and_give_back, &left, error) && qcow2_lower_now_locked(image, error);
+    image->give_back = FALSE;
+    return done;
 }
 
 /* All counts, or none: where one cannot rise, those that did are taken back. */
@@ -139,12 +157,12 @@ place_l1(Qcow2Image *image, const Qcow2Words *from, guint64 entries, Qcow2Words 
 
 /* The list as a new table; the header will name it. *n_bytes is 0 for an empty list. */
 static gboolean
-place_table(Qcow2Image *image, GPtrArray *snapshots, guint64 *off, GError **error)
+place_table(Qcow2Image *image, GPtrArray *snapshots, guint64 *off, guint64 *n_bytes, GError **error)
 {
     g_autoptr(GByteArray) bytes = g_byte_array_new();
     guint64 first, got;
 
-    *off = 0;
+    *off = *n_bytes = 0;
     for (guint i = 0; i < snapshots->len; i++)
         qcow2_snapshot_encode(snapshots->pdata[i], bytes);
     if (bytes->len == 0)
@@ -155,6 +173,7 @@ place_table(Qcow2Image *image, GPtrArray *snapshots, guint64 *off, GError **erro
     if (!qcow2_alloc(image, num_div_up(bytes->len, image->geo.cluster_bytes), TRUE, &first, &got, error))
         return FALSE;
     *off = first << image->geo.cluster_bits;
+    *n_bytes = bytes->len;
     return blk_pwrite(image->base.file, *off, bytes->data, bytes->len, error);
 }
 
@@ -217,19 +236,20 @@ next_id(GPtrArray *snapshots)
 }
 
 static Qcow2Snapshot *
-new_snapshot(Qcow2Image *image, GPtrArray *snapshots, const char *name, gint64 date_s)
+new_snapshot(Qcow2Image *image, GPtrArray *snapshots, const FormatSnapshotNew *new)
 {
     Qcow2Snapshot *s = g_new0(Qcow2Snapshot, 1);
     guint8 extra[24];
 
     be64_store(extra, 0);
     be64_store(extra + 8, image->header.guest_bytes);
-    be64_store(extra + 16, G_MAXUINT64); /* no instruction count */
+    be64_store(extra + 16, (guint64) new->icount);
     s->id = next_id(snapshots);
-    s->name = g_strdup(name);
-    s->date_s = (guint32) date_s;
+    s->name = g_strdup(new->name);
+    s->date_s = new->date_s;
+    s->date_ns = new->date_ns;
     s->guest_bytes = image->header.guest_bytes;
-    s->icount = -1;
+    s->icount = new->icount;
     s->extra = g_bytes_new(extra, sizeof extra);
     return s;
 }
@@ -247,13 +267,45 @@ restore_copied(Qcow2Image *image, GError **error)
     return done;
 }
 
+/* The snapshot becomes a second user of the active disk's clusters. Rule: COPIED_BEFORE_RAISE. */
+static gboolean
+share_clusters(Qcow2Image *image, GError **error)
+{
+    if (!qcow2_copied_clear_locked(image, &image->l1, error) || !qcow2_flush_locked(image, FALSE, error)
+        || !qcow2_barrier(image, QCOW2_RULE_COPIED_BEFORE_RAISE, error))
+        return FALSE;
+    if (raise_all(image, &image->l1, error))
+        return TRUE;
+    restore_copied(image, NULL);
+    return FALSE;
+}
+
+/* All of a snapshot but for the header: room for the copy of the L1 table and for the list that names it
+ * first, since nothing needs space after that. */
+static gboolean
+place_snapshot(Qcow2Image *image, GPtrArray *snapshots, Qcow2Snapshot *s, guint64 *table_off, GError **error)
+{
+    Qcow2Words copy = { 0 };
+    guint64 table_bytes = 0;
+
+    gboolean placed = place_l1(image, &image->l1, image->l1.n, &copy, error);
+    s->l1_off = copy.off;
+    s->l1_entries = (guint32) copy.n;
+    qcow2_words_clear(&copy);
+    if (placed && place_table(image, snapshots, table_off, &table_bytes, error)
+        && qcow2_write_refcounts_locked(image, error) && share_clusters(image, error))
+        return TRUE;
+    lower_words(image, s->l1_off, s->l1_entries * 8ull, NULL);
+    lower_words(image, *table_off, table_bytes, NULL);
+    return FALSE;
+}
+
 /* Rules, in this order: COPIED_BEFORE_RAISE, SNAPSHOT_BEFORE_ENTRY (with TABLE_BEFORE_POINTER),
  * L2_BEFORE_LOWER for the old snapshot table. */
 static gboolean
-create_locked(Qcow2Image *image, const char *name, gint64 date_s, GError **error)
+create_locked(Qcow2Image *image, const FormatSnapshotNew *new, GError **error)
 {
     g_autoptr(GPtrArray) snapshots = NULL;
-    Qcow2Words copy = { 0 };
     guint64 old_bytes = 0;
 
     if (!begin(image, &snapshots, &old_bytes, error))
@@ -264,27 +316,15 @@ create_locked(Qcow2Image *image, const char *name, gint64 date_s, GError **error
     if (image->geo.refcount_max < 2)
         return fail(error, KHO_ERROR_UNSUPPORTED, "%s cannot have snapshots: its refcounts hold 1 bit",
                     image->base.file->label);
-    if (!qcow2_copied_clear_locked(image, &image->l1, error) || !qcow2_flush_locked(image, FALSE, error)
-        || !qcow2_barrier(image, QCOW2_RULE_COPIED_BEFORE_RAISE, error))
-        return FALSE;
-    if (!raise_all(image, &image->l1, error)) {
-        restore_copied(image, NULL);
-        return FALSE;
-    }
 
     Qcow2Header to = image->header;
-    Qcow2Snapshot *s = new_snapshot(image, snapshots, name, date_s);
-    g_ptr_array_add(snapshots, s);
-    gboolean placed = place_l1(image, &image->l1, image->l1.n, &copy, error);
-    s->l1_off = copy.off;
-    s->l1_entries = (guint32) image->l1.n;
-    qcow2_words_clear(&copy);
-    to.snapshots = snapshots->len;
-    if (!placed || !place_table(image, snapshots, &to.snapshots_off, error))
-        return FALSE;
     guint64 old_off = image->header.snapshots_off;
-    return switch_header(image, &to, QCOW2_RULE_SNAPSHOT_BEFORE_ENTRY | QCOW2_RULE_TABLE_BEFORE_POINTER,
-                         error)
+    Qcow2Snapshot *s = new_snapshot(image, snapshots, new);
+    g_ptr_array_add(snapshots, s);
+    to.snapshots = snapshots->len;
+    return place_snapshot(image, snapshots, s, &to.snapshots_off, error)
+           && switch_header(image, &to, QCOW2_RULE_SNAPSHOT_BEFORE_ENTRY | QCOW2_RULE_TABLE_BEFORE_POINTER,
+                            error)
            && qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error)
            && lower_words(image, old_off, old_bytes, error) && qcow2_flush_locked(image, TRUE, error);
 }
@@ -305,9 +345,9 @@ delete_locked(Qcow2Image *image, guint index, GError **error)
     g_ptr_array_remove_index(snapshots, index);
 
     Qcow2Header to = image->header;
-    guint64 old_off = image->header.snapshots_off;
+    guint64 old_off = image->header.snapshots_off, new_bytes;
     to.snapshots = snapshots->len;
-    gboolean done = place_table(image, snapshots, &to.snapshots_off, error)
+    gboolean done = place_table(image, snapshots, &to.snapshots_off, &new_bytes, error)
                     && switch_header(image, &to, QCOW2_RULE_TABLE_BEFORE_POINTER, error)
                     && qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error)
                     && lower_all(image, &gone, error) && lower_words(image, gone.off, gone.n * 8, error)
@@ -316,27 +356,36 @@ delete_locked(Qcow2Image *image, guint index, GError **error)
     return done;
 }
 
-/* The active disk becomes a second user of the snapshot's clusters. */
+/* The clusters of @theirs may no longer be written in place, and are counted for the active disk too. */
+static gboolean
+share_theirs(Qcow2Image *image, Qcow2Words *theirs, guint64 entries, GError **error)
+{
+    if (!qcow2_copied_clear_locked(image, theirs, error) || !qcow2_flush_locked(image, FALSE, error)
+        || !qcow2_words_write(theirs, image->base.file, error)
+        || !qcow2_barrier(image, QCOW2_RULE_COPIED_BEFORE_RAISE, error))
+        return FALSE;
+    theirs->n = MIN(theirs->n, entries); /* VM state stays the snapshot's */
+    return raise_all(image, theirs, error);
+}
+
+/* The active disk becomes a second user of the snapshot's clusters. Its new table comes first: nothing needs
+ * space after that. */
 static gboolean
 switch_l1(Qcow2Image *image, const Qcow2Snapshot *s, Qcow2Words *new, GError **error)
 {
-    Qcow2Words theirs = { 0 };
+    g_auto(Qcow2Words) theirs = { 0 };
     Qcow2Header to = image->header;
+    guint64 entries = qcow2_l1_entries_for(&image->geo, s->guest_bytes);
 
     if (!qcow2_words_load(&theirs, image->base.file, s->l1_off, s->l1_entries, error))
         return FALSE;
-    guint64 entries = qcow2_l1_entries_for(&image->geo, s->guest_bytes);
-    gboolean done =
-        (s->l1_entries >= entries
-         || qcow2_corrupt_locked(image, error, "snapshot '%s' has too short an L1 table", s->name))
-        && qcow2_copied_clear_locked(image, &theirs, error) && qcow2_flush_locked(image, FALSE, error)
-        && qcow2_words_write(&theirs, image->base.file, error)
-        && qcow2_barrier(image, QCOW2_RULE_COPIED_BEFORE_RAISE, error);
-    theirs.n = MIN(theirs.n, entries); /* VM state stays the snapshot's */
-    done = done && raise_all(image, &theirs, error) && place_l1(image, &theirs, entries, new, error);
-    qcow2_words_clear(&theirs);
-    if (!done)
+    if (s->l1_entries < entries)
+        return qcow2_corrupt_locked(image, error, "snapshot '%s' has too short an L1 table", s->name);
+    if (!place_l1(image, &theirs, entries, new, error) || !qcow2_write_refcounts_locked(image, error)
+        || !share_theirs(image, &theirs, entries, error)) {
+        lower_words(image, new->off, new->n * 8, NULL);
         return FALSE;
+    }
     to.l1_off = new->off;
     to.l1_entries = (guint32) new->n;
     to.guest_bytes = s->guest_bytes;
@@ -368,13 +417,51 @@ revert_locked(Qcow2Image *image, guint index, GError **error)
     return done;
 }
 
+/* What version 3 wants to be in an entry's extra data: 16 bytes. */
+static gboolean
+complete(Qcow2Snapshot *s)
+{
+    gsize len;
+    const guint8 *extra = g_bytes_get_data(s->extra, &len);
+    guint8 *more;
+
+    if (len >= 16)
+        return FALSE;
+    more = g_malloc0(16);
+    memcpy(more, extra, len);
+    be64_store(more, s->vm_state_bytes);
+    be64_store(more + 8, s->guest_bytes);
+    g_bytes_unref(s->extra);
+    s->extra = g_bytes_new_take(more, 16);
+    return TRUE;
+}
+
 gboolean
-qcow2_snapshot_create(FormatImage *format, const char *name, gint64 date_s, GError **error)
+qcow2_snapshots_complete_locked(Qcow2Image *image, GError **error)
+{
+    g_autoptr(GPtrArray) snapshots = NULL;
+    guint64 old_bytes = 0, new_bytes, old_off = image->header.snapshots_off;
+    gboolean changed = FALSE;
+
+    if (!begin(image, &snapshots, &old_bytes, error))
+        return FALSE;
+    for (guint i = 0; i < snapshots->len; i++)
+        changed = complete(snapshots->pdata[i]) || changed;
+    Qcow2Header to = image->header;
+    return !changed
+           || (place_table(image, snapshots, &to.snapshots_off, &new_bytes, error)
+               && switch_header(image, &to, QCOW2_RULE_TABLE_BEFORE_POINTER, error)
+               && qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error)
+               && lower_words(image, old_off, old_bytes, error) && qcow2_flush_locked(image, TRUE, error));
+}
+
+gboolean
+qcow2_snapshot_create(FormatImage *format, const FormatSnapshotNew *snapshot, GError **error)
 {
     Qcow2Image *image = qcow2_image(format);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
 
-    return create_locked(image, name, date_s, error);
+    return create_locked(image, snapshot, error);
 }
 
 gboolean

@@ -141,7 +141,7 @@ test_full_leaks_nothing(void)
     gboolean done = FALSE;
 
     test_fill(image, 0, options.guest_bytes, 1);
-    g_assert_true(qcow2_snapshot_create(image, "s", 1, NULL));
+    g_assert_true(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "s", 1, 0, -1 }, NULL));
     for (guint64 at = 0; at < 96 * KIB; at += 32 * KIB)
         test_fill(image, at, 4 * KIB, 2); /* takes what the snapshot left free */
     test_close(image);
@@ -183,7 +183,7 @@ test_bitmaps(void)
     g_assert_error(error, KHO_ERROR, KHO_ERROR_UNSUPPORTED);
     g_assert_nonnull(strstr(error->message, "qemu-img bitmap --remove"));
     g_assert_false(image->ops->resize(image, 2 * MIB, TRUE, NULL, NULL));
-    g_assert_false(qcow2_snapshot_create(image, "s", 1, NULL));
+    g_assert_false(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "s", 1, 0, -1 }, NULL));
     test_close(image);
     g_autoptr(GBytes) after = blk_mem_snapshot(store);
     g_assert_true(g_bytes_equal(before, after));

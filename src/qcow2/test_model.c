@@ -149,7 +149,7 @@ do_snapshot(Model *m)
     guint64 most = m->kind->refcount_bits >= 4 ? 3 : 1; /* reverting takes one count more for a moment */
 
     if (m->kind->refcount_bits == 1) {
-        g_assert_false(qcow2_snapshot_create(m->image, "one bit", 1, &error));
+        g_assert_false(qcow2_snapshot_create(m->image, &(FormatSnapshotNew){ "one bit", 1, 0, -1 }, &error));
         g_assert_error(error, KHO_ERROR, KHO_ERROR_UNSUPPORTED);
         return;
     }
@@ -160,7 +160,7 @@ do_snapshot(Model *m)
         g_array_remove_index(m->snapshots, index);
         return;
     }
-    qcow2_snapshot_create(m->image, "name", 1, &error);
+    qcow2_snapshot_create(m->image, &(FormatSnapshotNew){ "name", 1, 0, -1 }, &error);
     g_assert_no_error(error);
     Saved saved = { g_memdup2(m->bytes, m->max_bytes), m->image->guest_bytes };
     g_array_append_val(m->snapshots, saved);

@@ -17,7 +17,7 @@ make(guint refcount_bits)
     FormatImage *image = test_open(store);
 
     test_fill(image, 0, MIB, 1);
-    g_assert_true(qcow2_snapshot_create(image, "s", 1, NULL));
+    g_assert_true(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "s", 1, 0, -1 }, NULL));
     test_fill(image, MIB / 2, MIB, 2);
     test_close(image);
     return store;

@@ -261,7 +261,7 @@ test_full(gconstpointer data)
 
     test_fill(image, 0, full[i].create.guest_bytes, 1);
     if (full[i].snapshot)
-        g_assert_true(qcow2_snapshot_create(image, "s", 1, NULL));
+        g_assert_true(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "s", 1, 0, -1 }, NULL));
     test_close(image);
     g_assert_true(blk_size(store, &bytes, NULL));
     g_autoptr(GBytes) all = blk_mem_snapshot(store);
@@ -284,7 +284,7 @@ test_refuses(void)
     g_assert_error(smaller, KHO_ERROR, KHO_ERROR_INVALID);
     g_assert_false(image->ops->resize(image, G_MAXUINT64 / 2, FALSE, NULL, &large));
     g_assert_error(large, KHO_ERROR, KHO_ERROR_NO_SPACE);
-    g_assert_true(qcow2_snapshot_create(image, "s", 1, NULL));
+    g_assert_true(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "s", 1, 0, -1 }, NULL));
     g_assert_false(image->ops->resize(image, 65 * MIB, FALSE, NULL, &snapshots));
     g_assert_error(snapshots, KHO_ERROR, KHO_ERROR_UNSUPPORTED);
     g_assert_cmpuint(image->guest_bytes, ==, 64 * MIB);

@@ -13,10 +13,10 @@ make(void)
     FormatImage *image = test_open(store);
 
     test_fill(image, 0, 2 * CLUSTER, 1);
-    g_assert_true(qcow2_snapshot_create(image, "first", 1700000000, NULL));
+    g_assert_true(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "first", 1700000000, 0, -1 }, NULL));
     test_fill(image, CLUSTER, CLUSTER, 2);
     g_assert_true(image->ops->resize(image, 65 * MIB, FALSE, NULL, NULL));
-    g_assert_true(qcow2_snapshot_create(image, "second", 1700000001, NULL));
+    g_assert_true(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "second", 1700000001, 0, -1 }, NULL));
     test_fill(image, 0, CLUSTER, 3);
     test_close(image);
     test_clean(store, 0);
@@ -161,9 +161,9 @@ test_counts_full(void)
     g_autoptr(GError) error = NULL;
 
     test_fill(image, 0, 100000, 9);
-    g_assert_true(qcow2_snapshot_create(image, "a", 1, NULL));
-    g_assert_true(qcow2_snapshot_create(image, "b", 1, NULL));
-    g_assert_false(qcow2_snapshot_create(image, "c", 1, &error));
+    g_assert_true(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "a", 1, 0, -1 }, NULL));
+    g_assert_true(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "b", 1, 0, -1 }, NULL));
+    g_assert_false(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "c", 1, 0, -1 }, &error));
     g_assert_error(error, KHO_ERROR, KHO_ERROR_NO_SPACE);
     test_expect(image, 0, 100000, 9);
     test_close(image);

@@ -31,5 +31,6 @@ qcow2_words_dirty(const Qcow2Words *table)
 gboolean qcow2_words_write(Qcow2Words *table, BlkStore *file, GError **error);
 
 void qcow2_words_clear(Qcow2Words *table);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Qcow2Words, qcow2_words_clear)
 
 #endif

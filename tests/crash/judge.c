@@ -189,7 +189,7 @@ use_image(FormatImage *image, gboolean thorough, GError **error)
     gboolean may_snapshot = thorough && info.refcount_bits > 1;
     format_info_clear(&info);
     if (may_snapshot
-        && (!qcow2_snapshot_create(image, "after the crash", 0, error)
+        && (!qcow2_snapshot_create(image, &(FormatSnapshotNew){ "after the crash", 0, 0, -1 }, error)
             || !qcow2_snapshot_delete(image, n, error)))
         return FALSE;
     return TRUE;

@@ -209,6 +209,20 @@ stack_of(const Layers *layers, GBytes *overlay, GBytes *base)
     return (Stack){ { overlay, base, layers->below }, { &qcow2_format, base_ops(layers), &raw_format } };
 }
 
+/* What an image has a mapping of its own for. */
+static guint64
+held_bytes(FormatImage *image)
+{
+    guint64 held = 0;
+    Run run;
+
+    for (guint64 at = 0; at < image->guest_bytes; at += run.bytes) {
+        g_assert_true(image->ops->map(image, guest_off(at), image->guest_bytes - at, &run, NULL));
+        held += run.kind == RUN_HOLE ? 0 : run.bytes;
+    }
+    return held;
+}
+
 static void
 read_values(Layers *layers)
 {
@@ -220,6 +234,7 @@ read_values(Layers *layers)
     for (gsize i = 0; i < 3; i++)
         if (stack.bytes[i])
             chain[n++] = open_bytes(stack.bytes[i], stack.ops[i], NULL);
+    layers->held_bytes = held_bytes(chain[0]);
     layers->sectors = chain[0]->guest_bytes / SECTOR;
     layers->values = g_new0(guint64, layers->sectors);
     for (guint64 i = 0; i < layers->sectors; i++) {
@@ -240,6 +255,8 @@ layers_new(const LayersShape *shape, LayersWay way, guint32 seed)
     layers->below = shape->below_bytes ? raw_layer(shape->below_bytes, 1, rand) : NULL;
     layers->base = base_layer(shape, rand);
     layers->overlay = qcow2_layer(&shape->overlay, LAYERS_BASE_NAME, 200, rand);
+    if (way == LAYERS_ONTO)
+        layers->other = raw_layer(shape->overlay.guest_bytes / 2 / SECTOR * SECTOR, 44, rand);
     read_values(layers);
     return layers;
 }
@@ -250,6 +267,7 @@ layers_free(Layers *layers)
     g_bytes_unref(layers->overlay);
     g_bytes_unref(layers->base);
     g_clear_pointer(&layers->below, g_bytes_unref);
+    g_clear_pointer(&layers->other, g_bytes_unref);
     g_free(layers->values);
     g_free(layers);
 }
@@ -257,7 +275,7 @@ layers_free(Layers *layers)
 GBytes *
 layers_written(const Layers *layers)
 {
-    return layers->way == LAYERS_UP ? layers->overlay : layers->base;
+    return layers->way == LAYERS_DOWN ? layers->base : layers->overlay;
 }
 
 /* --- merging them --- */
@@ -276,32 +294,89 @@ put_below(KhoImage *above, KhoImage *below)
     above->format->backing_bytes = kho_image_size_bytes(below);
 }
 
+/* What the overlay lies on, opened for reading. */
+static KhoImage *
+open_below(const Layers *layers, BlkStore *base, FormatFlags flags)
+{
+    KhoImage *image = over(base, base_ops(layers), flags);
+
+    g_assert_nonnull(image);
+    if (layers->below)
+        put_below(image, over(store_of(layers->below, "below"), &raw_format, 0));
+    return image;
+}
+
+/* The overlay is written, and lies on the base. */
+static gboolean
+merge_into_overlay(const Layers *layers, BlkStore *store, const KhoJob *job, GError **error)
+{
+    g_autoptr(KhoImage) overlay = over(store, &qcow2_format, FORMAT_WRITABLE);
+    g_autoptr(KhoImage) other = NULL;
+    Merge merge = { .overlay = overlay, .workers = 1 };
+
+    g_assert_nonnull(overlay);
+    merge.base = open_below(layers, store_of(layers->base, "base"), 0);
+    put_below(overlay, merge.base);
+    if (layers->way == LAYERS_ONTO) {
+        other = over(store_of(layers->other, "other"), &raw_format, 0);
+        merge.backing_file = LAYERS_OTHER_NAME;
+    } else if (layers->below) {
+        merge.backing_file = LAYERS_BELOW_NAME;
+    }
+    merge.backing_format = merge.backing_file ? "raw" : NULL;
+    gboolean done = other ? merge_onto(&merge, other, job, error) : merge_up(&merge, job, error);
+    return image_close_after(g_steal_pointer(&overlay), done, error);
+}
+
+static gboolean
+merge_into_base(const Layers *layers, BlkStore *store, const KhoJob *job, GError **error)
+{
+    g_autoptr(KhoImage) overlay = over(store_of(layers->overlay, "overlay"), &qcow2_format, 0);
+    g_autoptr(KhoImage) base = open_below(layers, store, FORMAT_WRITABLE);
+    const Merge merge = { .overlay = overlay, .base = base, .cut_base = TRUE, .workers = 1 };
+
+    gboolean done = merge_down(&merge, job, error);
+    return image_close_after(g_steal_pointer(&base), done, error);
+}
+
+gboolean
+layers_commit(const Layers *layers, BlkStore *overlay_store, BlkStore *base_store, GError **error)
+{
+    g_autoptr(KhoImage) overlay = over(overlay_store, &qcow2_format, FORMAT_WRITABLE);
+    g_autoptr(KhoImage) base = open_below(layers, base_store, FORMAT_WRITABLE);
+    const Merge merge = { .overlay = overlay, .base = base, .workers = 1 };
+
+    g_assert_nonnull(overlay);
+    gboolean done = merge_away(&merge, NULL, error);
+    done = image_close_after(g_steal_pointer(&base), done, error);
+    return image_close_after(g_steal_pointer(&overlay), done, error);
+}
+
+void
+layers_commit_base(Layers *layers)
+{
+    g_autoptr(BlkStore) mem = store_of(layers->base, "base");
+    g_autoptr(GPtrArray) log = blk_record_log_new();
+    g_autoptr(GError) error = NULL;
+
+    layers_commit(layers, store_of(layers->overlay, "overlay"), blk_record_new(mem, log), &error);
+    g_assert_no_error(error);
+    g_bytes_unref(layers->base);
+    layers->base = blk_mem_snapshot(mem);
+}
+
 gboolean
 layers_merge(const Layers *layers, BlkStore *store, const volatile gint *cancelled, GError **error)
 {
-    gboolean is_up = layers->way == LAYERS_UP;
     const KhoJob job = { .cancelled = cancelled };
-    g_autoptr(KhoImage) overlay = over(is_up ? store : store_of(layers->overlay, "overlay"), &qcow2_format,
-                                       is_up ? FORMAT_WRITABLE : 0);
-    g_autoptr(KhoImage) alone = NULL;
-    KhoImage *base =
-        over(is_up ? store_of(layers->base, "base") : store, base_ops(layers), is_up ? 0 : FORMAT_WRITABLE);
-    Merge merge = { .overlay = overlay, .base = base, .cut_base = TRUE, .workers = 1 };
 
-    g_assert_true(overlay && base);
-    if (layers->below) {
-        put_below(base, over(store_of(layers->below, "below"), &raw_format, 0));
-        merge.backing_file = LAYERS_BELOW_NAME;
-        merge.backing_format = "raw";
+    switch (layers->way) {
+    case LAYERS_DOWN: return merge_into_base(layers, store, &job, error);
+    case LAYERS_AWAY: return layers_commit(layers, store, store_of(layers->base, "base"), error);
+    case LAYERS_UP:
+    case LAYERS_ONTO: return merge_into_overlay(layers, store, &job, error);
     }
-    if (is_up)
-        put_below(overlay, base);
-    else
-        alone = base;
-    gboolean done = is_up ? merge_up(&merge, &job, error) : merge_down(&merge, &job, error);
-    gboolean closed =
-        kho_image_close(is_up ? g_steal_pointer(&overlay) : g_steal_pointer(&alone), done ? error : NULL);
-    return done && closed;
+    return FALSE;
 }
 
 /* --- judging them --- */
@@ -312,6 +387,7 @@ judge_up(GBytes *state, const Layers *layers, gboolean durable)
 {
     Stack through_base = stack_of(layers, state, layers->base);
     Stack without_base = stack_of(layers, state, NULL);
+    Stack on_other = { { state, NULL, layers->other }, { &qcow2_format, NULL, &raw_format } };
     g_autoptr(GError) error = NULL;
     FormatInfo info = { 0 };
     FormatImage *image = open_bytes(state, &qcow2_format, &error);
@@ -322,9 +398,11 @@ judge_up(GBytes *state, const Layers *layers, gboolean durable)
     g_autofree char *name = g_steal_pointer(&info.backing_file);
     format_info_clear(&info);
     image->ops->close(image, NULL);
+    if (layers->way == LAYERS_ONTO && g_strcmp0(name, LAYERS_OTHER_NAME) == 0)
+        return judge_stack(&on_other, layers);
     if (g_strcmp0(name, LAYERS_BASE_NAME) == 0)
         return durable ? g_strdup("the backing file is the base still") : judge_stack(&through_base, layers);
-    if (g_strcmp0(name, layers->below ? LAYERS_BELOW_NAME : NULL) != 0)
+    if (layers->way == LAYERS_ONTO || g_strcmp0(name, layers->below ? LAYERS_BELOW_NAME : NULL) != 0)
         return g_strdup_printf("the backing file is %s", name);
     return judge_stack(&without_base, layers);
 }
@@ -339,20 +417,58 @@ judge_down(GBytes *state, const Layers *layers, gboolean durable)
     return found || !durable ? found : judge_stack(&base_alone, layers);
 }
 
+/* All of the overlay or nothing, and the base shows the same. */
+static char *
+judge_away(GBytes *state, const Layers *layers, gboolean durable)
+{
+    Stack through_overlay = stack_of(layers, state, layers->base);
+    char *found = judge_stack(&through_overlay, layers);
+    g_autoptr(GError) error = NULL;
+    FormatImage *image = found ? NULL : open_bytes(state, &qcow2_format, &error);
+    guint64 held = image ? held_bytes(image) : 0;
+
+    close_all(&image, 1);
+    if (!found && (durable ? held > 0 : held > 0 && held != layers->held_bytes))
+        found = g_strdup_printf("the overlay holds %" G_GUINT64_FORMAT " bytes itself", held);
+    return found;
+}
+
 static char *
 judge_bytes(GBytes *state, const Layers *layers, gboolean durable)
 {
     gsize len;
     const guint8 *bytes = g_bytes_get_data(state, &len);
-    gboolean is_qcow2 = layers->way == LAYERS_UP || !is_raw(layers->shape);
+    gboolean is_qcow2 = layers->way != LAYERS_DOWN || !is_raw(layers->shape);
     char *found = is_qcow2 ? crash_judge_check(bytes, len) : NULL;
 
     if (found)
         return found;
-    return layers->way == LAYERS_UP ? judge_up(state, layers, durable) : judge_down(state, layers, durable);
+    switch (layers->way) {
+    case LAYERS_DOWN: return judge_down(state, layers, durable);
+    case LAYERS_AWAY: return judge_away(state, layers, durable);
+    case LAYERS_UP:
+    case LAYERS_ONTO: return judge_up(state, layers, durable);
+    }
+    return NULL;
 }
 
-/* After a crash the merge is made again, unless the overlay has let the base go. */
+/* Does the overlay lie on another file already? */
+static gboolean
+has_gone_over(GBytes *state, const Layers *layers)
+{
+    FormatInfo info = { 0 };
+
+    if (layers->way != LAYERS_ONTO)
+        return FALSE;
+    FormatImage *image = open_bytes(state, &qcow2_format, NULL);
+    g_assert_true(image && image->ops->info(image, &info, NULL));
+    gboolean gone = g_strcmp0(info.backing_file, LAYERS_OTHER_NAME) == 0;
+    format_info_clear(&info);
+    image->ops->close(image, NULL);
+    return gone;
+}
+
+/* After a crash the merge is made again; where the overlay has let the base go, that changes nothing. */
 static char *
 merge_again(GBytes *state, const Layers *layers)
 {
@@ -377,5 +493,5 @@ layers_judge(const guint8 *bytes, gsize len, gboolean durable, gboolean carry_on
     g_autoptr(GBytes) state = g_bytes_new(bytes, len);
     char *found = judge_bytes(state, layers, durable);
 
-    return found || !carry_on ? found : merge_again(state, layers);
+    return found || !carry_on || has_gone_over(state, layers) ? found : merge_again(state, layers);
 }

@@ -9,6 +9,7 @@
 
 #define LAYERS_BASE_NAME  "base"
 #define LAYERS_BELOW_NAME "below.raw"
+#define LAYERS_OTHER_NAME "other.raw"
 
 typedef struct {
     const char *name;
@@ -17,14 +18,22 @@ typedef struct {
     gboolean compressed;              /* the base is full of compressed clusters */
 } LayersShape;
 
-typedef enum { LAYERS_UP, LAYERS_DOWN } LayersWay;
+typedef enum {
+    LAYERS_UP,
+    LAYERS_DOWN,
+    LAYERS_AWAY, /* down, and the overlay is emptied: what is looked at is the overlay, whose data is in the
+                    base by then (layers_commit_base) */
+    LAYERS_ONTO, /* the overlay goes over to a file beside the others */
+} LayersWay;
 
 typedef struct {
     const LayersShape *shape;
     LayersWay way;
     GBytes *overlay, *base, *below; /* as they were before the merge; @below NULL: none */
+    GBytes *other;                  /* ONTO */
     guint64 *values;                /* what the overlay's sectors hold, seen through all layers */
     guint64 sectors;
+    guint64 held_bytes; /* of the overlay's own: data and zeros */
 } Layers;
 
 /* The shapes that every sweep goes through. */
@@ -42,8 +51,15 @@ GBytes *layers_written(const Layers *layers);
  * @cancelled: as in KhoJob; may be NULL. */
 gboolean layers_merge(const Layers *layers, BlkStore *store, const volatile gint *cancelled, GError **error);
 
+/* AWAY: the same, with a store for the base too. */
+gboolean layers_commit(const Layers *layers, BlkStore *overlay, BlkStore *base, GError **error);
+
+/* AWAY: from here on the base holds what the overlay does. */
+void layers_commit_base(Layers *layers);
+
 /* A CrashJudge whose data is a Layers: the overlay reads as it did, through whatever its header names; once
- * durable, also without the base (up), and the base reads like it (down). To carry on is to merge again. */
+ * durable, also without the base (up), and the base reads like it (down); or it holds nothing itself (away),
+ * or names the other file (onto). To carry on is to merge again. */
 char *layers_judge(const guint8 *bytes, gsize len, gboolean durable, gboolean carry_on, gpointer data);
 
 #endif

@@ -53,6 +53,12 @@ sweep_merge_down(const CrashOptions *options, CrashReport *report)
     merge_all(LAYERS_DOWN, options, report);
 }
 
+void
+sweep_merge_onto(const CrashOptions *options, CrashReport *report)
+{
+    merge_all(LAYERS_ONTO, options, report);
+}
+
 /* --- the backing file's name --- */
 
 #define CHANGES   400

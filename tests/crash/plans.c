@@ -50,6 +50,13 @@ random_snapshot_op(Scenario *s, GError **error)
 }
 
 static void
+random_empty(Scenario *s, GError **error)
+{
+    if (g_rand_int_range(s->rand, 0, 3) == 0)
+        scenario_empty(s, error);
+}
+
+static void
 random_flush(Scenario *s, GError **error)
 {
     scenario_flush(s, error);
@@ -78,6 +85,20 @@ random_thick(Scenario *s, GError **error)
         return;
     guint64 clusters = (guint64) g_rand_int_range(s->rand, (gint32) (from / cluster) + 1, (gint32) most);
     scenario_thick(s, clusters * cluster, g_rand_boolean(s->rand), error);
+}
+
+/* Any layout that an image without extras can have. */
+static void
+random_amend(Scenario *s, GError **error)
+{
+    static const guint bits[] = { 8, 16, 32, 64 };
+    FormatAmend wish = { .version = g_rand_boolean(s->rand) ? 3 : 2, .refcount_bits = 16 };
+
+    if (wish.version == 3) {
+        wish.refcount_bits = bits[g_rand_int_range(s->rand, 0, G_N_ELEMENTS(bits))];
+        wish.lazy_refcounts = g_rand_boolean(s->rand) ? 1 : -1;
+    }
+    scenario_amend(s, &wish, error);
 }
 
 void
@@ -142,8 +163,9 @@ static const ScenarioDisk written[] = {
 };
 
 static const RandomOp write_ops[] = {
-    random_write, random_write, random_write, random_write, random_write,       random_write,
-    random_zero,  random_zero,  random_flush, random_flush, random_snapshot_op, random_snapshot_op,
+    random_write,       random_write,       random_write, random_write, random_write,
+    random_write,       random_zero,        random_zero,  random_flush, random_flush,
+    random_snapshot_op, random_snapshot_op, random_empty,
 };
 
 const Plan plan_write = { "write", written, G_N_ELEMENTS(written), write_ops, G_N_ELEMENTS(write_ops) };
@@ -201,3 +223,34 @@ static const RandomOp resize_ops[] = {
 };
 
 const Plan plan_resize = { "resize", resized, G_N_ELEMENTS(resized), resize_ops, G_N_ELEMENTS(resize_ops) };
+
+static const ScenarioDisk amended[] = {
+    { .name = "amend, 512 byte clusters",
+      .create = { .guest_bytes = 64 * KIB, .cluster_bytes = 512, .refcount_bits = 16 } },
+    { .name = "amend, 4k clusters",
+      .create = { .guest_bytes = 128 * KIB, .cluster_bytes = 4096, .refcount_bits = 64 } },
+    { .name = "amend, version 2",
+      .create = { .guest_bytes = 64 * KIB, .cluster_bytes = 1024, .refcount_bits = 16, .version = 2 } },
+    { .name = "amend, lazy refcounts",
+      .create = { .guest_bytes = 64 * KIB,
+                  .cluster_bytes = 1024,
+                  .refcount_bits = 16,
+                  .lazy_refcounts = TRUE } },
+    { .name = "amend, compressed",
+      .compressed = TRUE,
+      .create = { .guest_bytes = 96 * KIB, .cluster_bytes = 4096 } },
+    { .name = "amend over a backing file",
+      .backing_bytes = 64 * KIB,
+      .create = { .guest_bytes = 64 * KIB,
+                  .cluster_bytes = 1024,
+                  .refcount_bits = 16,
+                  .backing_file = "b",
+                  .backing_format = "raw" } },
+};
+
+static const RandomOp amend_ops[] = {
+    random_amend, random_amend, random_amend, random_write,       random_write,
+    random_zero,  random_zero,  random_flush, random_snapshot_op,
+};
+
+const Plan plan_amend = { "amend", amended, G_N_ELEMENTS(amended), amend_ops, G_N_ELEMENTS(amend_ops) };

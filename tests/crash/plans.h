@@ -15,7 +15,7 @@ typedef struct {
     gsize n_ops;
 } Plan;
 
-extern const Plan plan_write, plan_resize;
+extern const Plan plan_write, plan_resize, plan_amend;
 
 /* One random operation. Its failure is recorded by the oracle and reported in @error. */
 void plan_step(const Plan *plan, Scenario *s, GError **error);

@@ -180,6 +180,24 @@ scenario_thick(Scenario *s, guint64 sectors, gboolean gives_up, GError **error)
 }
 
 gboolean
+scenario_empty(Scenario *s, GError **error)
+{
+    g_autofree guint64 *zeros = g_new0(guint64, s->oracle->capacity);
+
+    /* As going back to an empty snapshot of the same size would be: all of it, and durable. */
+    oracle_begin(s->oracle, OP_REVERT, event_now(s), 0, s->oracle->capacity, zeros)->sectors =
+        s->oracle->now_sectors;
+    return ended(s, s->image->ops->empty(s->image, error));
+}
+
+gboolean
+scenario_amend(Scenario *s, const FormatAmend *wish, GError **error)
+{
+    oracle_begin(s->oracle, OP_FLUSH, event_now(s), 0, 0, NULL);
+    return ended(s, s->image->ops->amend(s->image, wish, FALSE, error));
+}
+
+gboolean
 scenario_snapshot(Scenario *s, GError **error)
 {
     Oracle *oracle = s->oracle;
@@ -191,7 +209,8 @@ scenario_snapshot(Scenario *s, GError **error)
 
     g_array_append_val(oracle->snapshots, snapshot);
     oracle_begin(oracle, OP_SNAPSHOT, event_now(s), 0, 0, NULL)->snapshot = oracle->snapshots->len - 1;
-    return ended(s, qcow2_snapshot_create(s->image, snapshot.name, 1700000000, error));
+    return ended(
+        s, qcow2_snapshot_create(s->image, &(FormatSnapshotNew){ snapshot.name, 1700000000, 0, -1 }, error));
 }
 
 /* Where the snapshot of this name stands in the image's table. */

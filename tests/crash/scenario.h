@@ -44,6 +44,10 @@ gboolean scenario_resize(Scenario *s, guint64 sectors, GError **error);
 /* Grows by format's two halves, with the new part made zeros in between; or, where @gives_up,
  * with garbage in them that is taken back. */
 gboolean scenario_thick(Scenario *s, guint64 sectors, gboolean gives_up, GError **error);
+/* Lets go of everything, where no backing file shows then. */
+gboolean scenario_empty(Scenario *s, GError **error);
+/* Another layout, the same contents. */
+gboolean scenario_amend(Scenario *s, const FormatAmend *wish, GError **error);
 gboolean scenario_snapshot(Scenario *s, GError **error);
 gboolean scenario_delete(Scenario *s, guint snapshot, GError **error);
 gboolean scenario_revert(Scenario *s, guint snapshot, GError **error);

@@ -12,6 +12,9 @@ void sweep_plan(const Plan *plan, const CrashOptions *options, CrashReport *repo
 void sweep_merge_up(const CrashOptions *options, CrashReport *report);
 void sweep_merge_down(const CrashOptions *options, CrashReport *report);
 void sweep_keys(const CrashOptions *options, CrashReport *report);
+void sweep_merge_onto(const CrashOptions *options, CrashReport *report);
+/* The overlay's states, the base's, and which of both is written when. */
+void sweep_commit(const CrashOptions *options, CrashReport *report);
 void sweep_backing(const CrashOptions *options, CrashReport *report);
 
 /* KHO_SOAK=1 asks for this many times the states. */

@@ -28,6 +28,18 @@ test_down(void)
 }
 
 static void
+test_onto(void)
+{
+    run("rebase", sweep_merge_onto, 120);
+}
+
+static void
+test_commit(void)
+{
+    run("commit", sweep_commit, 60);
+}
+
+static void
 test_backing(void)
 {
     run("set backing", sweep_backing, 10);
@@ -39,6 +51,8 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/crash/merge/up", test_up);
     g_test_add_func("/crash/merge/down", test_down);
+    g_test_add_func("/crash/merge/onto", test_onto);
+    g_test_add_func("/crash/merge/commit", test_commit);
     g_test_add_func("/crash/merge/backing", test_backing);
     return g_test_run();
 }

@@ -59,13 +59,24 @@ static const struct {
     { "flush-once", FAULT_NTH_FLUSH, FALSE }, { "flush-for-ever", FAULT_NTH_FLUSH, TRUE },
 };
 
+/* Where the overlay is emptied, its data is in the base. */
+static Layers *
+new_layers(gsize shape, LayersWay way, guint32 seed)
+{
+    Layers *layers = layers_new(&layers_shapes[shape], way, seed);
+
+    if (way == LAYERS_AWAY)
+        layers_commit_base(layers);
+    return layers;
+}
+
 static void
 test_faults(gconstpointer data)
 {
     LayersWay way = (LayersWay) GPOINTER_TO_INT(data);
 
     for (gsize s = 0; s < layers_n_shapes; s++) {
-        g_autoptr(Layers) layers = layers_new(&layers_shapes[s], way, (guint32) s);
+        g_autoptr(Layers) layers = new_layers(s, way, (guint32) s);
         for (gsize f = 0; f < G_N_ELEMENTS(faults); f++) {
             guint64 n = 1;
             while (run_with_fault(layers, faults[f].kind, n, faults[f].for_ever))
@@ -83,7 +94,7 @@ test_no_space(gconstpointer data)
     LayersWay way = (LayersWay) GPOINTER_TO_INT(data);
 
     for (gsize s = 0; s < layers_n_shapes; s++) {
-        g_autoptr(Layers) layers = layers_new(&layers_shapes[s], way, (guint32) s + 100);
+        g_autoptr(Layers) layers = new_layers(s, way, (guint32) s + 100);
         guint64 limit = g_bytes_get_size(layers_written(layers));
         while (run_with_fault(layers, FAULT_NO_SPACE, limit, FALSE))
             limit += 512;
@@ -96,6 +107,10 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_data_func("/fault/merge/up", GINT_TO_POINTER(LAYERS_UP), test_faults);
     g_test_add_data_func("/fault/merge/down", GINT_TO_POINTER(LAYERS_DOWN), test_faults);
+    g_test_add_data_func("/fault/merge/away", GINT_TO_POINTER(LAYERS_AWAY), test_faults);
+    g_test_add_data_func("/fault/merge/onto", GINT_TO_POINTER(LAYERS_ONTO), test_faults);
+    g_test_add_data_func("/fault/merge/away/no-space", GINT_TO_POINTER(LAYERS_AWAY), test_no_space);
+    g_test_add_data_func("/fault/merge/onto/no-space", GINT_TO_POINTER(LAYERS_ONTO), test_no_space);
     g_test_add_data_func("/fault/merge/up/no-space", GINT_TO_POINTER(LAYERS_UP), test_no_space);
     g_test_add_data_func("/fault/merge/down/no-space", GINT_TO_POINTER(LAYERS_DOWN), test_no_space);
     return g_test_run();

@@ -198,6 +198,8 @@ main(int argc, char **argv)
     g_test_add_func("/fault/create", test_create);
     g_test_add_data_func("/fault/write", &plan_write, test_faults);
     g_test_add_data_func("/fault/resize", &plan_resize, test_faults);
+    g_test_add_data_func("/fault/amend", &plan_amend, test_faults);
+    g_test_add_data_func("/fault/amend/no-space", &plan_amend, test_no_space);
     g_test_add_data_func("/fault/write/no-space", &plan_write, test_no_space);
     g_test_add_data_func("/fault/resize/no-space", &plan_resize, test_no_space);
     return g_test_run();

@@ -216,7 +216,7 @@ change(BlkStore *mem)
     if (image->guest_bytes >= 8 * KIB)
         image->ops->zero(image, guest_off(0), 8 * KIB, &done, NULL);
     image->ops->flush(image, NULL);
-    qcow2_snapshot_create(image, "fuzz", 0, NULL);
+    qcow2_snapshot_create(image, &(FormatSnapshotNew){ "fuzz", 0, 0, -1 }, NULL);
     if (image->guest_bytes >= 512)
         write_at(image, 0);
     if (image->guest_bytes <= 1 * GIB)

@@ -1,0 +1,120 @@
+/* Commit: an overlay's data goes into an image below it. The order of things: the base's data, durable, and
+ * only then is the overlay emptied, so that whoever reads through it sees no difference. */
+#include "base/error.h"
+#include "image/merge.h"
+
+#include <glib/gstdio.h>
+#include <kho/image_change.h>
+
+/* The chain, taken apart above the base: the overlay with what lies between, and the base with what is below.
+ */
+typedef struct {
+    KhoImage *overlay, *base; /* owned */
+    KhoImage *through;        /* the last image above the base */
+} Parts;
+
+static void
+parts_clear(Parts *parts)
+{
+    g_clear_pointer(&parts->overlay, kho_image_free);
+    g_clear_pointer(&parts->base, kho_image_free);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Parts, parts_clear)
+
+/* Does @name lead to the file of @layer: as it stands, or as a header in the overlay's folder would mean it?
+ */
+static gboolean
+is_named(const char *name, const KhoImage *overlay, const KhoImage *layer)
+{
+    g_autofree char *folder = g_path_get_dirname(overlay->path);
+    g_autofree char *beside = g_path_is_absolute(name) ? NULL : g_build_filename(folder, name, NULL);
+    struct stat st;
+
+    return (g_stat(name, &st) == 0 && image_same_file(&st, &layer->identity))
+           || (beside && g_stat(beside, &st) == 0 && image_same_file(&st, &layer->identity));
+}
+
+/* The image of the overlay's chain that lies on the base. */
+static gboolean
+find_above(const KhoImageCommit *commit, KhoImage *overlay, KhoImage **above, GError **error)
+{
+    if (!overlay->backing)
+        return fail(error, KHO_ERROR_INVALID, "%s has no backing file that it could be committed to",
+                    overlay->path);
+    for (KhoImage *layer = overlay; layer->backing; layer = layer->backing)
+        if (!commit->base || is_named(commit->base, overlay, layer->backing)) {
+            *above = layer;
+            return TRUE;
+        }
+    return fail(error, KHO_ERROR_NOT_FOUND, "%s is not in the backing chain of %s", commit->base,
+                overlay->path);
+}
+
+/* The base is read by the chain that it is found in, and then written: in between nobody holds it, so it is
+ * looked at anew. */
+static gboolean
+take_base(const KhoImageCommit *commit, KhoImage *overlay, const KhoImageGate *gate, Parts *parts,
+          GError **error)
+{
+    KhoImage *above;
+
+    if (!find_above(commit, overlay, &above, error))
+        return FALSE;
+    if (above != overlay && !commit->keep_overlay)
+        return fail(error, KHO_ERROR_INVALID,
+                    "%s cannot be emptied: it lies on %s, which does not have what is committed to %s",
+                    overlay->path, overlay->backing->path, above->backing->path);
+    KhoImage *below = g_steal_pointer(&above->backing);
+    g_autofree char *path = g_strdup(below->path);
+    const char *format = kho_image_format(below);
+    struct stat identity = below->identity;
+
+    kho_image_free(below);
+    parts->through = above;
+    parts->base = kho_image_open(path, format, KHO_IMAGE_WRITE, gate, error);
+    if (!parts->base)
+        return FALSE;
+    return image_same_file(&identity, &parts->base->identity)
+           || fail(error, KHO_ERROR_BUSY, "%s was replaced meanwhile: try again", path);
+}
+
+static gboolean
+admits(const KhoImageCommit *commit, const Parts *parts, GError **error)
+{
+    const KhoImage *changed = commit->keep_overlay ? parts->overlay->backing : parts->overlay;
+
+    if (!commit->admit)
+        return TRUE;
+    for (; changed; changed = changed->backing)
+        if (!commit->admit(changed->path, commit->admit_data, error))
+            return FALSE;
+    return commit->admit(parts->base->path, commit->admit_data, error);
+}
+
+static gboolean
+open_parts(const KhoImageCommit *commit, const KhoImageGate *gate, Parts *parts, GError **error)
+{
+    KhoImageFlags flags = commit->keep_overlay ? KHO_IMAGE_READ : KHO_IMAGE_WRITE;
+
+    parts->overlay = kho_image_open(commit->overlay, commit->format, flags, gate, error);
+    return parts->overlay && take_base(commit, parts->overlay, gate, parts, error)
+           && (commit->keep_overlay || image_takes_writes(parts->overlay, error))
+           && image_takes_writes(parts->base, error) && admits(commit, parts, error);
+}
+
+gboolean
+kho_image_commit(const KhoImageCommit *commit, const KhoImageGate *gate, const KhoJob *job, GError **error)
+{
+    g_auto(Parts) parts = { 0 };
+
+    if (!open_parts(commit, gate, &parts, error))
+        return FALSE;
+    const Merge merge = { .overlay = parts.overlay,
+                          .base = parts.base,
+                          .through = parts.through,
+                          .rate_bytes = commit->rate_bytes,
+                          .workers = commit->workers };
+    gboolean done = commit->keep_overlay ? merge_down(&merge, job, error) : merge_away(&merge, job, error);
+    done = image_close_after(g_steal_pointer(&parts.base), done, error);
+    return image_close_after(g_steal_pointer(&parts.overlay), done, error);
+}

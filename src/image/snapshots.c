@@ -1,0 +1,134 @@
+/* Snapshots inside an image: which one is meant. How they are made, kept and dropped is the format's
+ * business. */
+#include "base/error.h"
+#include "image/image.h"
+
+#include <kho/image_change.h>
+#include <string.h>
+
+typedef gboolean (*ChangeFunc)(FormatImage *image, guint index, GError **error);
+
+static KhoImage *
+open_for_change(const char *path, const char *format, GError **error)
+{
+    g_autoptr(KhoImage) image =
+        kho_image_open(path, format, KHO_IMAGE_WRITE | KHO_IMAGE_NO_BACKING, NULL, error);
+
+    return image && image_takes_writes(image, error) ? g_steal_pointer(&image) : NULL;
+}
+
+/* How many are called so, and the first of them. */
+static guint
+count_named(GPtrArray *snapshots, const char *name, guint *first)
+{
+    guint n = 0;
+
+    for (guint i = snapshots->len; i-- > 0;) {
+        const FormatSnapshot *s = snapshots->pdata[i];
+        if (g_str_equal(s->name, name)) {
+            *first = i;
+            n++;
+        }
+    }
+    return n;
+}
+
+static gboolean
+has_id(GPtrArray *snapshots, const char *id, guint *index)
+{
+    for (guint i = 0; i < snapshots->len; i++)
+        if (g_str_equal(((FormatSnapshot *) snapshots->pdata[i])->id_text, id)) {
+            *index = i;
+            return TRUE;
+        }
+    return FALSE;
+}
+
+static gboolean
+choose(KhoImage *image, GPtrArray *snapshots, const char *name, KhoSnapshotChoice choice, guint *index,
+       GError **error)
+{
+    guint named = count_named(snapshots, name, index);
+    gboolean found = named > 0;
+
+    if (choice == KHO_SNAPSHOT_ID_OR_NAME)
+        found = has_id(snapshots, name, index) || found;
+    else if (choice == KHO_SNAPSHOT_ONE && named > 1)
+        return fail(error, KHO_ERROR_INVALID, "%s has %u snapshots named '%s': say which by its id",
+                    image->path, named, name);
+    else if (choice == KHO_SNAPSHOT_ONE && named == 0)
+        found = has_id(snapshots, name, index);
+    if (found)
+        return TRUE;
+    g_autofree char *shown = error_one_line(name);
+    return fail(error, KHO_ERROR_NOT_FOUND, "%s has no snapshot '%s'", image->path, shown);
+}
+
+static gboolean
+check_name(KhoImage *image, const KhoImageSnapshotNew *snapshot, GError **error)
+{
+    FormatInfo info;
+    guint first;
+
+    if (strlen(snapshot->name) > KHO_IMAGE_SNAPSHOT_NAME_MAX)
+        return fail(error, KHO_ERROR_INVALID,
+                    "a snapshot's name of %" G_GSIZE_FORMAT " bytes: at most %u fit", strlen(snapshot->name),
+                    KHO_IMAGE_SNAPSHOT_NAME_MAX);
+    if (snapshot->may_repeat)
+        return TRUE;
+    if (!format_info(image->format, &info, error))
+        return FALSE;
+    guint named = info.snapshots ? count_named(info.snapshots, snapshot->name, &first) : 0;
+    format_info_clear(&info);
+    g_autofree char *shown = error_one_line(snapshot->name);
+    return named == 0
+           || fail(error, KHO_ERROR_EXISTS, "%s has a snapshot named '%s' already", image->path, shown);
+}
+
+gboolean
+kho_image_snapshot_create(const char *path, const char *format, const KhoImageSnapshotNew *snapshot,
+                          GError **error)
+{
+    g_autoptr(KhoImage) image = open_for_change(path, format, error);
+    gint64 now_us = g_get_real_time();
+    const FormatSnapshotNew new = { .name = snapshot->name,
+                                    .icount = snapshot->icount,
+                                    .date_s = (guint32) (now_us / G_TIME_SPAN_SECOND),
+                                    .date_ns = (guint32) (now_us % G_TIME_SPAN_SECOND) * 1000 };
+
+    if (!image || !check_name(image, snapshot, error))
+        return FALSE;
+    gboolean done = format_snapshot_create(image->format, &new, error);
+    return image_close_after(g_steal_pointer(&image), done, error);
+}
+
+static gboolean
+change(const char *path, const char *format, const char *name, KhoSnapshotChoice choice, ChangeFunc func,
+       GError **error)
+{
+    g_autoptr(KhoImage) image = open_for_change(path, format, error);
+    FormatInfo info;
+    guint index = 0;
+
+    if (!image || !format_info(image->format, &info, error))
+        return FALSE;
+    g_autoptr(GPtrArray) none = g_ptr_array_new();
+    gboolean found = choose(image, info.snapshots ? info.snapshots : none, name, choice, &index, error);
+    format_info_clear(&info);
+    gboolean done = found && func(image->format, index, error);
+    return image_close_after(g_steal_pointer(&image), done, error);
+}
+
+gboolean
+kho_image_snapshot_apply(const char *path, const char *format, const char *name, KhoSnapshotChoice choice,
+                         GError **error)
+{
+    return change(path, format, name, choice, format_snapshot_revert, error);
+}
+
+gboolean
+kho_image_snapshot_delete(const char *path, const char *format, const char *name, KhoSnapshotChoice choice,
+                          GError **error)
+{
+    return change(path, format, name, choice, format_snapshot_delete, error);
+}
