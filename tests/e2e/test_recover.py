@@ -197,7 +197,7 @@ def test_what_a_delete_cannot_remove_holds_nobody_up(kho, small_fs):
     before = m.now()
     harness.run(["mount", "-o", "remount,ro", fs.path])
     ran = kho("snapshot-delete", "m", "s2")
-    assert f"warning: left behind: cannot remove {fs.path}/top.qcow2" in ran.err and steps.entries(kho) == []
+    assert "warning: left behind: " in ran.err and f"cannot remove {fs.path}/top.qcow2" in ran.err and steps.entries(kho) == []
     assert m.now() == before and [s["name"] for s in m.snapshots()] == ["s1"]
     kho("start", "m")
     kho("destroy", "m")
