@@ -20,6 +20,7 @@ disk_free(gpointer data)
     g_free(disk->path);
     g_free(disk->format);
     g_free(disk->text);
+    g_free(disk->damage);
     g_free(disk);
 }
 
@@ -29,6 +30,7 @@ typedef struct {
     const char *machine;
     const char *of; /* "", or "snapshot s1's " */
     const char *cure;
+    gboolean past;
 } Collect;
 
 static HostDisk *
@@ -40,7 +42,8 @@ add(const Collect *to, const char *what, const char *path, const char *format)
                         .what = g_strconcat(to->of, what, NULL),
                         .cure = g_strdup(to->cure),
                         .path = g_strdup(path),
-                        .format = g_strdup(format ? format : "raw") };
+                        .format = g_strdup(format ? format : "raw"),
+                        .past = to->past };
     g_ptr_array_add(to->disks, disk);
     return disk;
 }
@@ -94,27 +97,40 @@ add_live(KhoHost *host, GPtrArray *disks, const char *name)
 
 /* The files that a snapshot closed, and those that the machine had then. */
 static void
-add_snapshots(KhoHost *host, GPtrArray *disks, const char *name)
+add_snapshot(GPtrArray *disks, const char *name, const ModelSnapshot *snapshot)
 {
-    g_autoptr(GPtrArray) all =
-        snapshot_have_any(host->tree, name) ? snapshot_read_all(host->tree, name, NULL) : NULL;
+    const ModelDomain *model = model_snapshot_definition(snapshot);
+    g_autofree char *of = g_strdup_printf("snapshot %s's ", snapshot->name);
+    g_autofree char *cure = g_strdup_printf("`kho snapshot-delete %s %s` first", name, snapshot->name);
+    Collect to = { .disks = disks, .machine = name, .of = of, .cure = cure };
 
-    for (guint i = 0; all && i < all->len; i++) {
-        const ModelSnapshot *snapshot = all->pdata[i];
-        const ModelDomain *model = model_snapshot_definition(snapshot);
-        g_autofree char *of = g_strdup_printf("snapshot %s's ", snapshot->name);
-        g_autofree char *cure = g_strdup_printf("`kho snapshot-delete %s %s` first", name, snapshot->name);
-        const Collect to = { .disks = disks, .machine = name, .of = of, .cure = cure };
-
-        for (guint f = 0; f < snapshot->files->len; f++) {
-            const ModelSnapshotFile *file = snapshot->files->pdata[f];
-            g_autofree char *what = g_strdup_printf("disk %s", file->name);
-            if (file->file)
-                add(&to, what, file->file, file->format)->fixed = TRUE;
-        }
-        if (model)
-            add_model(&to, model);
+    for (guint f = 0; f < snapshot->files->len; f++) {
+        const ModelSnapshotFile *file = snapshot->files->pdata[f];
+        g_autofree char *what = g_strdup_printf("disk %s", file->name);
+        if (file->file)
+            add(&to, what, file->file, file->format)->fixed = TRUE;
     }
+    to.past = TRUE;
+    if (model)
+        add_model(&to, model);
+}
+
+/* Each is read by itself, so that a damaged one hides no other. */
+static gboolean
+add_snapshots(KhoHost *host, GPtrArray *disks, const char *name, GError **error)
+{
+    g_autoptr(GPtrArray) names = store_list_snapshots(host->tree, name, error);
+
+    for (guint i = 0; names && i < names->len; i++) {
+        g_autoptr(GError) why = NULL;
+        g_autoptr(ModelSnapshot) snapshot = snapshot_read(host->tree, name, names->pdata[i], &why);
+        const Collect to = { .disks = disks, .machine = name, .of = "", .cure = "" };
+        if (snapshot)
+            add_snapshot(disks, name, snapshot);
+        else if (!g_error_matches(why, KHO_ERROR, KHO_ERROR_NOT_FOUND)) /* it may have gone meanwhile */
+            add(&to, "damaged", NULL, NULL)->damage = g_strdup(why->message);
+    }
+    return names != NULL;
 }
 
 GPtrArray *
@@ -128,7 +144,8 @@ host_disks_all(KhoHost *host, GError **error)
         return NULL;
     for (guint i = 0; i < defined->len; i++) {
         add_defined(host, disks, defined->pdata[i]);
-        add_snapshots(host, disks, defined->pdata[i]);
+        if (!add_snapshots(host, disks, defined->pdata[i], error))
+            return NULL;
     }
     for (guint i = 0; i < run->len; i++)
         add_live(host, disks, run->pdata[i]);
@@ -146,12 +163,13 @@ host_disks_say_raw(const GPtrArray *disks, const char *path)
     return FALSE;
 }
 
-/* Goes down a chain: met tells that it came to the file. */
+/* Goes down a chain. */
 typedef struct {
     const char *path;
     HostGate *pools;
-    char *folder; /* of the disk itself: what lies beside it is as good as in a pool */
-    gboolean met;
+    char *folder;   /* of the disk itself: what lies beside it is as good as in a pool */
+    gboolean met;   /* it came to the file */
+    gboolean ended; /* it leads to where no chain is followed */
 } Descent;
 
 static gboolean
@@ -163,23 +181,46 @@ look_below(const char *path, const char *referrer, gpointer data, GError **error
     descent->met |= host_same_file(path, descent->path);
     if (descent->met)
         return fail(error, KHO_ERROR_DENIED, "%s was looked for", path);
-    return host_same_file(folder, descent->folder)
-           || descent->pools->gate.admit(path, referrer, descent->pools->gate.data, error);
+    descent->ended = !host_same_file(folder, descent->folder)
+                     && !descent->pools->gate.admit(path, referrer, descent->pools->gate.data, error);
+    return !descent->ended;
 }
 
-/* Is the file in the chain below the disk? What cannot be read says no more than it has said. */
+/* Whether the file is not in the chain below the disk. One that cannot be looked at might lead to it. */
 static gboolean
-is_below(const HostDisk *disk, const char *path, HostGate *pools)
+check_below(const HostDisk *disk, const char *path, const char *doing, HostGate *pools, GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(disk->path);
+    g_autoptr(GError) why = NULL;
     Descent descent = { .path = path, .pools = pools, .folder = folder };
     const KhoImageGate gate = { .admit = look_below, .data = &descent };
 
     if (strcmp(disk->format, "raw") == 0)
-        return FALSE;
+        return TRUE;
     kho_image_free(
-        kho_image_open(disk->path, disk->format, KHO_IMAGE_NO_LOCK | KHO_IMAGE_LOCAL, &gate, NULL));
-    return descent.met;
+        kho_image_open(disk->path, disk->format, KHO_IMAGE_NO_LOCK | KHO_IMAGE_LOCAL, &gate, &why));
+    if (descent.met)
+        return fail(error, KHO_ERROR_BUSY,
+                    "%s is a backing file of %s (%s) of machine '%s', which %s would break: %s", path,
+                    disk->what, disk->path, disk->machine, doing, disk->cure);
+    return !why || descent.ended || disk->past
+           || fail(error, KHO_ERROR_BUSY,
+                   "whether %s is a backing file of %s (%s) of machine '%s' cannot be told: %s: put that "
+                   "back, or %s",
+                   path, disk->what, disk->path, disk->machine, why->message, disk->cure);
+}
+
+static gboolean
+check_disk(const HostDisk *disk, const char *path, const char *doing, gboolean but_own, HostGate *pools,
+           GError **error)
+{
+    if (disk->damage)
+        return fail(error, KHO_ERROR_BUSY, "whether %s is needed cannot be told: %s", path, disk->damage);
+    gboolean is_it = disk->path ? host_same_file(disk->path, path) : strstr(disk->text, path) != NULL;
+    if (is_it && (disk->fixed || !but_own))
+        return fail(error, KHO_ERROR_BUSY, "%s is %s of machine '%s', which %s would break: %s", path,
+                    disk->what, disk->machine, doing, disk->cure);
+    return is_it || !disk->path || check_below(disk, path, doing, pools, error);
 }
 
 gboolean
@@ -190,16 +231,8 @@ host_disks_check_unused(KhoHost *host, const char *path, const char *doing, gboo
 
     if (!disks || !host_gate_init(&pools, host, NULL, error))
         return FALSE;
-    for (guint i = 0; i < disks->len; i++) {
-        const HostDisk *disk = disks->pdata[i];
-        gboolean is_it = disk->path ? host_same_file(disk->path, path) : strstr(disk->text, path) != NULL;
-        if (is_it && (disk->fixed || !but_own))
-            return fail(error, KHO_ERROR_BUSY, "%s is %s of machine '%s', which %s would break: %s", path,
-                        disk->what, disk->machine, doing, disk->cure);
-        if (disk->path && is_below(disk, path, &pools))
-            return fail(error, KHO_ERROR_BUSY,
-                        "%s is a backing file of %s (%s) of machine '%s', which %s would break: %s", path,
-                        disk->what, disk->path, disk->machine, doing, disk->cure);
-    }
+    for (guint i = 0; i < disks->len; i++)
+        if (!check_disk(disks->pdata[i], path, doing, but_own, &pools, error))
+            return FALSE;
     return TRUE;
 }

@@ -1,9 +1,11 @@
 #include "snapshot/guard.h"
 
 #include "base/error.h"
+#include "snapshot/create.h"
 #include "snapshot/files.h"
 #include "snapshot/folder.h"
 #include "snapshot/overlay.h"
+#include "store/journal.h"
 #include "store/list.h"
 #include "vm/definition.h"
 
@@ -13,6 +15,7 @@
 /* The snapshot that closed a file. */
 typedef struct {
     char *machine, *snapshot;
+    gboolean unfinished; /* it is being taken */
 } Closer;
 
 static void
@@ -41,7 +44,7 @@ has_closed(const ModelSnapshot *snapshot, const GStatBuf *wanted)
 }
 
 /* Each is read by itself, so that a damaged one hides no other. */
-static gboolean
+static void
 find_closer_of(const StoreTree *tree, const char *machine, const GStatBuf *wanted, Closer *closer)
 {
     g_autoptr(GPtrArray) names = store_list_snapshots(tree, machine, NULL);
@@ -50,25 +53,53 @@ find_closer_of(const StoreTree *tree, const char *machine, const GStatBuf *wante
         g_autoptr(ModelSnapshot) snapshot = snapshot_read(tree, machine, names->pdata[i], NULL);
         if (!snapshot || !has_closed(snapshot, wanted))
             continue;
-        *closer = (Closer){ g_strdup(machine), g_strdup(snapshot->name) };
-        return TRUE;
+        *closer = (Closer){ g_strdup(machine), g_strdup(snapshot->name), FALSE };
+        return;
     }
+}
+
+static gboolean
+is_closing(const CreatePlan *plan, const GStatBuf *wanted)
+{
+    for (guint i = 0; i < plan->disks->len; i++)
+        if (is_file(((CreateDisk *) plan->disks->pdata[i])->file, wanted))
+            return TRUE;
     return FALSE;
 }
 
-/* closer->machine is NULL where there is none. */
+/* A snapshot that is being taken, or whose taker died, has its metadata in the journal. */
+static gboolean
+find_unfinished(const StoreTree *tree, const GStatBuf *wanted, Closer *closer, GError **error)
+{
+    g_autoptr(GPtrArray) all = store_journal_list(tree, STORE_LOCK_DOMAIN, error);
+
+    for (guint i = 0; all && !closer->machine && i < all->len; i++) {
+        const StoreJournalInfo *info = all->pdata[i];
+        CreatePlan *plan = g_strcmp0(info->change, snapshot_create_kind.name) == 0
+                               ? plan_read(&snapshot_create_table, info->plan, NULL)
+                               : NULL;
+        if (plan && is_closing(plan, wanted))
+            *closer = (Closer){ g_strdup(info->name), g_strdup(plan->name), TRUE };
+        snapshot_create_plan_free(plan);
+    }
+    return all != NULL;
+}
+
+/* closer->machine is NULL where there is none. The journal is asked first: its entry goes when the metadata
+ * stands. */
 static gboolean
 find_closer(const StoreTree *tree, const char *path, Closer *closer, GError **error)
 {
-    g_autoptr(GPtrArray) machines = store_list_domains_snapshots(tree, error);
     GStatBuf wanted;
 
-    if (!machines)
+    if (g_stat(path, &wanted) < 0)
+        return TRUE;
+    if (!find_unfinished(tree, &wanted, closer, error))
         return FALSE;
-    for (guint i = 0; g_stat(path, &wanted) == 0 && i < machines->len; i++)
-        if (find_closer_of(tree, machines->pdata[i], &wanted, closer))
-            break;
-    return TRUE;
+    g_autoptr(GPtrArray) machines = store_list_domains_snapshots(tree, error);
+    for (guint i = 0; machines && !closer->machine && i < machines->len; i++)
+        find_closer_of(tree, machines->pdata[i], &wanted, closer);
+    return machines != NULL;
 }
 
 static gboolean
@@ -93,7 +124,7 @@ find_open_overlay(const StoreTree *tree, const char *machine, const char *path)
         return NULL;
     for (guint i = overlays.paths->len; i-- > 0;) {
         const char *overlay = overlays.paths->pdata[i];
-        g_auto(Closer) closer = { NULL, NULL };
+        g_auto(Closer) closer = { NULL, NULL, FALSE };
         if (stands_on(overlay, &wanted) && find_closer(tree, overlay, &closer, NULL) && !closer.machine)
             return g_strdup(overlay);
     }
@@ -103,12 +134,17 @@ find_open_overlay(const StoreTree *tree, const char *machine, const char *path)
 static gboolean
 check_write(const StoreTree *tree, const char *path, GError **error)
 {
-    g_auto(Closer) closer = { NULL, NULL };
+    g_auto(Closer) closer = { NULL, NULL, FALSE };
 
     if (!find_closer(tree, path, &closer, error))
         return FALSE;
     if (!closer.machine)
         return TRUE;
+    if (closer.unfinished)
+        return fail(error, KHO_ERROR_BUSY,
+                    "snapshot '%s' of machine '%s', which is being taken, closes %s, and writing to it would "
+                    "destroy that: let it end, or `kho recover %s`, first",
+                    closer.snapshot, closer.machine, path, closer.machine);
     g_autofree char *open = find_open_overlay(tree, closer.machine, path);
     g_autofree char *where =
         open ? g_strdup_printf("machine '%s' went on in %s: write there, or ", closer.machine, open)

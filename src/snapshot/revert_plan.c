@@ -52,7 +52,8 @@ typedef struct {
     const RevertWish *wish;
     GPtrArray *all; /* ModelSnapshot: those of the machine */
     SnapshotOverlays *overlays;
-    guint n_files; /* of all chains, with the overlays */
+    ModelDomain *memory; /* what runs again with the snapshot's memory; NULL: nothing */
+    guint n_files;       /* of all chains, with the overlays */
     RevertPlan *plan;
 } Deciding;
 
@@ -187,8 +188,9 @@ write_definition(RevertPlan *plan, const ModelDomain *now, const ModelSnapshot *
     return TRUE;
 }
 
-static gboolean
-plan_memory(RevertPlan *plan, const ModelDomain *now, const char *path, GError **error)
+/* The machine as it ran with the memory at @path; NULL where that is none that it could go on from. */
+static ModelDomain *
+read_memory(RevertPlan *plan, const ModelDomain *now, const char *path, GError **error)
 {
     g_autoptr(VmSaveHead) head = vm_ramfile_read(path, error);
     g_autoptr(ModelDomain) live =
@@ -197,32 +199,31 @@ plan_memory(RevertPlan *plan, const ModelDomain *now, const char *path, GError *
     if (!live
         || !vm_emulator_check_memory(live->emulator ? live->emulator : vm_host_defaults.emulator,
                                      head->qemu_version, path, error))
-        return FALSE;
-    if (g_strcmp0(live->uuid, now->uuid) != 0)
-        return fail(error, KHO_ERROR_CORRUPT, "%s holds the memory of another machine, '%s'", path,
-                    live->name);
+        return NULL;
+    if (g_strcmp0(live->uuid, now->uuid) != 0) {
+        fail(error, KHO_ERROR_CORRUPT, "%s holds the memory of another machine, '%s'", path, live->name);
+        return NULL;
+    }
     g_free(live->name);
     live->name = g_strdup(now->name);
-    move_disks(plan, live, now);
     plan->memory = g_strdup(path);
-    plan->live = model_domain_format(live, MODEL_FORMAT_LIVE);
     plan->stream_off = (gint64) head->stream_off;
-    return TRUE;
+    return g_steal_pointer(&live);
 }
 
-/* *has: whether the machine goes on from its memory. One whose file is gone or damaged may go back without.
- */
+/* One whose file is gone or damaged may go back without. */
 static gboolean
-find_memory(const Deciding *d, gboolean *has, GError **error)
+find_memory(Deciding *d, GError **error)
 {
     const ModelSnapshot *snapshot = d->wish->snapshot;
     g_autoptr(GError) why = NULL;
 
-    *has = snapshot->memory == MODEL_LOCATION_EXTERNAL && snapshot->memory_file;
-    if (!*has || plan_memory(d->plan, d->wish->definition, snapshot->memory_file, &why))
+    if (snapshot->memory != MODEL_LOCATION_EXTERNAL || !snapshot->memory_file)
+        return TRUE;
+    d->memory = read_memory(d->plan, d->wish->definition, snapshot->memory_file, &why);
+    if (d->memory)
         return TRUE;
     gboolean lost = why->code == KHO_ERROR_NOT_FOUND || why->code == KHO_ERROR_CORRUPT;
-    *has = FALSE;
     if (lost && d->wish->force)
         return TRUE;
     g_autofree char *cure =
@@ -233,17 +234,28 @@ find_memory(const Deciding *d, gboolean *has, GError **error)
                 why->message, cure);
 }
 
-static gboolean
-plan_state(const Deciding *d, GError **error)
+static void
+plan_state(const Deciding *d)
 {
     RevertTo to = d->wish->to;
-    gboolean was_paused = d->wish->snapshot->state == MODEL_SNAPSHOT_PAUSED, has_memory;
+    gboolean was_paused = d->wish->snapshot->state == MODEL_SNAPSHOT_PAUSED;
 
-    if (!find_memory(d, &has_memory, error))
-        return FALSE;
-    d->plan->start = has_memory || to != REVERT_AS_TAKEN;
+    if (d->memory) {
+        move_disks(d->plan, d->memory, d->wish->definition);
+        d->plan->live = model_domain_format(d->memory, MODEL_FORMAT_LIVE);
+    }
+    d->plan->start = d->memory || to != REVERT_AS_TAKEN;
     d->plan->paused = to == REVERT_PAUSED || (to == REVERT_AS_TAKEN && was_paused);
-    return TRUE;
+}
+
+/* A disk that was plugged into the machine as it ran alone is not in its definition: nothing would name a new
+ * overlay of it, unless that machine runs again. */
+static gboolean
+is_wanted(const Deciding *d, const char *target)
+{
+    const ModelDomain *then = model_snapshot_definition(d->wish->snapshot);
+
+    return (then && model_domain_disk(then, target)) || (d->memory && model_domain_disk(d->memory, target));
 }
 
 static gboolean
@@ -265,11 +277,18 @@ decide(Deciding *d, GError **error)
         return FALSE;
     add_old(d->plan, d->wish->definition, d->overlays);
     add_old(d->plan, d->wish->live, d->overlays);
-    for (guint i = 0; i < snapshot->files->len; i++)
-        if (!add_disk(d, snapshot->files->pdata[i], error))
+    if (!find_memory(d, error))
+        return FALSE;
+    for (guint i = 0; i < snapshot->files->len; i++) {
+        const ModelSnapshotFile *closed = snapshot->files->pdata[i];
+        if (is_wanted(d, closed->name) && !add_disk(d, closed, error))
             return FALSE;
-    return write_definition(d->plan, d->wish->definition, snapshot, &d->n_files, error)
-           && check_files(d, error) && plan_state(d, error);
+    }
+    if (!write_definition(d->plan, d->wish->definition, snapshot, &d->n_files, error)
+        || !check_files(d, error))
+        return FALSE;
+    plan_state(d);
+    return TRUE;
 }
 
 RevertPlan *
@@ -291,5 +310,7 @@ snapshot_revert_plan(const StoreTree *tree, const RevertWish *wish, SnapshotOver
     plan->active = wish->live != NULL;
     g_autoptr(GPtrArray) all = snapshot_read_all(tree, machine, error);
     Deciding d = { .tree = tree, .wish = wish, .all = all, .overlays = overlays, .plan = plan };
-    return decide(&d, error) ? g_steal_pointer(&plan) : NULL;
+    gboolean decided = decide(&d, error);
+    model_domain_free(d.memory);
+    return decided ? g_steal_pointer(&plan) : NULL;
 }

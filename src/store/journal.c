@@ -50,6 +50,7 @@ store_journal_info_free(StoreJournalInfo *info)
     g_free(info->what);
     g_free(info->command);
     g_clear_error(&info->why);
+    json_decref(info->plan);
     g_free(info);
 }
 
@@ -392,6 +393,7 @@ look_at(const char *path, GError **error)
         .pid = json_int_or(driver, "pid", 0),
         .command = g_strdup(json_string_or(driver, "command", "?")),
         .driven = driven,
+        .plan = json_incref(json_object_get(head, "plan")),
     };
     return info;
 }

@@ -28,6 +28,7 @@ typedef struct StoreJournalInfo {
     gint64 pid;                      /* of who began it */
     char *command;
     gboolean driven; /* somebody holds it right now */
+    json_t *plan;    /* all that the change needs */
     GError *why;     /* it cannot be read, and only kind and uuid are known; else NULL */
 } StoreJournalInfo;
 

@@ -1,6 +1,7 @@
 """Disks that the machine does not have any more, or has under another name, when their snapshot is deleted or gone back to.
 Contents are read by qemu-img."""
 
+import functools
 import os
 
 import harness
@@ -126,3 +127,16 @@ def test_a_path_with_a_line_break_is_refused(kho):
     kho("snapshot-create-as", "m", "s1", "--diskspec", f"vda,file={kho.base}/b.qcow2")
     kho("snapshot-delete", "m", "s1")
     assert kho.json("domblklist", "m")[0]["source"] == f"{folder}/a.qcow2"
+
+
+def test_going_back_makes_no_layer_that_nobody_names(kho):
+    """A disk that was plugged into the machine as it ran is not in its definition."""
+    m = layers.Machine(kho, formats=("qcow2",), define=functools.partial(machine.define, more="<features><acpi/></features>"))
+    two = m.folder / "two.qcow2"
+    harness.run(["qemu-img", "create", "-q", "-f", "qcow2", two, "4M"])
+    kho("start", "m")
+    kho("attach-disk", "m", two, "vdb", "--subdriver", "qcow2", "--live")
+    kho("snapshot-create-as", "m", "s1", "--disk-only")
+    kho("snapshot-revert", "m", "s1")
+    assert list(m.disks()) == ["vda"] and layers.closed(m, "s1")["vdb"] == (str(two), "qcow2")
+    m.check()

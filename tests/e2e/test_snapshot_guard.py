@@ -173,6 +173,22 @@ def test_damaged_metadata_of_another_snapshot_opens_nothing(kho, m):
     kho.refuses("start", "other", status=BUSY, says="snapshot 's1' of machine 'm'")
 
 
+def test_a_file_is_closed_before_its_metadata_stands(kho, m):
+    """Whoever took the snapshot may die in between: recovery must find the file as it was."""
+    now = m.now()
+    machine.define(kho, "other", machine.disk(m.folder / "vda.qcow2"))
+    child = layers.stop_at(kho, "snapshot-create:publish-snapshot:before", "snapshot-create-as", "m", "s1")
+    for alive in (True, False):
+        if not alive:
+            layers.kill(child)
+        for verb in (["img", "resize", m.folder / "vda.qcow2", "8M"], ["start", "other"]):
+            kho.refuses(*verb, status=BUSY, says=["snapshot 's1' of machine 'm'", "vda.qcow2", "kho recover m"])
+    kho("recover", "m")
+    assert m.state()["snapshots"]["s1"]["disks"] == now
+    kho.refuses("start", "other", status=BUSY, says=closed("s1", m.folder / "vda.qcow2"))
+    m.check()
+
+
 def test_restoring_memory_over_closed_disks(kho, m):
     kho("start", "m")
     kho("save", "m", "m.save")

@@ -123,3 +123,40 @@ def test_snapshots(kho, pool):
         if over not in (pool / "v", closed) and str(over) not in kho("dumpxml", "web1").out:
             over.unlink()
     keeps(kho, closed, "snapshot s2", "machine 'web1'", "snapshot-delete web1 s2")
+
+
+def test_a_damaged_snapshot_hides_no_other(kho, pool):
+    """The sound ones still keep their files; and as long as one cannot be read nobody knows what it needs."""
+    kho("vol-create-as", "pool", "v", "8M", "--format", "qcow2")
+    machine.define(kho, "web1", machine.disk(pool / "v"))
+    kho("snapshot-create-as", "web1", "s1")
+    kho("snapshot-create-as", "web1", "s2")
+    closed = pool / "v.1.qcow2"
+    kho("snapshot-revert", "web1", "s1")
+    kho("snapshot-create-as", "web1", "s3")
+    damaged = kho.root / "lib/qemu/snapshot/web1/s3.xml"
+    text = damaged.read_text()
+    damaged.write_text("x")
+    keeps(kho, closed, "snapshot s2's disk vda", "machine 'web1'")
+    kho("vol-create-as", "pool", "other", "1M")
+    keeps(kho, pool / "other", "cannot be told", str(damaged), "snapshot-delete --metadata web1 s3")
+    damaged.write_text(text)
+    kho("vol-delete", "--pool", "pool", "other")
+
+
+def test_a_disk_that_cannot_be_looked_at(kho, pool):
+    """It might lie on the volume: its machine says so no more, or it is put back, first."""
+    kho("vol-create-as", "pool", "base", "8M", "--format", "qcow2")
+    kho("vol-create-as", "pool", "other", "1M")
+    top = kho.base / "outside/top"
+    overlay(top, pool / "base")
+    machine.define(kho, "web1", machine.disk(top))
+    machine.define(kho, "web2", machine.disk(kho.base / "nix", format="raw"))  # that one lies on nothing
+    top.rename(kho.base / "away")
+    keeps(kho, pool / "base", "cannot be told", str(top), "machine 'web1'", "kho edit web1")
+    keeps(kho, pool / "base", "cannot be told", verb=("vol-resize", "--capacity", "4M", "--shrink"))
+    (kho.base / "away").rename(top)
+    keeps(kho, pool / "base", "backing file of disk vda")
+    kho("vol-delete", "--pool", "pool", "other")
+    kho("undefine", "web1")
+    kho("vol-delete", "--pool", "pool", "base")
