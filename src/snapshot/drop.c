@@ -51,7 +51,8 @@ drop_one(const Drop *drop, const char *path, const GPtrArray *files, GError **er
         return TRUE;
     if (unseen) {
         g_autofree char *text = named_file_unseen_text(unseen);
-        return fail(error, KHO_ERROR_BUSY, "%s", text);
+        return fail(error, KHO_ERROR_BUSY, "%s stays, which machine '%s' does not need any more: %s", path,
+                    drop->machine, text);
     }
     return fd_unlink(path, error) && fd_sync_parent(path, error) && forget(drop, path, files, error);
 }
@@ -78,9 +79,10 @@ drop_unless_needed(const Drop *drop, const char *path)
         return;
     g_autoptr(StoreLock) lock = guard_lock(drop->tree, NULL, &why);
     g_autoptr(GPtrArray) files = lock ? named_files(drop->tree, &why) : NULL;
-    if (files && named_files_add_folder(files, path, &why) && drop_one(drop, path, files, &why))
+    if (!files || !named_files_add_folder(files, path, &why))
+        g_prefix_error(&why, "whether %s is needed cannot be told: ", path);
+    else if (drop_one(drop, path, files, &why))
         return;
-    g_prefix_error(&why, "%s stays, though machine '%s' does not need it any more: ", path, drop->machine);
     drop_leave(drop->left, why);
 }
 
@@ -88,8 +90,9 @@ void
 drop_forget_gone(const Drop *drop)
 {
     g_autoptr(GError) why = NULL;
-    g_autoptr(GPtrArray) files = named_files(drop->tree, &why);
+    g_autoptr(GPtrArray) files = named_files(drop->tree, NULL);
 
-    if (!files || !forget(drop, NULL, files, &why))
+    /* where it cannot be told what is named, the names stay: that costs nothing */
+    if (files && !forget(drop, NULL, files, &why))
         drop_leave(drop->left, why);
 }

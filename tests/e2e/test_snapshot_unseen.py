@@ -141,7 +141,7 @@ def test_what_goes_out_of_sight_meanwhile(kho, m, other):
         back()
         assert reads(other) == content
         assert m.now() == old["now"] and (status == 0 or m.state() == old)
-    assert f"left behind: {m.folder}/vda.1.qcow2 stays" in err and len(m.snapshots()) == 2
+    assert f"warning: left behind: {m.folder}/vda.1.qcow2 stays" in err and len(m.snapshots()) == 2
 
 
 def test_what_is_raw_lies_on_nothing(kho, m):
