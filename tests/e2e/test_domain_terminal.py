@@ -271,7 +271,7 @@ COMPLETED = [
     ("kho domsta", "kho domstate "), ("kho pool-def", "kho pool-define"), ("kho start on", "kho start only-one "),
     ("kho start only-one --pau", "kho start only-one --paused "), ("kho domain undef", "kho domain undefine "),
     ("kho domstate --domain on", "kho domstate --domain only-one "), ("kho define only.", "kho define only.xml "),
-    ("kho --root {root} domid on", "kho --root {root} domid only-one "), ("kho img create -f qc", "kho img create -f qcow2 "),
+    ("kho --root {root} domid on", "kho --root {root} domid only-one "), ("kho img create -f vm", "kho img create -f vmdk "),
     ("kho help domblk", "kho help domblklist "), ("kho vol-list vmd", "kho vol-list vmdisks "),
     ("kho vol-info --pool vmdisks a-vo", "kho vol-info --pool vmdisks a-volume "), ("kho dominfo nope", "kho dominfo nope"),
     ("kho img info --format=ra", "kho img info --format=raw "),

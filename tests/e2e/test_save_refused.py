@@ -392,7 +392,7 @@ def test_let_go_behind_our_back(kho, disk):
         with machine.qmp(kho, "web1") as client:
             for command in ["cont", *more]:
                 client.ask(command)
-        assert "let go on while it was saved" in steps.go_on(child, status=8)
+        assert "was let go on, or reset, while it was saved" in steps.go_on(child, status=8)
         assert sorted(kho.tmp.iterdir()) == [disk]
         go_on_counting(kho)
     kho("destroy", "web1")

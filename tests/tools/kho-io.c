@@ -35,7 +35,8 @@ do_open(Session *s, char **words, KhoImageFlags flags, GError **error)
     const KhoImageSource source = { .path = words[2],
                                     .format = words[1],
                                     .flags = flags,
-                                    .gate = g_str_equal(words[0], "openalone") ? NULL : &kho_image_gate_open,
+                                    .gate =
+                                        g_strcmp0(words[0], "openalone") == 0 ? NULL : &kho_image_gate_open,
                                     .secrets = s->secrets };
     s->image = kho_image_open_source(&source, error);
     if (!s->image)
