@@ -73,8 +73,11 @@ def test_same_as_qemu_img(kho, rng, number):
         assert_clean(path)
         size = infos[0]["virtual-size"]
     for name in listed(path):
-        for one in (path, theirs / path.name):
-            qemu_img("snapshot", "-a", name, one)
+        # QEMU does not go back to a snapshot of some sizes: with its own image no more than with kho's.
+        went = [qemu_img("snapshot", "-a", name, one, status=None).status for one in (path, theirs / path.name)]
+        assert went[0] == went[1], f"{name}: {went}"
+        if went[0]:
+            continue
         assert content(path, kho.tmp) == content(theirs / path.name, kho.tmp)
         assert_clean(path)
 

@@ -47,11 +47,15 @@ def test_same_as_qemu_img(kho, rng, number):
         words += ["-r", "1G"]
     before = contents(chain, mine)
     shutil.copytree(mine, kho.tmp / "theirs")
-    qemu_img("commit", "-q", "-f", "qcow2", *words, kho.tmp / "theirs" / chain.layers[over].name)
+    theirs = qemu_img("commit", "-q", "-f", "qcow2", *words, kho.tmp / "theirs" / chain.layers[over].name, status=None)
     kho("img", "commit", "-f", "qcow2", *words, chain.layers[over])
     after = contents(chain, mine)
     assert after[over:] == before[over:]
-    assert after == contents(chain, kho.tmp / "theirs")
+    if theirs.status == 0:
+        assert after == contents(chain, kho.tmp / "theirs")
+    else:  # QEMU does not make every base longer: version 2 with snapshots
+        assert "not supported" in theirs.err
+        assert after[base][0] != before[over][0] or after[base] == before[over]
     chain.assert_clean()
     if not words:
         assert own_bytes(chain.layers[over]) == 0
