@@ -59,6 +59,12 @@ def test_same_as_qemu_img(kho, rng, number):
         read = content(path, kho.tmp)
         wanted = qemu_img("amend", "-o", wish, theirs / path.name, status=None)
         got = kho("img", "amend", "-o", wish, path, status=None)
+        if got.status == 0 and "v2 image which has snapshots" in wanted.err:
+            # kho does where each snapshot records its size, as in an image that was of version 3
+            assert_clean(path)
+            size = qemu_json("info", path)["virtual-size"]
+            shutil.copy(path, theirs)
+            continue
         assert (got.status == 0) == (wanted.status == 0), f"{wish}: {got} {wanted}"
         if got.status:
             assert sha256_of(path) == before
