@@ -66,6 +66,20 @@ def content(path, format):
     return remembered(format, path, ask)
 
 
+def overlay(path, backing):
+    """One that only its own header tells of, with something of its own."""
+    path.parent.mkdir(exist_ok=True)
+    harness.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "qcow2", path])
+    qemu_io(path, "qcow2", "write -P 99 3M 64k")
+    return path
+
+
+def reads(path):
+    """What the guest would read, whatever the names and times: asked anew."""
+    seen.clear()
+    return content(path, "qcow2")
+
+
 class Machine:
     """A machine that is not started here, its disks vda (qcow2) and vdb (raw) in a folder of their own."""
 

@@ -146,8 +146,10 @@ make_iv(const SectorCipher *cipher, const Pair *pair, guint64 sector, guint8 iv[
         crypto_cipher_encrypt(pair->essiv, NULL, iv, CRYPTO_BLOCK_BYTES_MAX);
 }
 
-gboolean
-sector_cipher_encrypt(SectorCipher *cipher, guint64 sector, guint8 *bytes, gsize len, GError **error)
+/* Each sector on its own, from @sector on. */
+static gboolean
+each_sector(SectorCipher *cipher, guint64 sector, guint8 *bytes, gsize len,
+            void (*change)(CryptoCipher *cipher, const guint8 *iv, void *bytes, gsize len), GError **error)
 {
     Pair *pair = take(cipher, error);
     guint8 iv[CRYPTO_BLOCK_BYTES_MAX];
@@ -157,27 +159,22 @@ sector_cipher_encrypt(SectorCipher *cipher, guint64 sector, guint8 *bytes, gsize
         return FALSE;
     for (gsize at = 0; at < len; at += CIPHER_SECTOR_BYTES) {
         make_iv(cipher, pair, sector++, iv);
-        crypto_cipher_encrypt(pair->data, iv, bytes + at, CIPHER_SECTOR_BYTES);
+        change(pair->data, iv, bytes + at, CIPHER_SECTOR_BYTES);
     }
     give_back(cipher, pair);
     return TRUE;
 }
 
 gboolean
+sector_cipher_encrypt(SectorCipher *cipher, guint64 sector, guint8 *bytes, gsize len, GError **error)
+{
+    return each_sector(cipher, sector, bytes, len, crypto_cipher_encrypt, error);
+}
+
+gboolean
 sector_cipher_decrypt(SectorCipher *cipher, guint64 sector, guint8 *bytes, gsize len, GError **error)
 {
-    Pair *pair = take(cipher, error);
-    guint8 iv[CRYPTO_BLOCK_BYTES_MAX];
-
-    g_assert(len % CIPHER_SECTOR_BYTES == 0);
-    if (!pair)
-        return FALSE;
-    for (gsize at = 0; at < len; at += CIPHER_SECTOR_BYTES) {
-        make_iv(cipher, pair, sector++, iv);
-        crypto_cipher_decrypt(pair->data, iv, bytes + at, CIPHER_SECTOR_BYTES);
-    }
-    give_back(cipher, pair);
-    return TRUE;
+    return each_sector(cipher, sector, bytes, len, crypto_cipher_decrypt, error);
 }
 
 void

@@ -35,19 +35,17 @@ is_named(const char *name, const KhoImage *overlay, const KhoImage *layer)
 }
 
 /* The image of the overlay's chain that lies on the base. */
-static gboolean
-find_above(const KhoImageCommit *commit, KhoImage *overlay, KhoImage **above, GError **error)
+static KhoImage *
+find_above(const KhoImageCommit *commit, KhoImage *overlay, GError **error)
 {
-    if (!overlay->backing)
-        return fail(error, KHO_ERROR_INVALID, "%s has no backing file that it could be committed to",
-                    overlay->path);
     for (KhoImage *layer = overlay; layer->backing; layer = layer->backing)
-        if (!commit->base || is_named(commit->base, overlay, layer->backing)) {
-            *above = layer;
-            return TRUE;
-        }
-    return fail(error, KHO_ERROR_NOT_FOUND, "%s is not in the backing chain of %s", commit->base,
-                overlay->path);
+        if (!commit->base || is_named(commit->base, overlay, layer->backing))
+            return layer;
+    if (!overlay->backing)
+        fail(error, KHO_ERROR_INVALID, "%s has no backing file that it could be committed to", overlay->path);
+    else
+        fail(error, KHO_ERROR_NOT_FOUND, "%s is not in the backing chain of %s", commit->base, overlay->path);
+    return NULL;
 }
 
 /* The base is read by the chain that it is found in, and then written: in between nobody holds it, so it is
@@ -56,9 +54,9 @@ static gboolean
 take_base(const KhoImageCommit *commit, KhoImage *overlay, const KhoImageGate *gate, Parts *parts,
           GError **error)
 {
-    KhoImage *above;
+    KhoImage *above = find_above(commit, overlay, error);
 
-    if (!find_above(commit, overlay, &above, error))
+    if (!above)
         return FALSE;
     if (above != overlay && !commit->keep_overlay)
         return fail(error, KHO_ERROR_INVALID,

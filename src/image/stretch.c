@@ -134,7 +134,7 @@ look(const Look *l, guint64 off, guint64 max_bytes, Stretch *found, GError **err
     case LOOK_LACKING: return look_lacking(l->image, l->through, off, max_bytes, found, error);
     case LOOK_DIFFERING: return look_differing(l->image, l->against, off, max_bytes, found, error);
     }
-    return TRUE;
+    g_assert_not_reached();
 }
 
 /* Adjoining runs of one kind are joined. */

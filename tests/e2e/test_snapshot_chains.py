@@ -13,20 +13,6 @@ import pytest
 UNSUPPORTED, BUSY = 6, 8
 
 
-def overlay(path, backing):
-    """An overlay that only its own header tells of, with something of its own."""
-    path.parent.mkdir(exist_ok=True)
-    harness.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "qcow2", path])
-    layers.qemu_io(path, "qcow2", "write -P 99 3M 64k")
-    return path
-
-
-def reads(path):
-    """What the guest would read, whatever the names and times: asked anew."""
-    layers.seen.clear()
-    return layers.content(path, "qcow2")
-
-
 @pytest.fixture
 def m(kho):
     """s2 closed vda.1.qcow2, which both machines' chains go through; more or less than the file that follows it holds."""
@@ -43,14 +29,14 @@ WAYS = {"down": 64, "up": 2048}  # KiB of the file that follows: the way that mo
 
 def by_image(kho, m, file):
     """The machine b reads @file through a file in a third folder."""
-    top = overlay(kho.base / "two/b2.qcow2", overlay(kho.base / "one/b1.qcow2", file))
+    top = layers.overlay(kho.base / "two/b2.qcow2", layers.overlay(kho.base / "one/b1.qcow2", file))
     machine.define(kho, "b", machine.disk(top))
     return top
 
 
 def by_metadata(kho, m, file):
     """The same by kho alone: a snapshot of b is forgotten, and the file that it closed is still there."""
-    machine.define(kho, "b", machine.disk(overlay(kho.base / "one/b1.qcow2", file)))
+    machine.define(kho, "b", machine.disk(layers.overlay(kho.base / "one/b1.qcow2", file)))
     kho("snapshot-create-as", "b", "t")
     kho("snapshot-delete", "--metadata", "b", "t")
     return kho.json("domblklist", "b")[0]["source"]
@@ -60,12 +46,12 @@ def by_metadata(kho, m, file):
 def test_another_machine_reads_through_a_file_that_nobody_names(kho, m, through, way, runs):
     m.write("vda", 3, 1024, WAYS[way])
     top = through(kho, m, m.folder / "vda.1.qcow2")
-    before, state = reads(top), m.state()
+    before, state = layers.reads(top), m.state()
     if runs:
         kho("start", "m")
     kho.refuses("snapshot-delete", "m", "s2", status=UNSUPPORTED, says=["s2", "b1.qcow2 under disk vda of machine 'b'"])
     kho("snapshot-delete", "m", "s1")  # that one is under it: only its own machine's files name it
-    assert reads(top) == before
+    assert layers.reads(top) == before
     if runs:
         kho("destroy", "m")
     assert m.state()["now"] == state["now"]
@@ -76,9 +62,9 @@ def test_another_machine_reads_through_a_file_that_nobody_names(kho, m, through,
 def test_a_revert_leaves_what_is_read_through_a_file_that_nobody_names(kho, m):
     m.write("vda", 3, 0, 64)
     top = by_image(kho, m, m.folder / "vda.2.qcow2")
-    before = reads(top)
+    before = layers.reads(top)
     kho("snapshot-revert", "m", "s2")
-    assert reads(top) == before
+    assert layers.reads(top) == before
     kho("snapshot-revert", "m", "s1")
     assert not (m.folder / "vda.3.qcow2").exists()  # nobody needs that one
     kho("undefine", "b")
@@ -99,8 +85,8 @@ def test_a_layer_whose_snapshot_was_forgotten_takes_part(kho, m):
 def test_a_chain_that_loops_ends(kho, m):
     """One that cannot be opened is in nobody's way, as long as it is a chain of others."""
     one, two = kho.base / "one.qcow2", kho.base / "two.qcow2"
-    overlay(one, m.folder / "vda.qcow2")
-    overlay(two, one)
+    layers.overlay(one, m.folder / "vda.qcow2")
+    layers.overlay(two, one)
     harness.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-b", two, "-F", "qcow2", one])
     machine.define(kho, "b", machine.disk(two))
     kho("snapshot-delete", "m", "s2")
@@ -134,9 +120,9 @@ def end(child):
 
 
 def test_nothing_is_built_on_what_a_delete_changes(kho, m, stopped):
-    now = reads(m.folder / "vda.2.qcow2")
+    now = layers.reads(m.folder / "vda.2.qcow2")
     file = m.folder / "vda.1.qcow2"
-    clone = overlay(kho.tmp / "clone.qcow2", file)
+    clone = layers.overlay(kho.tmp / "clone.qcow2", file)
     harness.run(["qemu-img", "create", "-q", "-f", "qcow2", kho.tmp / "source.qcow2", "4M"])
     files = sorted(m.folder.iterdir()), sorted(kho.tmp.iterdir())
     for below in (file, m.folder / "vda.2.qcow2"):  # that one goes
@@ -157,7 +143,7 @@ def test_nothing_is_built_on_what_a_delete_changes(kho, m, stopped):
     assert (sorted(m.folder.iterdir()), sorted(kho.tmp.iterdir())) == files
     clone.unlink()
     assert end(stopped) == (0, "")
-    assert reads(m.folder / "vda.1.qcow2") == now
+    assert layers.reads(m.folder / "vda.1.qcow2") == now
     m.check()
 
 
@@ -165,11 +151,11 @@ def test_a_clone_by_others_is_seen_before_the_first_write(kho, m):
     m.write("vda", 3, 1024, 64)
     child = layers.stop_at(kho, "snapshot-delete:look-again:before", "snapshot-delete", "m", "s2")
     state = m.state()
-    clone = overlay(m.folder / "clone.qcow2", m.folder / "vda.1.qcow2")
-    before = reads(clone)
+    clone = layers.overlay(m.folder / "clone.qcow2", m.folder / "vda.1.qcow2")
+    before = layers.reads(clone)
     status, err = end(child)
     assert status == BUSY and "clone.qcow2 has come to need" in err and "vda.1.qcow2" in err, err
-    assert reads(clone) == before and m.state() == layers.without_mark(state, "s2")
+    assert layers.reads(clone) == before and m.state() == layers.without_mark(state, "s2")
     kho.refuses("snapshot-delete", "m", "s2", status=UNSUPPORTED, says="clone.qcow2")
     clone.unlink()
     kho("snapshot-delete", "m", "s2")
@@ -202,8 +188,8 @@ def half(kho, m):
     """A snapshot whose delete downwards was interrupted after its first write; and b, which was built on its file by others."""
     m.write("vda", 3, 1024, 64)
     metadata = kho.root / "lib/qemu/snapshot/m/s2.xml"
-    machine.define(kho, "b", machine.disk(overlay(kho.base / "one/b1.qcow2", m.folder / "vda.1.qcow2")))
-    machine.define(kho, "c", machine.disk(overlay(kho.base / "one/c1.qcow2", m.folder / "vda.2.qcow2")))
+    machine.define(kho, "b", machine.disk(layers.overlay(kho.base / "one/b1.qcow2", m.folder / "vda.1.qcow2")))
+    machine.define(kho, "c", machine.disk(layers.overlay(kho.base / "one/c1.qcow2", m.folder / "vda.2.qcow2")))
     metadata.write_text(metadata.read_text().replace("<kho:snapshot ", "<kho:snapshot deleting='yes' ", 1))
     return m
 
@@ -218,6 +204,6 @@ def test_a_half_deleted_file_is_read_by_its_machine_alone(kho, half):
     kho("destroy", "m")
     # what comes to it through a newer layer of its machine reads as ever
     kho("snapshot-create-as", "m", "s3")
-    machine.define(kho, "d", machine.disk(overlay(kho.base / "one/d1.qcow2", half.folder / "vda.3.qcow2")))
+    machine.define(kho, "d", machine.disk(layers.overlay(kho.base / "one/d1.qcow2", half.folder / "vda.3.qcow2")))
     kho("start", "d")
     kho("destroy", "d")

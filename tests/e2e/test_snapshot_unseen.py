@@ -12,18 +12,6 @@ import pytest
 BUSY = 8
 
 
-def overlay(path, backing):
-    path.parent.mkdir(exist_ok=True)
-    harness.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "qcow2", path])
-    layers.qemu_io(path, "qcow2", "write -P 99 3M 64k")
-    return path
-
-
-def reads(path):
-    layers.seen.clear()
-    return layers.content(path, "qcow2")
-
-
 def stands(kho, m):
     """All that a refused verb leaves as it was."""
     return machine.kept(kho), {path: path.stat().st_mtime_ns for path in m.folder.iterdir()}
@@ -114,17 +102,17 @@ def test_a_top_on_a_file_system_that_is_not_mounted(kho, small_fs):
 @pytest.fixture
 def other(kho, m):
     """The disk of machine b lies on what m writes."""
-    top = overlay(kho.base / "b/top.qcow2", m.folder / "vda.3.qcow2")
+    top = layers.overlay(kho.base / "b/top.qcow2", m.folder / "vda.3.qcow2")
     machine.define(kho, "b", machine.disk(top))
     return top
 
 
 def test_a_revert_leaves_what_another_machine_might_need(kho, m, other):
-    content, back = reads(other), move(other, kho)
+    content, back = layers.reads(other), move(other, kho)
     said = kho("snapshot-revert", "m", "s3").err
     assert f"{m.folder}/vda.3.qcow2 stays" in said and f"{other} (disk vda of machine 'b')" in said and said.count("\n") == 1
     back()
-    assert reads(other) == content
+    assert layers.reads(other) == content
     kho("start", "b")
     kho("destroy", "b")
 
@@ -132,14 +120,14 @@ def test_a_revert_leaves_what_another_machine_might_need(kho, m, other):
 def test_what_goes_out_of_sight_meanwhile(kho, m, other):
     """Before the first write the delete is taken back; afterwards the file stays, and the delete ends all the same."""
     for name, point, status in [("s1", "look-again:before", BUSY), ("s2", "drop-files:before", 0)]:
-        old, content = m.state(), reads(other)
+        old, content = m.state(), layers.reads(other)
         child = layers.stop_at(kho, f"snapshot-delete:{point}", "snapshot-delete", "m", name)
         back = move(other, kho)
         child.send_signal(18)
         out, err = (text.decode() for text in child.communicate(timeout=60))
         assert child.returncode == status and f"{other} (disk vda of machine 'b')" in out + err, (out, err)
         back()
-        assert reads(other) == content
+        assert layers.reads(other) == content
         assert m.now() == old["now"] and (status == 0 or m.state() == old)
     assert f"warning: left behind: {m.folder}/vda.1.qcow2 stays" in err and len(m.snapshots()) == 2
 
@@ -189,10 +177,10 @@ def test_what_was_taken_out_of_its_folder_is_gone(kho, m):
 
 @pytest.mark.parametrize("name", [".mine.qcow2", ".kho-tmp.qcow2"])
 def test_an_overlay_with_a_hidden_name_is_seen(kho, m, name):
-    hidden = overlay(m.folder / name, m.folder / "vda.1.qcow2")
-    content = reads(hidden)
+    hidden = layers.overlay(m.folder / name, m.folder / "vda.1.qcow2")
+    content = layers.reads(hidden)
     kho.refuses("snapshot-delete", "m", "s2", status=6, says=name)
-    assert reads(hidden) == content
+    assert layers.reads(hidden) == content
     hidden.unlink()
     kho("snapshot-delete", "m", "s2")
     m.check()
