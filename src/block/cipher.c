@@ -146,10 +146,11 @@ make_iv(const SectorCipher *cipher, const Pair *pair, guint64 sector, guint8 iv[
         crypto_cipher_encrypt(pair->essiv, NULL, iv, CRYPTO_BLOCK_BYTES_MAX);
 }
 
+typedef void (*CipherFunc)(CryptoCipher *cipher, const guint8 *iv, void *bytes, gsize len);
+
 /* Each sector on its own, from @sector on. */
 static gboolean
-each_sector(SectorCipher *cipher, guint64 sector, guint8 *bytes, gsize len,
-            void (*change)(CryptoCipher *cipher, const guint8 *iv, void *bytes, gsize len), GError **error)
+each_sector(SectorCipher *cipher, guint64 sector, guint8 *bytes, gsize len, CipherFunc change, GError **error)
 {
     Pair *pair = take(cipher, error);
     guint8 iv[CRYPTO_BLOCK_BYTES_MAX];

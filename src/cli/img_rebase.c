@@ -5,6 +5,7 @@
 #include "base/error.h"
 
 #include <kho/image_change.h>
+#include <kho/image_layers.h>
 
 typedef struct {
     const char *path, *format, *backing, *backing_format;

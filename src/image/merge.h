@@ -1,9 +1,11 @@
 /* Making one layer of two: the parts that work on open images. The public contract, and which files are
- * meant, stands in kho/image.h. Moving the bytes is the copy engine's business. */
+ * meant, stands in kho/image_layers.h. Moving the bytes is the copy engine's business. */
 #ifndef KHO_IMAGE_MERGE_H
 #define KHO_IMAGE_MERGE_H
 
 #include "image/image.h"
+
+#include <kho/image_layers.h>
 
 typedef struct {
     KhoImage *overlay;

@@ -10,7 +10,7 @@
 #include "snapshot/overlay.h"
 #include "snapshot/pause.h"
 
-#include <kho/image.h>
+#include <kho/image_layers.h>
 #include <string.h>
 
 static gpointer

@@ -10,7 +10,7 @@
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
-#include <kho/image.h>
+#include <kho/image_layers.h>
 #include <string.h>
 
 gboolean

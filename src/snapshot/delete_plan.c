@@ -10,7 +10,7 @@
 #include "vm/nodes.h"
 
 #include <glib/gstdio.h>
-#include <kho/image.h>
+#include <kho/image_layers.h>
 #include <string.h>
 
 #define CALL_TIMEOUT_MS 10000

@@ -5,7 +5,7 @@
 
 #include "snapshot/delete.h"
 
-#include <kho/image.h>
+#include <kho/image_layers.h>
 
 /* Takes away from *up and *down what would change what is read, for the sizes of the layers:
  * KHO_ERROR_UNSUPPORTED where nothing is left. @row names both files, and whether QEMU has them open. */

@@ -9,7 +9,7 @@
  *   mergecost OVERLAY BASE FORMAT    (answers bytes and space, up and down)
  *
  * Answers "ok", "ok VALUE" or "error CODE MESSAGE". Ends at the end of stdin. */
-#include <kho/image.h>
+#include <kho/image_layers.h>
 
 #include <stdio.h>
 #include <string.h>
