@@ -13,9 +13,10 @@ typedef struct KhoImage KhoImage;
 /* Bytes in the name of a file that is made: while it is written it has a longer one. */
 #define KHO_IMAGE_NAME_MAX 246
 
-/* Decides whether a path found inside an image (its backing file) may be opened: FALSE with KHO_ERROR_DENIED
- * refuses. @path is absolute, resolved against the folder of @referrer. Of an image of a foreign format,
- * which may name extents, it is called in another thread, while the caller of kho_image_open waits. */
+/* Decides whether a path found inside an image (its backing file, its data file) may
+ * be opened: FALSE with KHO_ERROR_DENIED refuses. @path is absolute, resolved against the folder of
+ * @referrer. Of an image of a foreign format, which may name extents, it is called in another thread, while
+ * the caller of kho_image_open waits. */
 typedef struct KhoImageGate {
     gboolean (*admit)(const char *path, const char *referrer, gpointer data, GError **error);
     gpointer data;
@@ -35,6 +36,7 @@ typedef enum {
     KHO_IMAGE_LOCAL = 1 << 4, /* files and devices alone, in the whole chain: what is to be given to a
                                  machine; servers' disks and
  foreign formats are KHO_ERROR_UNSUPPORTED */
+    KHO_IMAGE_NO_DATA = 1 << 5, /* nothing of the guest's will be read: a data file is not opened */
 } KhoImageFlags;
 
 typedef enum { KHO_MAP_HOLE, KHO_MAP_ZERO, KHO_MAP_DATA, KHO_MAP_COMPRESSED } KhoMapKind;
@@ -77,7 +79,7 @@ KHO_PUBLIC KhoImage *kho_image_open_source(const KhoImageSource *source, GError 
  * kho_image_open:
  * @path: as of KhoImageSource
  * @format: as of KhoImageSource, or NULL to probe; guest-writable files are opened with their format stated
- * @gate: admits the backing files; NULL refuses them
+ * @gate: admits the backing files and data files; NULL refuses them
  *
  * Opens the image and its whole chain, taking QEMU's byte-range locks on each file (exclusive intent on the
  * image itself with KHO_IMAGE_WRITE, shared on backing files). Reads headers only.
@@ -97,6 +99,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(KhoImage, kho_image_free)
 KHO_PUBLIC guint64 kho_image_size_bytes(const KhoImage *image);
 KHO_PUBLIC const char *kho_image_format(const KhoImage *image);
 KHO_PUBLIC const char *kho_image_path(const KhoImage *image);
+/* The file that holds its guest's bytes, where that is another one, or NULL. */
+KHO_PUBLIC const char *kho_image_data_path(const KhoImage *image);
 /* The next image of the chain, or NULL; owned by @image. */
 KHO_PUBLIC KhoImage *kho_image_backing(const KhoImage *image);
 
@@ -128,6 +132,8 @@ typedef struct KhoImageInfo {
     guint qcow2_version, refcount_bits;
     const char *compression;
     gboolean lazy_refcounts, dirty, corrupt, encrypted, extended_l2;
+    gboolean has_data_file, data_file_raw;
+    char *data_file, *full_data_path;   /* as its header names it, and where that leads; NULL: not named */
     KhoImageEncryptionInfo *encryption; /* NULL: not encrypted */
     GPtrArray *snapshots;               /* of KhoImageSnapshot */
     char *specific; /* of a format that QEMU reads for kho: what it says of it, as JSON; or NULL */
@@ -161,6 +167,9 @@ typedef struct KhoImageCreate {
     guint qcow2_version;        /* 0: 3 */
     guint refcount_bits;        /* 0: 16 */
     gboolean lazy_refcounts;
+    gboolean extended_l2;  /* qcow2 version 3, clusters of 16 KiB at least: mapped by their 32nd parts */
+    const char *data_file; /* qcow2 version 3: made beside it, for the guest's bytes; named as backing_file */
+    gboolean data_file_raw;               /* it reads like the disk, all of which is allocated */
     const char *compression;              /* NULL: zlib */
     mode_t mode;                          /* 0: 0644 less the umask */
     gboolean overwrite;                   /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */

@@ -36,8 +36,8 @@ typedef enum {
 
 typedef struct {
     RunKind kind;
-    HostOff
-        host; /* DATA, and ZERO with @allocated: where its space lies; COMPRESSED: where its bytes start */
+    HostOff host; /* DATA, and ZERO or HOLE with @allocated: where its space lies; COMPRESSED: where its bytes
+                     start */
     guint64 bytes;      /* length on the guest side; > 0 */
     gboolean allocated; /* it has space in this file (always for DATA and COMPRESSED) */
 } Run;
@@ -85,13 +85,17 @@ typedef struct {
 /* What the headers say. Freed by format_info_clear (image/format.c). */
 typedef struct {
     guint64 guest_bytes;
-    guint32 cluster_bytes;   /* 0: the format has none */
-    char *backing_file;      /* as written in the header, or NULL */
-    char *backing_format;    /* or NULL: not stated */
-    guint version;           /* qcow2: 2 or 3 */
-    guint refcount_bits;     /* qcow2 */
-    const char *compression; /* "zlib", "zstd", or NULL; static */
-    gboolean lazy_refcounts, dirty, corrupt, extended_l2, encrypted, has_data_file;
+    guint32 cluster_bytes;    /* 0: the format has none */
+    guint32 subcluster_bytes; /* where runs, places and zeros begin and end; most often cluster_bytes */
+    char *backing_file;       /* as written in the header, or NULL */
+    char *backing_format;     /* or NULL: not stated */
+    guint version;            /* qcow2: 2 or 3 */
+    guint refcount_bits;      /* qcow2 */
+    const char *compression;  /* "zlib", "zstd", or NULL; static */
+    gboolean lazy_refcounts, dirty, corrupt, extended_l2, encrypted;
+    gboolean has_data_file;  /* the guest's bytes lie in another file, which set_data is to be given */
+    gboolean data_file_raw;  /* which alone reads like the disk */
+    char *data_file;         /* as written in the header, or NULL */
     struct LuksHeader *luks; /* owned; NULL where the image is not encrypted with LUKS */
     char *refusal;        /* why the format writes nothing into this image (KHO_ERROR_UNSUPPORTED), or NULL */
     GPtrArray *snapshots; /* of FormatSnapshot */
@@ -132,6 +136,9 @@ typedef struct {
      * they cannot be read or written, and all else works. KHO_ERROR_DENIED where the passphrase opens
      * nothing. NULL where the format has no encryption. */
     gboolean (*unlock)(FormatImage *image, const void *passphrase, gsize len, GError **error);
+    /* Gives the image the store that info calls for, once, before anything of the guest's is read or written.
+     * The image owns @data from here on. NULL where there are no such images. */
+    void (*set_data)(FormatImage *image, BlkStore *data);
 
     /* Where guest bytes live in this image alone. @at + @max_bytes <= guest size, @max_bytes > 0. */
     gboolean (*map)(FormatImage *image, GuestOff at, guint64 max_bytes, Run *run, GError **error);
@@ -140,9 +147,9 @@ typedef struct {
     gboolean (*inflate)(FormatImage *image, GuestOff at, void *buf, gsize len, GError **error);
 
     /* Makes ready a place for as much of [at, at + max_bytes) as one run can hold: allocates space and holds
-     * it, unmapped. place->at <= at: the place begins and ends at cluster boundaries (the last at the guest
-     * size rounded up to a cluster) unless in_place. The contents of a new place are undefined until written.
-     */
+     * it, unmapped. place->at <= at: the place begins and ends at boundaries of subclusters (the last at the
+     * guest size rounded up to one, or where the bytes end that move with it) unless in_place. The contents
+     * of a new place are undefined until written. */
     gboolean (*prepare)(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
     /* Publishes the mapping of a place whose bytes have been written. On failure the place is still held, and
      * the dispatcher abandons it. */
@@ -150,8 +157,8 @@ typedef struct {
     /* Gives an unpublished place back. */
     void (*abandon)(FormatImage *image, const Place *place);
 
-    /* Makes whole clusters of [at, at + len) read as zeros without moving data. Returns in *done how many
-     * bytes from @at it covered; 0 where @at lies inside a cluster that must be written instead. */
+    /* Makes whole subclusters of [at, at + len) read as zeros without moving data. Returns in *done how many
+     * bytes from @at it covered; 0 where @at lies inside one that must be written instead. */
     gboolean (*zero)(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError **error);
 
     /* Compressed clusters, for unpublished images; all four or none. pack compresses one whole cluster into
@@ -220,7 +227,8 @@ struct FormatImage {
     const FormatOps *ops;
     BlkStore *file; /* owned */
     BlkStore *data; /* where the host offsets of DATA and of places point: @file, or another store that the
-                       format reads the guest's bytes through, which is then owned too */
+                       format reads the guest's bytes through, which is then owned too; NULL until set_data
+                       gives it */
     gboolean encrypted; /* what lies at the host offsets is ciphertext */
     guint64 guest_bytes;
     guint64

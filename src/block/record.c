@@ -31,6 +31,7 @@ blk_record_log_new(void)
 static gboolean
 note_locked(RecordStore *record, gboolean ok, BlkEvent event)
 {
+    event.below = record->below;
     if (ok)
         g_ptr_array_add(record->log, g_memdup2(&event, sizeof event));
     else

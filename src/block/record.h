@@ -9,9 +9,10 @@ typedef enum { BLK_EVENT_WRITE, BLK_EVENT_ZERO, BLK_EVENT_TRUNCATE, BLK_EVENT_FL
 
 typedef struct {
     BlkEventKind kind;
-    guint64 off;   /* TRUNCATE: the new size */
-    guint64 len;   /* WRITE, ZERO */
-    guint8 *bytes; /* WRITE: @len bytes, owned; otherwise NULL */
+    guint64 off;           /* TRUNCATE: the new size */
+    guint64 len;           /* WRITE, ZERO */
+    guint8 *bytes;         /* WRITE: @len bytes, owned; otherwise NULL */
+    const BlkStore *below; /* which store changed, where several share a log */
 } BlkEvent;
 
 /* An empty log, of BlkEvent. */

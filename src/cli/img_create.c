@@ -18,9 +18,9 @@ static const CliArg create_args[] = {
     { CLI_CHOICE, "--format", offsetof(CreateArgs, format), "raw", "its format", 'f',
       .choices = IMG_FORMATS_MADE },
     { CLI_STRV, "--options", offsetof(CreateArgs, options), CLI_OPTIONAL,
-      "NAME=VALUE[,NAME=VALUE...]: cluster_size, refcount_bits, compat, lazy_refcounts, preallocation, "
-      "compression_type, backing_file, backing_fmt, size; encrypt.format=luks with encrypt.key-secret, "
-      "cipher-alg, "
+      "NAME=VALUE[,NAME=VALUE...]: cluster_size, refcount_bits, compat, lazy_refcounts, extended_l2, "
+      "data_file, data_file_raw, preallocation, compression_type, backing_file, backing_fmt, size; "
+      "encrypt.format=luks with encrypt.key-secret, cipher-alg, "
       "cipher-mode, ivgen-alg, ivgen-hash-alg, hash-alg, iter-time; "
       "those of a format that QEMU writes for kho are qemu-img's",
       'o' },

@@ -36,6 +36,10 @@ qcow2_to_json(const KhoImageInfo *info)
     if (info->qcow2_version >= 3)
         json_object_set_new(data, "lazy-refcounts", json_boolean(info->lazy_refcounts));
     json_object_set_new(data, "refcount-bits", json_integer(info->refcount_bits));
+    if (info->data_file)
+        json_object_set_new(data, "data-file", json_string(info->data_file));
+    if (info->has_data_file)
+        json_object_set_new(data, "data-file-raw", json_boolean(info->data_file_raw));
     if (info->encryption)
         json_object_set_new(data, "encrypt", img_encryption_to_json(info->encryption));
     if (info->qcow2_version >= 3) {
@@ -85,6 +89,10 @@ print_qcow2(const KhoImageInfo *info)
     if (info->qcow2_version >= 3)
         out_print("    lazy refcounts: %s\n", info->lazy_refcounts ? "true" : "false");
     out_print("    refcount bits: %u\n", info->refcount_bits);
+    if (info->data_file)
+        out_print("    data file: %s\n", info->data_file);
+    if (info->has_data_file)
+        out_print("    data file raw: %s\n", info->data_file_raw ? "true" : "false");
     if (info->encryption)
         img_encryption_print(info->encryption);
     if (info->qcow2_version >= 3)

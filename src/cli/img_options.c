@@ -197,10 +197,16 @@ read_one(ImgOptions *options, const char *name, const char *value, GError **erro
         return read_compat(value, &create->qcow2_version, error);
     if (g_str_equal(name, "lazy_refcounts"))
         return read_bool(name, value, &create->lazy_refcounts, error);
+    if (g_str_equal(name, "extended_l2"))
+        return read_bool(name, value, &create->extended_l2, error);
+    if (g_str_equal(name, "data_file_raw"))
+        return read_bool(name, value, &create->data_file_raw, error);
     if (g_str_equal(name, "preallocation"))
         return img_prealloc_parse(value, &create->prealloc, error);
     if (g_str_equal(name, "compression_type"))
         create->compression = value;
+    else if (g_str_equal(name, "data_file"))
+        create->data_file = value;
     else if (g_str_equal(name, "backing_file"))
         create->backing_file = value;
     else if (g_str_equal(name, "backing_fmt"))
@@ -208,7 +214,8 @@ read_one(ImgOptions *options, const char *name, const char *value, GError **erro
     else
         return fail(error, KHO_ERROR_INVALID,
                     "unknown option '%s': there are backing_file, backing_fmt, cluster_size, compat, "
-                    "compression_type, encrypt.*, lazy_refcounts, preallocation, refcount_bits, size",
+                    "compression_type, data_file, data_file_raw, encrypt.*, extended_l2, lazy_refcounts, "
+                    "preallocation, refcount_bits, size",
                     name);
     return TRUE;
 }

@@ -86,6 +86,10 @@ check_unused_in(KhoHost *host, const HostPool *pool, const char *path, const cha
         if (!host_reader_next(&reader, names->pdata[i], &volume, error))
             return FALSE;
         const char *backing = volume ? volume->model->backing_path : NULL;
+        if (volume && volume->data_path && host_same_file(volume->data_path, path))
+            return fail(error, KHO_ERROR_BUSY,
+                        "%s holds the data of volume %s in pool %s: %s would destroy that one", path,
+                        volume->model->name, pool->name, doing);
         if (backing && host_same_file(backing, path))
             return fail(error, KHO_ERROR_BUSY,
                         "%s is the backing file of volume %s in pool %s: %s would destroy that one", path,

@@ -59,7 +59,7 @@ gboolean
 kho_image_check(const char *path, const char *format, KhoRepair repair, KhoImageFlags flags,
                 KhoImageCheck *result, const KhoJob *job, GError **error)
 {
-    KhoImageFlags how = KHO_IMAGE_NO_BACKING | (flags & KHO_IMAGE_NO_LOCK);
+    KhoImageFlags how = KHO_IMAGE_NO_BACKING | KHO_IMAGE_NO_DATA | (flags & KHO_IMAGE_NO_LOCK);
     g_autoptr(GPtrArray) messages = g_ptr_array_new_with_free_func(g_free);
     FormatCheck found = { .messages = messages, .job = job };
 

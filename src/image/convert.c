@@ -19,11 +19,9 @@ check_apart(const KhoImage *source, const char *target, GError **error)
                         "%s is the source itself, or a part of its chain: choose another target", target);
     if (g_stat(target, &st) != 0)
         return TRUE;
-    for (const KhoImage *image = source; image; image = image->backing)
-        if (image_same_file(&image->identity, &st))
-            return fail(error, KHO_ERROR_INVALID,
-                        "%s is the source itself, or a part of its chain: choose another target", target);
-    return TRUE;
+    return !image_find_file(source, &st)
+           || fail(error, KHO_ERROR_INVALID,
+                   "%s is the source itself, or a part of its chain: choose another target", target);
 }
 
 static gboolean
@@ -50,6 +48,8 @@ check_compress(const KhoImageCreate *target, GError **error)
         return fail(error, KHO_ERROR_INVALID, "a %s image cannot be compressed: use qcow2", target->format);
     if (target->encryption)
         return fail(error, KHO_ERROR_INVALID, "Compression and encryption not supported at the same time");
+    if (target->data_file)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "compressed clusters cannot lie in a data file");
     if (target->prealloc != KHO_PREALLOC_OFF)
         return fail(error, KHO_ERROR_INVALID, "an image is compressed or preallocated, not both");
     return TRUE;
@@ -99,6 +99,9 @@ kho_image_convert(const char *source_path, const char *target_path, const KhoIma
         return FALSE;
     g_autoptr(KhoImage) source = kho_image_open_source(&from, error);
     if (!source || !pick_size(source, create, &size_bytes, error) || !check_apart(source, target_path, error))
+        return FALSE;
+    g_autofree char *data = create->data_file ? image_data_path(target_path, create->data_file, error) : NULL;
+    if (create->data_file && (!data || !check_apart(source, data, error)))
         return FALSE;
     Target *target = target_begin(target_path, create, job, error);
     if (!target)

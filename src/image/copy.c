@@ -494,7 +494,7 @@ image_copy(const CopyPlan *plan, GError **error)
 {
     Copy copy = {
         .plan = plan,
-        .unit_bytes = units_bytes_of(plan->target),
+        .unit_bytes = units_bytes_of(plan),
         .began = g_get_monotonic_time(),
     };
 

@@ -116,6 +116,6 @@ image_make_foreign(BlkStore *file, const ForeignImage *how, guint64 size_bytes, 
         return NULL;
     image->unpublished = TRUE;
     /* The copy engine writes such units so. */
-    image->cluster_bytes = foreign_format_unit_bytes(how->format, options);
+    image->cluster_bytes = image->subcluster_bytes = foreign_format_unit_bytes(how->format, options);
     return image;
 }

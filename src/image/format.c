@@ -85,7 +85,7 @@ format_open(const FormatOps *ops, BlkStore *file, FormatFlags flags, GError **er
 
     FormatImage *image = ops->open(file, flags, error);
     if (image
-        && (image->ops != ops || image->file != file || !image->data
+        && (image->ops != ops || image->file != file || (!image->data && !ops->set_data)
             || image->guest_bytes > NUM_OFFSET_MAX)) {
         image->ops->close(image, NULL);
         fail(error, KHO_ERROR_INTERNAL, "%s: the %s engine opened something else", file->label, ops->name);
@@ -143,6 +143,7 @@ format_info_clear(FormatInfo *info)
 {
     g_free(info->backing_file);
     g_free(info->backing_format);
+    g_free(info->data_file);
     g_free(info->refusal);
     g_free(info->luks);
     if (info->snapshots) {
@@ -150,6 +151,14 @@ format_info_clear(FormatInfo *info)
         g_ptr_array_unref(info->snapshots);
     }
     memset(info, 0, sizeof *info);
+}
+
+void
+format_set_data(FormatImage *image, BlkStore *data)
+{
+    g_assert(!image->data && (data->writable || !(image->flags & FORMAT_WRITABLE)));
+    image->ops->set_data(image, data);
+    g_assert(image->data == data);
 }
 
 gboolean

@@ -32,6 +32,9 @@ void format_info_clear(FormatInfo *info);
 
 /* The image is encrypted. */
 gboolean format_unlock(FormatImage *image, const void *passphrase, gsize len, GError **error);
+/* The store that format_info calls for: owned by the image from here on. */
+void format_set_data(FormatImage *image, BlkStore *data);
+
 gboolean format_map(FormatImage *image, GuestOff at, guint64 max_bytes, Run *run, GError **error);
 gboolean format_inflate(FormatImage *image, GuestOff at, void *buf, gsize len, GError **error);
 gboolean format_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);

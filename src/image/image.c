@@ -38,6 +38,8 @@ close_one(KhoImage *image, GError **error)
     g_clear_pointer(&image->foreign_file, blk_free);
     range_lock_clear(&image->ranges);
     g_free(image->path);
+    g_free(image->data_name);
+    g_free(image->data_path);
     g_free(image);
     return flushed;
 }
@@ -89,8 +91,14 @@ image_over_store(BlkStore *file, const FormatOps *ops, FormatFlags flags, const 
     if (!format_info(image->format, &info, error))
         return NULL;
     image->cluster_bytes = MAX(info.cluster_bytes, 1);
-    /* Small holes are everywhere; QEMU too looks for preallocated tables only where a tenth is missing. */
-    image->has_file_holes = image->identity.st_blocks * 512 < image->identity.st_size / 10 * 9;
+    image->subcluster_bytes = MAX(info.subcluster_bytes, 1);
+    image->has_data_file = info.has_data_file;
+    image->data_is_raw = info.data_file_raw;
+    image->data_name = g_steal_pointer(&info.data_file);
+    /* Small holes are everywhere; QEMU too looks for preallocated tables only where a tenth is missing, and
+     * not in data files. */
+    image->has_file_holes =
+        !info.has_data_file && image->identity.st_blocks * 512 < image->identity.st_size / 10 * 9;
     format_info_clear(&info);
     return g_steal_pointer(&image);
 }
@@ -102,8 +110,8 @@ has_protocol(const char *name)
     return name[strcspn(name, ":/")] == ':';
 }
 
-char *
-image_backing_path(const char *path, const char *name, GError **error)
+static char *
+named_path(const char *path, const char *name, const char *what, GError **error)
 {
     const char *slash = strrchr(path, '/');
 
@@ -111,13 +119,25 @@ image_backing_path(const char *path, const char *name, GError **error)
         return g_strdup(name);
     if (has_protocol(name) || blk_nbd_is_name(path)) {
         g_autofree char *shown = error_one_line(name);
-        fail(error, KHO_ERROR_UNSUPPORTED, "%s has the backing file '%s', which is not a plain path", path,
+        fail(error, KHO_ERROR_UNSUPPORTED, "%s has the %s '%s', which is not a plain path", path, what,
              shown);
         return NULL;
     }
     if (g_path_is_absolute(name) || !slash)
         return g_strdup(name);
     return g_strdup_printf("%.*s%s", (int) (slash - path + 1), path, name);
+}
+
+char *
+image_backing_path(const char *path, const char *name, GError **error)
+{
+    return named_path(path, name, "backing file", error);
+}
+
+char *
+image_data_path(const char *path, const char *name, GError **error)
+{
+    return named_path(path, name, "data file", error);
 }
 
 gboolean
@@ -137,15 +157,20 @@ image_pass_gate(const KhoImageGate *gate, const char *path, const char *referrer
 static gboolean
 check_loop(const KhoImage *chain, const char *path, const struct stat *st, GError **error)
 {
-    for (const KhoImage *above = chain; above; above = above->backing)
-        if (st ? image_same_file(&above->identity, st) : g_str_equal(above->path, path))
-            return fail(error, KHO_ERROR_INVALID, "the backing chain of %s loops: it comes to %s again",
-                        chain->path, path);
-    return TRUE;
+    const KhoImage *met = chain;
+
+    if (st)
+        met = image_find_file(chain, st);
+    else
+        while (met && !g_str_equal(met->path, path))
+            met = met->backing;
+    return !met
+           || fail(error, KHO_ERROR_INVALID, "the backing chain of %s loops: it comes to %s again",
+                   chain->path, path);
 }
 
-static BlkStore *
-open_store(const KhoImageSource *source, gboolean writable, GError **error)
+BlkStore *
+image_open_store(const KhoImageSource *source, gboolean writable, GError **error)
 {
     if (!blk_nbd_is_name(source->path))
         return blk_file_open(source->path, writable, error);
@@ -157,12 +182,12 @@ open_store(const KhoImageSource *source, gboolean writable, GError **error)
 }
 
 /* One image of a chain: opened, told apart from those above it (@chain, or NULL for the first), locked, and,
- * if it is encrypted, unlocked. */
+ * if it is encrypted, unlocked; and its data file. */
 static KhoImage *
 open_one(const KhoImageSource *source, KhoImage *chain, GError **error)
 {
     gboolean writable = (source->flags & KHO_IMAGE_WRITE) != 0;
-    g_autoptr(BlkStore) file = open_store(source, writable, error);
+    g_autoptr(BlkStore) file = image_open_store(source, writable, error);
     int fd = file ? blk_fd(file) : -1;
     struct stat st;
 
@@ -179,7 +204,8 @@ open_one(const KhoImageSource *source, KhoImage *chain, GError **error)
     if (!found.foreign) {
         g_autoptr(KhoImage) image = image_over_store(g_steal_pointer(&file), found.ops,
                                                      writable ? FORMAT_WRITABLE : 0, source->path, error);
-        if (!image || (!(source->flags & KHO_IMAGE_IDLE_LOCK) && !image_unlock(image, source, error)))
+        if (!image || (!(source->flags & KHO_IMAGE_IDLE_LOCK) && !image_unlock(image, source, error))
+            || !image_open_data(image, source, chain, error))
             return NULL;
         return g_steal_pointer(&image);
     }
@@ -226,7 +252,8 @@ open_next(KhoImage *chain, KhoImage *above, const KhoImageSource *source, GError
     below.flags &= ~(guint) KHO_IMAGE_WRITE;
     below.key_secret = NULL;
     above->backing = open_one(&below, chain, &cause);
-    if (!above->backing && cause->code == KHO_ERROR_NOT_FOUND && !blk_nbd_is_name(path))
+    if (!above->backing && cause->code == KHO_ERROR_NOT_FOUND && !blk_nbd_is_name(path)
+        && !g_file_test(path, G_FILE_TEST_EXISTS))
         return fail(error, KHO_ERROR_NOT_FOUND, "%s: its backing file %s does not exist", above->path, path);
     if (!above->backing) {
         g_propagate_error(error, g_steal_pointer(&cause));
@@ -299,6 +326,12 @@ const char *
 kho_image_path(const KhoImage *image)
 {
     return image->path;
+}
+
+const char *
+kho_image_data_path(const KhoImage *image)
+{
+    return image->data_path;
 }
 
 KhoImage *

@@ -20,19 +20,42 @@ struct KhoImage {
     Foreign *foreign;    /* owned; serves the bytes of @format where the image is of a foreign format */
     const char *foreign_format;
     BlkStore *foreign_file; /* owned; with the image's locks */
-    KhoImage *backing;      /* owned; NULL: holes read as zeros */
-    guint depth;            /* 0 for the image that the caller opened */
-    guint32 cluster_bytes;  /* 1 where the format has no clusters */
+    gboolean has_data_file, data_is_raw;
+    char *data_name;          /* of the data file, as the header has it; NULL: not stated */
+    char *data_path;          /* where it was opened; NULL: it is not open, or there is none */
+    KhoImage *backing;        /* owned; NULL: holes read as zeros */
+    guint depth;              /* 0 for the image that the caller opened */
+    guint32 cluster_bytes;    /* 1 where the format has no clusters */
+    guint32 subcluster_bytes; /* what is mapped as one: a cluster, or a part of it */
     gboolean writable;
     gboolean unpublished;    /* its file has no name yet: FORMAT_UNPUBLISHED */
     gboolean has_file_holes; /* much of the file was holes when it was opened: what is mapped may be one */
     struct stat identity;    /* of the file when it was opened: tells one file by its device and inode */
-    RangeLock ranges;        /* guest ranges being read or written, where writable */
+    struct stat data_identity;
+    RangeLock ranges; /* guest ranges being read or written, where writable */
 };
 
 /* Wraps @file (taken over in every case), without any lock or backing file. */
 KhoImage *
 image_over_store(BlkStore *file, const FormatOps *ops, FormatFlags flags, const char *path, GError **error);
+
+/* Gives @image its data file, open (taken over in every case) at @path. */
+gboolean image_set_data(KhoImage *image, BlkStore *data, const char *path, GError **error);
+
+/* A file, or a server's disk. */
+BlkStore *image_open_store(const KhoImageSource *source, gboolean writable, GError **error);
+
+/* Opens the data file of @image, where it has one and @source wants it, with the rights and locks of the
+ * image, which is to lie below @chain (NULL: it is the first). */
+gboolean
+image_open_data(KhoImage *image, const KhoImageSource *source, const KhoImage *chain, GError **error);
+
+/* The first image of @chain that is the file @st or has it as its data file, or NULL. */
+const KhoImage *image_find_file(const KhoImage *chain, const struct stat *st);
+
+/* How many of @bytes of a place at @off are wanted in its store: in the image's own file clusters are whole,
+ * while a data file ends where the disk does. */
+guint64 image_place_bytes(const KhoImage *image, guint64 off, guint64 bytes);
 
 /* Opens the backing files that @image's header names, read-only, by @source's flags, gate and secrets. */
 gboolean image_open_backing(KhoImage *image, const KhoImageSource *source, GError **error);
@@ -61,6 +84,9 @@ KhoImage *image_make_foreign(BlkStore *file, const ForeignImage *how, guint64 si
 /* Where the backing name @name of the image at @path leads, relative to that image's folder, in the form that
  * QEMU prints. NULL with KHO_ERROR_UNSUPPORTED where it is not a plain path ("json:", "nbd:", ...). */
 char *image_backing_path(const char *path, const char *name, GError **error);
+
+/* Where the data file of that name is; the same. */
+char *image_data_path(const char *path, const char *name, GError **error);
 
 /* Asks the caller whether a path that was found inside an image may be opened. */
 gboolean image_pass_gate(const KhoImageGate *gate, const char *path, const char *referrer, GError **error);

@@ -90,6 +90,9 @@ take_over(KhoImageInfo *info, FormatInfo *found)
     info->encrypted = found->encrypted;
     info->encryption = encryption_of(found);
     info->extended_l2 = found->extended_l2;
+    info->has_data_file = found->has_data_file;
+    info->data_file_raw = found->data_file_raw;
+    info->data_file = g_steal_pointer(&found->data_file);
     info->snapshots = snapshots_of(found);
 }
 
@@ -131,6 +134,8 @@ look(KhoImage *image, KhoImageInfo *info, GError **error)
     /* A name with a protocol leads nowhere that kho can follow: the name alone is told then. */
     if (info->backing_file)
         info->full_backing_path = image_backing_path(image->path, info->backing_file, NULL);
+    if (info->data_file)
+        info->full_data_path = image_data_path(image->path, info->data_file, NULL);
     return !image->foreign || look_foreign(image, info, error);
 }
 
@@ -168,6 +173,8 @@ kho_image_info_clear(KhoImageInfo *info)
     g_free(info->backing_format);
     g_free(info->encryption);
     g_free(info->specific);
+    g_free(info->data_file);
+    g_free(info->full_data_path);
     g_clear_pointer(&info->snapshots, g_ptr_array_unref);
     memset(info, 0, sizeof *info);
 }

@@ -43,6 +43,16 @@ image_locate(KhoImage *image, guint64 off, guint64 max_bytes, Located *found, GE
     }
 }
 
+static gboolean
+read_data(const KhoImage *owner, guint64 host, guint8 *to, guint64 len, GError **error)
+{
+    BlkStore *data = owner->format->data;
+
+    if (!data)
+        return fail(error, KHO_ERROR_INVALID, "%s is open without its data file", owner->path);
+    return blk_pread_padded(data, host, to, len, error);
+}
+
 /* Without taking the range: for whoever holds it. */
 static gboolean
 read_held(KhoImage *image, guint64 off, guint8 *to, guint64 len, GError **error)
@@ -57,9 +67,7 @@ read_held(KhoImage *image, guint64 off, guint8 *to, guint64 len, GError **error)
         switch (at.run.kind) {
         case RUN_HOLE:
         case RUN_ZERO: memset(to, 0, at.run.bytes); break;
-        case RUN_DATA:
-            done = blk_pread_padded(format->data, at.run.host.bytes, to, at.run.bytes, error);
-            break;
+        case RUN_DATA: done = read_data(at.owner, at.run.host.bytes, to, at.run.bytes, error); break;
         case RUN_COMPRESSED: done = format_inflate(format, guest_off(off), to, at.run.bytes, error); break;
         }
         if (!done)
@@ -97,13 +105,14 @@ kho_image_read(KhoImage *image, guint64 off, void *buf, gsize len, GError **erro
 }
 
 /* Copies what reads at [off, off + len) now to @host: the part of a new place that is not written. Past the
- * end of the virtual disk (within its last cluster) that is zeros. */
+ * end of the virtual disk (within its last cluster) that is zeros, which a data file does without. */
 static gboolean
 fill_place(KhoImage *image, guint64 off, guint64 len, HostOff host, GError **error)
 {
     guint64 size = image->format->guest_bytes;
     guint64 known = off >= size ? 0 : MIN(len, size - off);
 
+    len = image_place_bytes(image, off, len);
     if (len == 0)
         return TRUE;
     /* At most a cluster: what lies before or behind the written bytes in their first or last one. */
@@ -167,15 +176,15 @@ kho_image_write(KhoImage *image, guint64 off, const void *buf, gsize len, GError
     return done;
 }
 
-/* Makes a part of one cluster, or of one that the format cannot mark as zero, read as zeros. */
+/* Makes a part of one subcluster, or of one that the format cannot mark as zero, read as zeros. */
 static gboolean
 write_zeros(KhoImage *image, guint64 off, guint64 len, guint64 *done, GError **error)
 {
     static const guint8 zeros[64 * 1024];
-    guint64 to_cluster_end = image->cluster_bytes - off % image->cluster_bytes;
+    guint64 to_end = image->subcluster_bytes - off % image->subcluster_bytes;
     Located at;
 
-    if (!image_locate(image, off, MIN(len, to_cluster_end), &at, error))
+    if (!image_locate(image, off, MIN(len, to_end), &at, error))
         return FALSE;
     *done = at.run.bytes;
     if (at.run.kind == RUN_HOLE || at.run.kind == RUN_ZERO)
@@ -224,7 +233,7 @@ own_zeros_held(KhoImage *image, guint64 off, guint64 len, GError **error)
 
         if (!format_zero(image->format, guest_off(off), len, &done, error))
             return FALSE;
-        if (done == 0) { /* the format cannot say zero: qcow2 version 2 */
+        if (done == 0) { /* the format cannot say zero: qcow2 version 2, or a part of a compressed cluster */
             done = MIN(len, sizeof zeros);
             if (!write_held(image, off, zeros, done, error))
                 return FALSE;
@@ -306,9 +315,9 @@ look_up(KhoImage *image, guint64 off, guint64 max_bytes, KhoMapEntry *entry, GEr
     gboolean is_raw = at.owner->cluster_bytes == 1; /* a hole of the file has its place all the same */
     /* What lies there in an encrypted image is not what the guest reads. */
     gboolean is_plain = !at.owner->format->encrypted;
+    gboolean is_place = (kind == RUN_DATA || (kind == RUN_HOLE && at.run.allocated)) && is_plain;
     gboolean has_offset =
-        !at.owner->foreign
-        && ((kind == RUN_DATA && is_plain) || (kind == RUN_ZERO && (at.run.allocated || is_raw)));
+        !at.owner->foreign && (is_place || (kind == RUN_ZERO && (at.run.allocated || is_raw)));
     guint64 host = is_raw ? off : at.run.host.bytes;
 
     *entry = (KhoMapEntry){ .start_bytes = off,
@@ -318,7 +327,7 @@ look_up(KhoImage *image, guint64 off, guint64 max_bytes, KhoMapEntry *entry, GEr
                             .kind = kinds[kind],
                             .has_offset = has_offset,
                             .reads_zero = kind == RUN_HOLE || kind == RUN_ZERO || is_hole,
-                            .path = at.owner->path };
+                            .path = at.owner->data_path ? at.owner->data_path : at.owner->path };
     return TRUE;
 }
 

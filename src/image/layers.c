@@ -120,14 +120,17 @@ kho_image_merge_up(const KhoImageMerge *m, const KhoImageGate *gate, const KhoJo
 /* --- down --- */
 
 static gboolean
-open_alone(const KhoImageMerge *m, KhoImageFlags flags, KhoImage **overlay, GError **error)
+open_alone(const KhoImageMerge *m, KhoImageFlags flags, const KhoImageGate *gate, KhoImage **overlay,
+           GError **error)
 {
     gboolean lies_on = FALSE;
     struct stat st;
 
-    const KhoImageSource source = {
-        .path = m->overlay, .format = "qcow2", .flags = KHO_IMAGE_NO_BACKING | flags, .secrets = m->secrets
-    };
+    const KhoImageSource source = { .path = m->overlay,
+                                    .format = "qcow2",
+                                    .flags = KHO_IMAGE_NO_BACKING | flags,
+                                    .gate = gate,
+                                    .secrets = m->secrets };
     g_autoptr(KhoImage) opened = kho_image_open_source(&source, error);
     if (!opened)
         return FALSE;
@@ -146,7 +149,7 @@ kho_image_merge_down(const KhoImageMerge *m, const KhoImageGate *gate, const Kho
 {
     g_autoptr(KhoImage) overlay = NULL;
 
-    if (!check_options(m, error) || !open_alone(m, KHO_IMAGE_READ, &overlay, error))
+    if (!check_options(m, error) || !open_alone(m, KHO_IMAGE_READ, gate, &overlay, error))
         return FALSE;
     const KhoImageSource source = { .path = m->base,
                                     .format = m->base_format,
@@ -167,10 +170,10 @@ gboolean
 kho_image_merge_cost(const KhoImageMerge *m, KhoImageFlags flags, KhoImageMergeCost *cost, const KhoJob *job,
                      GError **error)
 {
-    KhoImageFlags how = KHO_IMAGE_NO_BACKING | (flags & KHO_IMAGE_NO_LOCK);
+    KhoImageFlags how = KHO_IMAGE_NO_BACKING | KHO_IMAGE_NO_DATA | (flags & KHO_IMAGE_NO_LOCK);
     g_autoptr(KhoImage) overlay = NULL;
 
-    if (!check_options(m, error) || !open_alone(m, how, &overlay, error))
+    if (!check_options(m, error) || !open_alone(m, how, NULL, &overlay, error))
         return FALSE;
     /* A chain of these two. */
     overlay->backing = kho_image_open(m->base, m->base_format, how, NULL, error);
@@ -190,8 +193,8 @@ kho_image_set_backing(const char *path, const char *backing_file, const char *ba
         return fail(error, KHO_ERROR_INVALID, "%s: a backing file is named together with its format", path);
     if (backing_format && !format_by_name(backing_format, error))
         return FALSE;
-    g_autoptr(KhoImage) image =
-        kho_image_open(path, "qcow2", KHO_IMAGE_WRITE | KHO_IMAGE_NO_BACKING, NULL, error);
+    g_autoptr(KhoImage) image = kho_image_open(
+        path, "qcow2", KHO_IMAGE_WRITE | KHO_IMAGE_NO_BACKING | KHO_IMAGE_NO_DATA, NULL, error);
     if (!image)
         return FALSE;
     gboolean done = format_set_backing(image->format, backing_file, backing_format, FALSE, error);

@@ -137,7 +137,7 @@ cost_down(const Merge *merge, Tally *moved, Tally *space, const KhoJob *job, GEr
 static gboolean
 free_space(KhoImage *image, guint64 *bytes, GError **error)
 {
-    int fd = blk_fd(image->format->data);
+    int fd = blk_fd(image->format->data ? image->format->data : image->format->file);
 
     *bytes = G_MAXUINT64;
     return fd < 0 || entry_free_space(fd, bytes, image->path, error);

@@ -27,8 +27,8 @@ prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes)
 {
     guint64 cluster = cluster_bytes;
     guint64 data = num_align_up(MIN(bytes, NUM_OFFSET_MAX / 2), cluster);
-    /* Eight bytes of L2 and at most eight of refcount for each cluster, and new L1 and refcount tables. */
-    guint64 tables = cluster == 1 ? 0 : data / cluster * 16 + 16 * cluster;
+    /* At most sixteen bytes of L2 and eight of refcount for each cluster, and new L1 and refcount tables. */
+    guint64 tables = cluster == 1 ? 0 : data / cluster * 24 + 16 * cluster;
 
     switch (prealloc) {
     case KHO_PREALLOC_OFF: return 0;
@@ -70,7 +70,8 @@ allocate_place(KhoImage *image, guint64 at, guint64 to, KhoPrealloc prealloc, gu
 
     /* A new place is made zeros whole, since what it held before is undefined; in place there are zeros. */
     guint64 host = place.in_place ? place.host.bytes + head : place.host.bytes;
-    if (!make_zeros(image->format->data, host, place.in_place ? bytes : place.bytes, prealloc, error)) {
+    guint64 whole = image_place_bytes(image, place.at.bytes, place.bytes);
+    if (!make_zeros(image->format->data, host, place.in_place ? bytes : whole, prealloc, error)) {
         format_abandon(image->format, &place);
         return FALSE;
     }

@@ -20,7 +20,7 @@ G_STATIC_ASSERT(KHO_IMAGE_NAME_MAX == NAME_MAX - sizeof "..kho-tmp" + 1);
 struct Publish {
     char *path, *name, *temp;
     int dirfd, fd;
-    gboolean replace, has_temp_name;
+    gboolean replace, has_temp_name, is_named;
     BlkStore *replaced; /* locked; NULL where nothing stands at the path */
     struct stat replaced_stat;
 };
@@ -178,7 +178,23 @@ publish_finish(Publish *p, const KhoJob *job, GError **error)
         return FALSE;
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: nothing was written to %s", p->path);
-    return name_file(p, error) && fd_sync(p->dirfd, p->path, error);
+    p->is_named = name_file(p, error);
+    return p->is_named && fd_sync(p->dirfd, p->path, error);
+}
+
+gboolean
+publish_is_named(const Publish *p)
+{
+    return p->is_named;
+}
+
+void
+publish_take_back(Publish *p)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!p->replaced && !entry_unlink(p->dirfd, p->name, p->path, &error))
+        g_warning("%s", error->message);
 }
 
 void

@@ -38,6 +38,13 @@ gboolean publish_check_space(Publish *publish, guint64 bytes, GError **error);
  * publish is to be freed in any case. */
 gboolean publish_finish(Publish *publish, const KhoJob *job, GError **error);
 
+/* Has it its name? It may have although publish_finish failed after that. */
+gboolean publish_is_named(const Publish *publish);
+
+/* Removes the finished file again, since what needs it does not come. What it replaced is gone: then it
+ * stays. */
+void publish_take_back(Publish *publish);
+
 /* Drops the file unless it was finished. */
 void publish_free(Publish *publish);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Publish, publish_free)

@@ -6,24 +6,37 @@
 #include "image/prealloc.h"
 #include "image/target.h"
 
+/* A data file that reads like the disk by itself is mapped as a whole. */
+static KhoPrealloc
+prealloc_of(const KhoImage *image, KhoPrealloc wanted)
+{
+    return image->data_is_raw ? MAX(wanted, KHO_PREALLOC_METADATA) : wanted;
+}
+
 static gboolean
 check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, GError **error)
 {
     gboolean encrypted = image->format->encrypted;
-    int fd = blk_fd(encrypted ? image->format->file : image->format->data);
+    int fd = blk_fd(image->format->file), data_fd = image->has_data_file ? blk_fd(image->format->data) : -1;
+
+    if (data_fd >= 0
+        && !entry_check_space(data_fd, prealloc_space_bytes(prealloc, more_bytes, 1), image->data_path,
+                              error))
+        return FALSE;
+    if (image->has_data_file)
+        prealloc = MIN(prealloc, KHO_PREALLOC_METADATA);
     guint64 bytes =
         prealloc_space_bytes(prealloc_kind(prealloc, encrypted), more_bytes, image->cluster_bytes);
-
     return fd < 0 || entry_check_space(fd, bytes, image->path, error);
 }
 
-/* The cluster that the old end lies in becomes the image's own, zeros past the end. Writing what is there
+/* The subcluster that the old end lies in becomes the image's own, zeros past the end. Writing what is there
  * already does it. */
 static gboolean
 own_last_cluster(KhoImage *image, GError **error)
 {
     guint64 from = kho_image_size_bytes(image);
-    guint64 inside = from % image->cluster_bytes;
+    guint64 inside = from % image->subcluster_bytes;
 
     if (inside == 0)
         return TRUE;
@@ -32,29 +45,36 @@ own_last_cluster(KhoImage *image, GError **error)
            && kho_image_write(image, from - inside, last, inside, error);
 }
 
+/* The space first, then the size that goes with it; and last the rest of the cluster that the old end lies
+ * in, which has its space. */
+static gboolean
+extend_reserved(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
+{
+    guint64 old = kho_image_size_bytes(image);
+    guint64 from = num_align_up(old, image->cluster_bytes);
+
+    return own_last_cluster(image, error) && format_extend(image->format, to, error)
+           && prealloc_range(image, from, to, prealloc, job, error)
+           && format_resize(image->format, to, FALSE, NULL, error)
+           && prealloc_range(image, num_align_up(old, image->subcluster_bytes), MIN(from, to), prealloc, job,
+                             error);
+}
+
 gboolean
 resize_extend(KhoImage *image, guint64 to, GError **error)
 {
     /* Else the backing file would show through its rest. */
     gboolean shows = image->backing && kho_image_size_bytes(image->backing) > kho_image_size_bytes(image);
 
+    if (image->data_is_raw)
+        return extend_reserved(image, to, KHO_PREALLOC_METADATA, NULL, error);
     return (!shows || own_last_cluster(image, error)) && format_resize(image->format, to, FALSE, NULL, error);
 }
 
-/* The space first, then the size that goes with it. */
 static gboolean
-extend_reserved(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
+grow(KhoImage *image, guint64 to, KhoPrealloc wanted, const KhoJob *job, GError **error)
 {
-    guint64 from = num_align_up(kho_image_size_bytes(image), image->cluster_bytes);
-
-    return own_last_cluster(image, error) && format_extend(image->format, to, error)
-           && prealloc_range(image, from, to, prealloc, job, error)
-           && format_resize(image->format, to, FALSE, NULL, error);
-}
-
-static gboolean
-grow(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
-{
+    KhoPrealloc prealloc = prealloc_of(image, wanted);
     guint64 from = kho_image_size_bytes(image);
     g_autoptr(GError) cause = NULL, undo = NULL;
 

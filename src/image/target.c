@@ -15,6 +15,7 @@
 struct Target {
     char *path;
     Publish *publish; /* NULL for what is written in place */
+    Publish *data;    /* the data file, where there is to be one: named first, and dropped with the image */
     BlkStore *place;  /* until it is marked */
     BlkHold *hold;    /* from then on */
     gboolean finished;
@@ -62,10 +63,24 @@ target_check(const KhoImageCreate *options, GError **error)
     if (options->size_bytes > NUM_OFFSET_MAX - IMAGE_SECTOR_BYTES)
         return fail(error, KHO_ERROR_INVALID, "a size of %" G_GUINT64_FORMAT " bytes is too large",
                     options->size_bytes);
+    if (options->data_file && ops == &raw_format)
+        return fail(error, KHO_ERROR_INVALID, "a raw image cannot have a data file: use qcow2");
+    if (options->data_file_raw && !options->data_file)
+        return fail(error, KHO_ERROR_INVALID, "data_file_raw is about a data file, and none is named");
+    if (options->data_file && options->encryption)
+        return fail(error, KHO_ERROR_UNSUPPORTED,
+                    "an encrypted image cannot have a data file in this version");
     LuksFormat format;
     if (options->encryption && !encryption_read(options, &format, error))
         return FALSE;
     return prealloc_check(ops, options->prealloc, options->backing_file != NULL, error);
+}
+
+static KhoPrealloc
+prealloc_of(const KhoImageCreate *options)
+{
+    /* What reads like the disk by itself is mapped as a whole. */
+    return options->data_file_raw ? MAX(options->prealloc, KHO_PREALLOC_METADATA) : options->prealloc;
 }
 
 /* Sees that the backing chain can be opened, has not the file in it that is about to be replaced, and how
@@ -76,7 +91,8 @@ look_at_backing(Target *target, const KhoImageCreate *options, const KhoImageGat
 {
     const char *path = target->path;
     g_autofree char *where = image_backing_path(path, options->backing_file, error);
-    const struct stat *replaced = target->publish ? publish_replaced(target->publish) : NULL;
+    const struct stat *replaced[] = { target->publish ? publish_replaced(target->publish) : NULL,
+                                      target->data ? publish_replaced(target->data) : NULL };
 
     if (!where || !image_pass_gate(gate, where, path, error))
         return FALSE;
@@ -86,10 +102,12 @@ look_at_backing(Target *target, const KhoImageCreate *options, const KhoImageGat
         g_prefix_error(error, "backing file: ");
         return FALSE;
     }
-    for (const KhoImage *b = backing; b && replaced; b = b->backing)
-        if (image_same_file(&b->identity, replaced))
+    for (gsize i = 0; i < G_N_ELEMENTS(replaced); i++) {
+        const KhoImage *hit = replaced[i] ? image_find_file(backing, replaced[i]) : NULL;
+        if (hit)
             return fail(error, KHO_ERROR_INVALID, "the backing chain of %s would loop: %s is a part of it",
-                        path, b->path);
+                        path, hit->path);
+    }
     if (*size_bytes == 0)
         *size_bytes = kho_image_size_bytes(backing);
     return TRUE;
@@ -127,6 +145,9 @@ write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, 
         .version = options->qcow2_version,
         .refcount_bits = options->refcount_bits,
         .lazy_refcounts = options->lazy_refcounts,
+        .extended_l2 = options->extended_l2,
+        .data_file = options->data_file,
+        .data_file_raw = options->data_file_raw,
         .backing_file = options->backing_file,
         .backing_format = options->backing_format,
         .luks = options->encryption ? &luks : NULL,
@@ -158,19 +179,31 @@ target_begin(const char *path, const KhoImageCreate *options, const KhoJob *job,
     return NULL;
 }
 
+/* Space for @reserved bytes from the start of the disk, where the guest's bytes go and where the tables do.
+ */
+static gboolean
+check_space(Target *target, const KhoImageCreate *options, guint64 reserved, GError **error)
+{
+    KhoPrealloc prealloc = prealloc_kind(prealloc_of(options), options->encryption != NULL);
+
+    if (target->data) {
+        if (!publish_check_space(target->data, prealloc_space_bytes(prealloc, reserved, 1), error))
+            return FALSE;
+        prealloc = MIN(prealloc, KHO_PREALLOC_METADATA);
+    }
+    return publish_check_space(target->publish,
+                               prealloc_space_bytes(prealloc, reserved, cluster_bytes(options)), error);
+}
+
 /* The store that the new image is made in. What is written in place is marked now. */
 static BlkStore *
 target_store(Target *target, const KhoImageCreate *options, guint64 size_bytes, GError **error)
 {
     guint64 reserved = options->prealloc_bytes ? MIN(options->prealloc_bytes, size_bytes) : size_bytes;
-    KhoPrealloc prealloc = prealloc_kind(options->prealloc, options->encryption != NULL);
     guint64 there;
 
     if (target->publish)
-        return publish_check_space(target->publish,
-                                   prealloc_space_bytes(prealloc, reserved, cluster_bytes(options)), error)
-                   ? publish_store(target->publish, error)
-                   : NULL;
+        return check_space(target, options, reserved, error) ? publish_store(target->publish, error) : NULL;
     /* Before anything is lost. */
     if (!blk_size(target->place, &there, error))
         return NULL;
@@ -184,6 +217,51 @@ target_store(Target *target, const KhoImageCreate *options, guint64 size_bytes, 
     return target->hold ? blk_hold_store(target->hold) : NULL;
 }
 
+/* The data file is made beside its place, too, and gets its name together with the image. */
+static gboolean
+begin_data(Target *target, const KhoImageCreate *options, const KhoImageGate *gate, GError **error)
+{
+    g_autofree char *where = image_data_path(target->path, options->data_file, error);
+
+    if (!where)
+        return FALSE;
+    if (!target->publish || blk_nbd_is_name(where))
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s cannot have the data file %s: both must be local files",
+                    target->path, where);
+    if (!image_pass_gate(gate, where, target->path, error))
+        return FALSE;
+    g_autofree char *absolute = g_canonicalize_filename(where, NULL);
+    g_autofree char *own = g_canonicalize_filename(target->path, NULL);
+    if (g_str_equal(absolute, own))
+        return fail(error, KHO_ERROR_INVALID, "%s cannot be its own data file", target->path);
+    target->data = publish_begin(where, options->mode, options->overwrite ? PUBLISH_REPLACE : 0, error);
+    return target->data != NULL;
+}
+
+static gboolean
+attach_data(Target *target, KhoImage *image, guint64 size_bytes, GError **error)
+{
+    if (!target->data)
+        return TRUE;
+    g_autoptr(BlkStore) store = publish_store(target->data, error);
+    if (!store || !blk_truncate(store, size_bytes, error))
+        return FALSE;
+    g_autofree char *path = g_strdup(store->label);
+    return image_set_data(image, g_steal_pointer(&store), path, error);
+}
+
+/* All of a data file that is raw is mapped, whatever is reserved of it. */
+static gboolean
+preallocate(KhoImage *image, const KhoImageCreate *options, const KhoJob *job, GError **error)
+{
+    guint64 size = kho_image_size_bytes(image);
+    guint64 reserved = options->prealloc_bytes ? MIN(options->prealloc_bytes, size) : size;
+
+    return prealloc_range(image, 0, reserved, prealloc_of(options), job, error)
+           && (!options->data_file_raw
+               || prealloc_range(image, reserved, size, KHO_PREALLOC_METADATA, job, error));
+}
+
 KhoImage *
 target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes, const KhoImageGate *gate,
             const KhoJob *job, GError **error)
@@ -191,7 +269,8 @@ target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes, c
     g_auto(LuksKey) key = { .len = 0 };
     guint64 size = size_bytes;
 
-    if (options->backing_file && !look_at_backing(target, options, gate, &size, error))
+    if ((options->data_file && !begin_data(target, options, gate, error))
+        || (options->backing_file && !look_at_backing(target, options, gate, &size, error)))
         return NULL;
     size = num_align_up(size, IMAGE_SECTOR_BYTES);
     g_autoptr(BlkStore) file = target_store(target, options, size, error);
@@ -204,11 +283,10 @@ target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes, c
         return NULL;
 
     const FormatOps *ops = format_by_name(options->format, error);
-    guint64 reserved = options->prealloc_bytes ? MIN(options->prealloc_bytes, size) : size;
     g_autoptr(KhoImage) image = image_over_store(g_steal_pointer(&file), ops,
                                                  FORMAT_WRITABLE | FORMAT_UNPUBLISHED, target->path, error);
     if (!image || (options->encryption && !qcow2_unlock_with(image->format, &key, error))
-        || !prealloc_range(image, 0, reserved, options->prealloc, job, error))
+        || !attach_data(target, image, size, error) || !preallocate(image, options, job, error))
         return NULL;
     return g_steal_pointer(&image);
 }
@@ -224,8 +302,14 @@ target_finish(Target *target, KhoImage *image, const KhoJob *job, GError **error
 {
     if (!kho_image_close(image, error))
         return FALSE;
-    if (target->publish)
-        return publish_finish(target->publish, job, error);
+    if (target->data && !publish_finish(target->data, job, error))
+        return FALSE;
+    if (target->publish) {
+        gboolean done = publish_finish(target->publish, job, error);
+        if (target->data && !publish_is_named(target->publish))
+            publish_take_back(target->data);
+        return done;
+    }
     target->finished = blk_hold_finish(target->hold, error);
     return target->finished;
 }
@@ -251,6 +335,7 @@ target_free(Target *target, GError **error)
     if (target->hold && !target->finished && error && *error)
         tell_mark(target, error);
     g_clear_pointer(&target->publish, publish_free);
+    g_clear_pointer(&target->data, publish_free);
     g_clear_pointer(&target->place, blk_free);
     g_clear_pointer(&target->hold, blk_hold_free);
     g_free(target->path);

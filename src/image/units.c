@@ -23,9 +23,13 @@ copy_is_zero(const void *bytes, gsize len)
 }
 
 guint64
-units_bytes_of(const KhoImage *target)
+units_bytes_of(const CopyPlan *plan)
 {
-    return target->cluster_bytes > 1 ? target->cluster_bytes : RAW_UNIT_BYTES;
+    const KhoImage *target = plan->target;
+
+    if (target->cluster_bytes == 1)
+        return RAW_UNIT_BYTES;
+    return plan->compress ? target->cluster_bytes : target->subcluster_bytes;
 }
 
 static gboolean
@@ -44,7 +48,7 @@ owns_zeros(const CopyPlan *plan)
 void
 units_init(Units *units, const CopyPlan *plan, guint64 room)
 {
-    *units = (Units){ .room = room, .unit_bytes = units_bytes_of(plan->target) };
+    *units = (Units){ .room = room, .unit_bytes = units_bytes_of(plan) };
     units->data = g_malloc(room);
     if (compares(plan))
         units->old = g_malloc(room);

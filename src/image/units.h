@@ -1,6 +1,6 @@
-/* What becomes of a piece of the disk between being read and being written: looked at unit by unit (a cluster
- * of the target, a page of a raw one) for zeros and for what has not changed, and compressed. Which pieces
- * there are, and who copies which, is copy.c's business. */
+/* What becomes of a piece of the disk between being read and being written: looked at unit by unit (a
+ * subcluster of the target, a page of a raw one) for zeros and for what has not changed, and compressed.
+ * Which pieces there are, and who copies which, is copy.c's business. */
 #ifndef KHO_IMAGE_UNITS_H
 #define KHO_IMAGE_UNITS_H
 
@@ -16,8 +16,8 @@ typedef struct {
     gsize *packed_bytes;  /* of each unit; 0: it is not packed */
 } Units;
 
-/* How many bytes of @target are looked at as one. */
-guint64 units_bytes_of(const KhoImage *target);
+/* How many bytes of the target are looked at as one. */
+guint64 units_bytes_of(const CopyPlan *plan);
 
 void units_init(Units *units, const CopyPlan *plan, guint64 room);
 void units_clear(Units *units);

@@ -22,6 +22,7 @@ pool_volume_free(PoolVolume *volume)
     if (volume->model)
         model_volume_free(volume->model);
     g_free(volume->backing_stated);
+    g_free(volume->data_path);
     g_clear_error(&volume->problem);
     g_free(volume);
 }
@@ -71,6 +72,7 @@ fill_from_info(PoolVolume *volume, const KhoImageInfo *info)
         model->lazy_refcounts = info->lazy_refcounts;
     }
     volume->backing_stated = g_strdup(info->backing_file);
+    volume->data_path = g_strdup(info->full_data_path);
     model->backing_path = g_strdup(info->full_backing_path ? info->full_backing_path : info->backing_file);
     model->backing_format = g_strdup(info->backing_format);
 }

@@ -12,6 +12,7 @@ typedef struct PoolVolume {
     ModelVolume *model; /* format "raw", "qcow2", "iso", or "unknown" where there is a problem */
     char *
         backing_stated; /* the backing file as the header names it; model->backing_path is where that leads */
+    char *data_path;    /* the other file that its data lies in, or NULL */
     GError *problem;    /* why the headers cannot be read; NULL normally */
 } PoolVolume;
 

@@ -59,7 +59,7 @@ refuse_packed(Qcow2Image *image, guint64 off, gboolean active, GError **error)
     const Qcow2Table *table = qcow2_cache_get(&image->cache, QCOW2_TABLE_L2, off, error);
 
     for (guint64 j = 0; table && j < image->geo.l2_entries; j++)
-        if (qcow2_l2_entry(table, j) & QCOW2_ENTRY_COMPRESSED)
+        if (qcow2_l2_entry(&image->geo, table, j).word & QCOW2_ENTRY_COMPRESSED)
             return fail(error, KHO_ERROR_UNSUPPORTED,
                         "%s cannot become version 2: that cannot say that clusters are compressed by zstd",
                         image->base.file->label);
@@ -209,9 +209,9 @@ expand_zeros(Qcow2Image *image, guint64 table_off, gboolean active, GError **err
 
         if (!table)
             return FALSE;
-        guint64 entry = qcow2_l2_entry(table, j);
+        Qcow2Entry entry = qcow2_l2_entry(&image->geo, table, j);
         qcow2_l2_decode(entry, &image->header, &c);
-        if (c.kind != QCOW2_CLUSTER_ZERO && c.kind != QCOW2_CLUSTER_ZERO_ALLOC)
+        if (!c.zeros) /* there are no subclusters: what has them is not amended so */
             continue;
         if (image->extensions.backing_file && !place_zeros(image, users, &off, error))
             return FALSE;
@@ -220,7 +220,8 @@ expand_zeros(Qcow2Image *image, guint64 table_off, gboolean active, GError **err
             return FALSE;
         for (guint64 user = 0; user < users; user++)
             qcow2_refcount_release_later(image, &image->header, entry);
-        qcow2_l2_set(image, table, j, off && active && users == 1 ? off | QCOW2_ENTRY_COPIED : off);
+        guint64 word = off && active && users == 1 ? off | QCOW2_ENTRY_COPIED : off;
+        qcow2_l2_set(image, table, j, (Qcow2Entry){ word, 0 });
     }
     return TRUE;
 }

@@ -195,6 +195,11 @@ qcow2_set_backing(FormatImage *format, const char *file, const char *file_format
     if (image->broken || image->refusal)
         return fail(error, KHO_ERROR_CORRUPT, "%s takes no writes: %s", format->file->label,
                     image->refusal ? image->refusal : "an earlier flush failed");
+    if (file && qcow2_data_is_raw(image))
+        return fail(error, KHO_ERROR_INVALID,
+                    "%s cannot have a backing file: its data file reads like the disk by itself "
+                    "(data_file_raw)",
+                    image->base.file->label);
     if (file && strlen(file) > QCOW2_BACKING_BYTES)
         return fail(error, KHO_ERROR_INVALID,
                     "the backing file's name is %" G_GSIZE_FORMAT " bytes long: at most %u fit", strlen(file),

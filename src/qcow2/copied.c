@@ -45,16 +45,19 @@ marked(Qcow2Image *image, guint64 entry, gboolean restore, LastBlock *last, guin
 static gboolean
 mark_table(Qcow2Image *image, Qcow2Table *table, gboolean restore, GError **error)
 {
+    /* What lies in a data file is counted nowhere, since nobody else can name it. */
+    gboolean uncounted = qcow2_has_data_file(&image->header);
     LastBlock last = { 0 };
 
     for (guint64 j = 0; j < image->geo.l2_entries; j++) {
-        guint64 entry = qcow2_l2_entry(table, j), to;
-        if ((entry & QCOW2_ENTRY_COMPRESSED) || !(entry & QCOW2_ENTRY_OFFSET))
+        Qcow2Entry entry = qcow2_l2_entry(&image->geo, table, j);
+        guint64 to = entry.word | QCOW2_ENTRY_COPIED;
+        if ((entry.word & QCOW2_ENTRY_COMPRESSED) || !(entry.word & QCOW2_ENTRY_OFFSET))
             continue;
-        if (!marked(image, entry, restore, &last, &to, error))
+        if (!uncounted && !marked(image, entry.word, restore, &last, &to, error))
             return FALSE;
-        if (to != entry)
-            qcow2_l2_set(image, table, j, to);
+        if (to != entry.word)
+            qcow2_l2_set(image, table, j, (Qcow2Entry){ to, entry.bitmap });
     }
     return TRUE;
 }

@@ -42,7 +42,9 @@ check_numbers(const Qcow2CreateOptions *o, GError **error)
         return fail(error, KHO_ERROR_INVALID, "a size of %" G_GUINT64_FORMAT " bytes is too large",
                     o->guest_bytes);
     /* An L2 table maps cluster^2 / 8 bytes: 32 KiB with the smallest clusters. */
-    guint64 l1_entries = num_div_up(o->guest_bytes, (guint64) o->cluster_bytes * (o->cluster_bytes / 8));
+    guint entry_bytes = o->extended_l2 ? 16 : 8;
+    guint64 l1_entries =
+        num_div_up(o->guest_bytes, (guint64) o->cluster_bytes * (o->cluster_bytes / entry_bytes));
     if (l1_entries > QCOW2_L1_BYTES_MAX / 8)
         return fail(error, KHO_ERROR_INVALID,
                     "a size of %" G_GUINT64_FORMAT
@@ -55,7 +57,8 @@ static gboolean
 check_options(const Qcow2CreateOptions *o, GError **error)
 {
     if (!check_numbers(o, error) || !text_fits(o->backing_file, "backing file's name", error)
-        || !text_fits(o->backing_format, "backing format", error))
+        || !text_fits(o->backing_format, "backing format", error)
+        || !text_fits(o->data_file, "data file's name", error))
         return FALSE;
     if (o->version == 2 && o->refcount_bits != 16)
         return fail(error, KHO_ERROR_INVALID, "qcow2 version 2 has 16-bit refcounts: use version 3");
@@ -63,6 +66,19 @@ check_options(const Qcow2CreateOptions *o, GError **error)
         return fail(error, KHO_ERROR_INVALID, "qcow2 version 2 has no lazy refcounts: use version 3");
     if (o->version == 2 && o->compression != QCOW2_COMPRESSION_ZLIB)
         return fail(error, KHO_ERROR_INVALID, "qcow2 version 2 compresses with zlib only: use version 3");
+    if (o->version == 2 && o->extended_l2)
+        return fail(error, KHO_ERROR_INVALID, "qcow2 version 2 has no extended L2 entries: use version 3");
+    if (o->version == 2 && o->data_file)
+        return fail(error, KHO_ERROR_INVALID, "qcow2 version 2 has no external data files: use version 3");
+    if (o->data_file_raw && !o->data_file)
+        return fail(error, KHO_ERROR_INVALID, "data_file_raw is about a data file, and none is named");
+    if (o->data_file_raw && o->backing_file)
+        return fail(error, KHO_ERROR_INVALID,
+                    "a data file that is raw holds the whole disk: there cannot be a backing file, too");
+    if (o->extended_l2 && o->cluster_bytes < QCOW2_EXTENDED_CLUSTER_BYTES_MIN)
+        return fail(error, KHO_ERROR_INVALID,
+                    "extended L2 entries need clusters of at least %u bytes, and not of %u",
+                    QCOW2_EXTENDED_CLUSTER_BYTES_MIN, o->cluster_bytes);
     return TRUE;
 }
 
@@ -78,7 +94,10 @@ first_header(const Qcow2CreateOptions *o)
         .crypt_method = o->luks ? QCOW2_CRYPT_LUKS : QCOW2_CRYPT_NONE,
         .reftable_off = o->cluster_bytes,
         .reftable_clusters = 1,
-        .incompat = zstd ? QCOW2_INCOMPAT_COMPRESSION : 0,
+        .incompat = (zstd ? QCOW2_INCOMPAT_COMPRESSION : 0)
+                    | (o->extended_l2 ? QCOW2_INCOMPAT_EXTENDED_L2 : 0)
+                    | (o->data_file ? QCOW2_INCOMPAT_DATA_FILE : 0),
+        .autoclear = o->data_file_raw ? QCOW2_AUTOCLEAR_RAW_DATA_FILE : 0,
         .compat = o->lazy_refcounts ? QCOW2_COMPAT_LAZY_REFCOUNTS : 0,
         .refcount_order = (guint32) __builtin_ctz(o->refcount_bits),
         .header_bytes = o->version == 2 ? QCOW2_V2_BYTES : QCOW2_FIELDS_BYTES,
@@ -102,6 +121,8 @@ first_cluster(const Qcow2CreateOptions *o, Qcow2Header *header, GError **error)
                                strlen(o->backing_format));
     if (o->luks)
         qcow2_crypt_append_extension(bytes, o->luks);
+    if (o->data_file)
+        qcow2_extension_append(bytes, QCOW2_EXT_DATA_FILE, o->data_file, strlen(o->data_file));
     /* Names of features are for other programs' messages: left out where the cluster is too small for them.
      */
     qcow2_extension_append_feature_names(features);
@@ -109,9 +130,8 @@ first_cluster(const Qcow2CreateOptions *o, Qcow2Header *header, GError **error)
         g_byte_array_append(bytes, features->data, features->len);
     qcow2_extension_append(bytes, QCOW2_EXT_END, NULL, 0);
     if (bytes->len + name_bytes > o->cluster_bytes) {
-        fail(error, KHO_ERROR_INVALID,
-             "the backing file's name of %" G_GSIZE_FORMAT " bytes does not fit in a cluster of %u bytes",
-             name_bytes, o->cluster_bytes);
+        fail(error, KHO_ERROR_INVALID, "the %s does not fit in a cluster of %u bytes beside the header",
+             o->data_file ? "data file's name" : "backing file's name", o->cluster_bytes);
         return NULL;
     }
     if (name_bytes > 0) {

@@ -16,6 +16,8 @@ qcow2_crypt_attach(Qcow2Image *image)
     FormatImage *base = &image->base;
 
     base->encrypted = image->header.crypt_method != QCOW2_CRYPT_NONE;
+    if (qcow2_has_data_file(&image->header))
+        return; /* it comes later (qcow2_set_data) */
     /* Of an old one it stays locked: nothing goes through it. */
     base->data = base->encrypted ? blk_crypt_new(base->file) : base->file;
 }
@@ -203,9 +205,9 @@ qcow2_crypt_format_locked(Qcow2Image *image, const LuksFormat *format, LuksKey *
 /* --- the old method --- */
 
 gboolean
-qcow2_crypt_unpacks(const Qcow2Image *image, const Qcow2Cluster *cluster)
+qcow2_crypt_unpacks(const Qcow2Image *image, Qcow2ClusterKind kind)
 {
-    return cluster->kind == QCOW2_CLUSTER_DATA && image->header.crypt_method == QCOW2_CRYPT_AES;
+    return kind == QCOW2_CLUSTER_DATA && image->header.crypt_method == QCOW2_CRYPT_AES;
 }
 
 gboolean

@@ -18,8 +18,8 @@ void qcow2_crypt_borrow(Qcow2Image *view, const Qcow2Image *image);
 /* FormatOps.unlock */
 gboolean qcow2_unlock(FormatImage *image, const void *passphrase, gsize len, GError **error);
 
-/* Are the bytes of this cluster to be read by qcow2_inflate, for their cipher's sake? */
-gboolean qcow2_crypt_unpacks(const Qcow2Image *image, const Qcow2Cluster *cluster);
+/* Are the bytes of such a subcluster to be read by qcow2_inflate, for their cipher's sake? */
+gboolean qcow2_crypt_unpacks(const Qcow2Image *image, Qcow2ClusterKind kind);
 /* Guest bytes [guest, guest + len), which lie at @host in a cluster of data. */
 gboolean
 qcow2_crypt_read_locked(Qcow2Image *image, guint64 guest, guint64 host, void *buf, gsize len, GError **error);

@@ -14,21 +14,78 @@
 #define QCOW2_REFTABLE_OFFSET  G_GUINT64_CONSTANT(0xfffffffffffffe00) /* bits 9 to 63 */
 #define QCOW2_SECTOR_BYTES     512
 
+/* What a subcluster is. Without extended L2 entries a cluster is one subcluster. */
 typedef enum {
     QCOW2_CLUSTER_HOLE,       /* unallocated: ask the backing file */
+    QCOW2_CLUSTER_HOLE_ALLOC, /* the same, with space kept for it (extended entries only) */
     QCOW2_CLUSTER_ZERO,       /* reads as zeros, no space */
-    QCOW2_CLUSTER_ZERO_ALLOC, /* reads as zeros, has space at @host */
+    QCOW2_CLUSTER_ZERO_ALLOC, /* reads as zeros, with space kept for it */
     QCOW2_CLUSTER_DATA,
-    QCOW2_CLUSTER_COMPRESSED,
+    QCOW2_CLUSTER_COMPRESSED, /* the whole cluster is */
 } Qcow2ClusterKind;
+
+/* An L2 entry as its table has it. */
+typedef struct {
+    guint64 word;
+    guint64 bitmap; /* of an extended entry: subclusters with data, and from bit 32 on those that are zeros */
+} Qcow2Entry;
 
 /* An L2 entry taken apart. */
 typedef struct {
-    Qcow2ClusterKind kind;
-    guint64 host_bytes;   /* offset in the file; 0 for HOLE and ZERO */
-    guint64 packed_bytes; /* COMPRESSED: most bytes that the compressed data can take, from host_bytes on */
+    gboolean compressed;
+    gboolean placed; /* it has a host cluster; also true of compressed bytes */
     gboolean copied;
+    guint64 host_bytes;   /* offset in the file; 0 where it is not placed */
+    guint64 packed_bytes; /* compressed: most bytes that the packed data can take, from host_bytes on */
+    guint32 data, zeros;  /* bit i: subcluster i has its bytes in the host cluster, reads as zeros */
 } Qcow2Cluster;
+
+static inline gboolean
+qcow2_is_extended(const Qcow2Header *header)
+{
+    return (header->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0;
+}
+
+/* Do the host offsets of data point into a file of its own? There they are the guest's, and nothing counts
+ * references. */
+static inline gboolean
+qcow2_has_data_file(const Qcow2Header *header)
+{
+    return (header->incompat & QCOW2_INCOMPAT_DATA_FILE) != 0;
+}
+
+/* Bits [from, to) of a mask of subclusters; to is at most 32. */
+static inline guint32
+qcow2_subs_mask(guint from, guint to)
+{
+    return (guint32) ((G_GUINT64_CONSTANT(1) << to) - (G_GUINT64_CONSTANT(1) << from));
+}
+
+/* All subclusters of a cluster. */
+static inline guint32
+qcow2_subs_all(const Qcow2Header *header)
+{
+    return qcow2_is_extended(header) ? G_MAXUINT32 : 1;
+}
+
+static inline Qcow2ClusterKind
+qcow2_cluster_kind(const Qcow2Cluster *cluster, guint sub)
+{
+    if (cluster->compressed)
+        return QCOW2_CLUSTER_COMPRESSED;
+    if (cluster->data >> sub & 1)
+        return QCOW2_CLUSTER_DATA;
+    if (cluster->zeros >> sub & 1)
+        return cluster->placed ? QCOW2_CLUSTER_ZERO_ALLOC : QCOW2_CLUSTER_ZERO;
+    return cluster->placed ? QCOW2_CLUSTER_HOLE_ALLOC : QCOW2_CLUSTER_HOLE;
+}
+
+/* How many bits of @mask are set from @sub on, up to @subs. */
+static inline guint
+qcow2_subs_run(guint32 mask, guint sub, guint subs)
+{
+    return MIN((guint) __builtin_ctzll(~((guint64) mask >> sub)), subs - sub);
+}
 
 /* Of a compressed cluster's entry: how many bits say where its bytes start. The rest, up to bit 61, says how
  * many sectors they reach on. */
@@ -38,41 +95,81 @@ qcow2_packed_offset_bits(const Qcow2Header *header)
     return 62 - (header->cluster_bits - 8);
 }
 
-/* Takes @entry apart. Returns NULL, or what is wrong with it (static text); @cluster is then what can be read
- * of it. */
 static inline const char *
-qcow2_l2_decode(guint64 entry, const Qcow2Header *header, Qcow2Cluster *cluster)
+qcow2_l2_decode_packed(guint64 word, const Qcow2Header *header, Qcow2Cluster *cluster)
+{
+    guint offset_bits = qcow2_packed_offset_bits(header);
+    guint64 sectors = (word & (QCOW2_ENTRY_COMPRESSED - 1)) >> offset_bits;
+
+    cluster->compressed = cluster->placed = TRUE;
+    cluster->host_bytes = word & ((G_GUINT64_CONSTANT(1) << offset_bits) - 1);
+    cluster->packed_bytes = (sectors + 1) * QCOW2_SECTOR_BYTES - cluster->host_bytes % QCOW2_SECTOR_BYTES;
+    if (cluster->copied)
+        return "is compressed and marked COPIED";
+    if (qcow2_has_data_file(header))
+        return "is compressed, in an image with a data file";
+    if (cluster->host_bytes >= QCOW2_HOST_BYTES_MAX)
+        return "has reserved bits set";
+    return cluster->host_bytes >> header->cluster_bits == 0 ? "points into the header" : NULL;
+}
+
+/* Takes @entry apart. Returns NULL, or what is wrong with it (static text); @cluster is then what can be read
+ * of it. The bitmap of a compressed cluster says nothing. */
+static inline const char *
+qcow2_l2_decode(Qcow2Entry entry, const Qcow2Header *header, Qcow2Cluster *cluster)
 {
     guint64 mask = (G_GUINT64_CONSTANT(1) << header->cluster_bits) - 1;
-
-    *cluster = (Qcow2Cluster){ .copied = (entry & QCOW2_ENTRY_COPIED) != 0 };
-    if (entry & QCOW2_ENTRY_COMPRESSED) {
-        guint offset_bits = qcow2_packed_offset_bits(header);
-        guint64 sectors = (entry & (QCOW2_ENTRY_COMPRESSED - 1)) >> offset_bits;
-
-        cluster->kind = QCOW2_CLUSTER_COMPRESSED;
-        cluster->host_bytes = entry & ((G_GUINT64_CONSTANT(1) << offset_bits) - 1);
-        cluster->packed_bytes = (sectors + 1) * QCOW2_SECTOR_BYTES - cluster->host_bytes % QCOW2_SECTOR_BYTES;
-        if (cluster->copied)
-            return "is compressed and marked COPIED";
-        if (cluster->host_bytes >= QCOW2_HOST_BYTES_MAX)
-            return "has reserved bits set";
-        return cluster->host_bytes <= mask ? "points into the header" : NULL;
-    }
+    gboolean extended = qcow2_is_extended(header);
     /* Bit 0 is the zero flag in version 3; with extended entries and in version 2 it is reserved. */
-    gboolean zero_flag = header->version >= 3 && !(header->incompat & QCOW2_INCOMPAT_EXTENDED_L2);
-    gboolean zero = zero_flag && (entry & QCOW2_ENTRY_ZERO);
+    gboolean zero_flag = header->version >= 3 && !extended;
 
-    cluster->host_bytes = entry & QCOW2_ENTRY_OFFSET;
-    if (cluster->host_bytes)
-        cluster->kind = zero ? QCOW2_CLUSTER_ZERO_ALLOC : QCOW2_CLUSTER_DATA;
-    else
-        cluster->kind = zero ? QCOW2_CLUSTER_ZERO : QCOW2_CLUSTER_HOLE;
-    if (entry & ~(QCOW2_ENTRY_OFFSET | QCOW2_ENTRY_COPIED | (zero_flag ? QCOW2_ENTRY_ZERO : 0)))
+    *cluster = (Qcow2Cluster){ .copied = (entry.word & QCOW2_ENTRY_COPIED) != 0 };
+    if (entry.word & QCOW2_ENTRY_COMPRESSED)
+        return qcow2_l2_decode_packed(entry.word, header, cluster);
+    gboolean zero = zero_flag && (entry.word & QCOW2_ENTRY_ZERO);
+    /* In a data file the first cluster has offset 0, and COPIED tells it from none. */
+    gboolean first = qcow2_has_data_file(header) && cluster->copied && !zero;
+
+    cluster->host_bytes = entry.word & QCOW2_ENTRY_OFFSET;
+    cluster->placed = cluster->host_bytes != 0 || first;
+    if (extended) {
+        cluster->data = (guint32) entry.bitmap;
+        cluster->zeros = (guint32) (entry.bitmap >> 32);
+    } else {
+        cluster->zeros = zero;
+        cluster->data = cluster->placed && !cluster->zeros;
+    }
+    if (entry.word & ~(QCOW2_ENTRY_OFFSET | QCOW2_ENTRY_COPIED | (zero_flag ? QCOW2_ENTRY_ZERO : 0)))
         return "has reserved bits set";
     if (cluster->host_bytes & mask)
         return "is not aligned to a cluster";
-    return cluster->copied && cluster->host_bytes == 0 ? "is COPIED without an offset" : NULL;
+    if (cluster->data & cluster->zeros)
+        return "has a subcluster that is both data and zeros";
+    if (cluster->data && !cluster->placed)
+        return "has subclusters with data, and no offset";
+    return cluster->copied && !cluster->placed && !qcow2_has_data_file(header) ? "is COPIED without an offset"
+                                                                               : NULL;
+}
+
+/* The entry of a cluster that is not compressed. */
+static inline Qcow2Entry
+qcow2_l2_encode(const Qcow2Cluster *cluster, const Qcow2Header *header)
+{
+    guint64 word = cluster->host_bytes | (cluster->copied ? QCOW2_ENTRY_COPIED : 0);
+
+    if (qcow2_is_extended(header))
+        return (Qcow2Entry){ word, (guint64) cluster->zeros << 32 | cluster->data };
+    return (Qcow2Entry){ word | (cluster->zeros ? QCOW2_ENTRY_ZERO : 0), 0 };
+}
+
+/* The host clusters that it takes: compressed bytes may reach into several. */
+static inline guint64
+qcow2_cluster_host_clusters(const Qcow2Cluster *cluster, guint cluster_bits)
+{
+    guint64 last =
+        cluster->compressed ? cluster->host_bytes + cluster->packed_bytes - 1 : cluster->host_bytes;
+
+    return cluster->placed ? (last >> cluster_bits) - (cluster->host_bytes >> cluster_bits) + 1 : 0;
 }
 
 /* The L2 table that an L1 entry names, 0 for none. Returns NULL or what is wrong. */

@@ -14,9 +14,10 @@ guint qcow2_mutant;
 #endif
 
 static gboolean
-barrier_now(Qcow2Image *image, GError **error)
+barrier_now(Qcow2Image *image, gboolean with_data, GError **error)
 {
-    if (blk_flush(image->base.file, error))
+    if ((!with_data || !qcow2_has_data(image) || blk_flush(image->base.data, error))
+        && blk_flush(image->base.file, error))
         return TRUE;
     image->broken = TRUE;
     return FALSE;
@@ -25,6 +26,9 @@ barrier_now(Qcow2Image *image, GError **error)
 gboolean
 qcow2_barrier(Qcow2Image *image, guint rules, GError **error)
 {
+    gboolean with_data =
+        rules == QCOW2_RULE_NONE || (rules & (QCOW2_RULE_DATA_BEFORE_L2 | QCOW2_RULE_DATA_BEFORE_BACKING));
+
     if (image->base.flags & FORMAT_UNPUBLISHED)
         return TRUE;
 #ifdef KHO_MUTANTS
@@ -32,8 +36,12 @@ qcow2_barrier(Qcow2Image *image, guint rules, GError **error)
         image->owes_barrier = TRUE;
         return TRUE;
     }
+    if (with_data && qcow2_has_data(image) && qcow2_mutated(QCOW2_RULE_DATA_FILE_BEFORE_L2)) {
+        image->owes_barrier = TRUE;
+        with_data = FALSE;
+    }
 #endif
-    return barrier_now(image, error);
+    return barrier_now(image, with_data, error);
 }
 
 /* A mutant changes the order within the image, never what a caller was promised: a barrier skipped is made up
@@ -44,7 +52,7 @@ pay_barrier(Qcow2Image *image, GError **error)
 #ifdef KHO_MUTANTS
     if (image->owes_barrier) {
         image->owes_barrier = FALSE;
-        return barrier_now(image, error);
+        return barrier_now(image, TRUE, error);
     }
 #endif
     return TRUE;
@@ -222,9 +230,9 @@ qcow2_flush_locked(Qcow2Image *image, gboolean durable, GError **error)
     if (!pay_barrier(image, error))
         return FALSE;
     /* Where phase 4 ran, the barrier before it has made all references durable; lowered counts may be lost.
-     */
-    if (durable && (!lowered || (image->base.flags & FORMAT_UNPUBLISHED)))
-        return barrier_now(image, error);
+     * What was written in place in a data file may not have met one. */
+    if (durable && (!lowered || qcow2_has_data(image) || (image->base.flags & FORMAT_UNPUBLISHED)))
+        return barrier_now(image, TRUE, error);
     return TRUE;
 }
 
@@ -247,7 +255,7 @@ clear_dirty_mark(Qcow2Image *image, GError **error)
         || !qcow2_barrier(image, QCOW2_RULE_NONE, error))
         return FALSE;
     image->header.incompat &= ~(guint64) QCOW2_INCOMPAT_DIRTY;
-    return qcow2_header_write_locked(image, error) && barrier_now(image, error);
+    return qcow2_header_write_locked(image, error) && barrier_now(image, TRUE, error);
 }
 
 /* The corrupt bit keeps everybody from writing before a repair, QEMU too. It comes last: what was committed
@@ -262,7 +270,7 @@ mark_corrupt(Qcow2Image *image, GError **error)
     if (!image->found_corrupt || image->broken || !has_bit || is_marked)
         return TRUE;
     image->header.incompat |= QCOW2_INCOMPAT_CORRUPT;
-    return qcow2_header_write_locked(image, error) && barrier_now(image, error);
+    return qcow2_header_write_locked(image, error) && barrier_now(image, TRUE, error);
 }
 
 gboolean

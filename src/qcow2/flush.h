@@ -5,8 +5,9 @@
 
 #include "qcow2/image.h"
 
-/* A flush of the file that serves @rules (Qcow2Rule, or'ed). Nothing for an unpublished image. A failure is
- * final: nobody knows what reached the disk, so the image takes no more writes. */
+/* A flush of the file that serves @rules (Qcow2Rule, or'ed), and before it of the data file where guest data
+ * is what must be durable. Nothing for an unpublished image. A failure is final: nobody knows what reached
+ * the disk, so the image takes no more writes. */
 gboolean qcow2_barrier(Qcow2Image *image, guint rules, GError **error);
 
 /* The phases. @durable: what was committed is on disk when it returns; otherwise only the order is kept and

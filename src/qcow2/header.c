@@ -211,12 +211,10 @@ qcow2_header_decode(const guint8 *buf, gsize len, guint64 file_bytes, Qcow2Heade
 gboolean
 qcow2_header_supported(const Qcow2Header *header, GError **error)
 {
-    if (header->incompat & QCOW2_INCOMPAT_DATA_FILE)
-        return fail(error, KHO_ERROR_UNSUPPORTED,
-                    "the image keeps its data in an external file, which this version cannot read");
-    if (header->incompat & QCOW2_INCOMPAT_EXTENDED_L2)
-        return fail(error, KHO_ERROR_UNSUPPORTED,
-                    "the image has extended L2 entries, which this version cannot read");
+    if (header->crypt_method != QCOW2_CRYPT_NONE && (header->incompat & QCOW2_INCOMPAT_DATA_FILE))
+        return fail(
+            error, KHO_ERROR_UNSUPPORTED,
+            "the image is encrypted and keeps its data in another file, which this version cannot read");
     return TRUE;
 }
 
@@ -226,7 +224,11 @@ qcow2_header_derive(const Qcow2Header *header, Qcow2Geometry *geometry)
     Qcow2Geometry g = { .cluster_bits = header->cluster_bits };
 
     g.cluster_bytes = G_GUINT64_CONSTANT(1) << header->cluster_bits;
-    g.l2_entry_bytes = header->incompat & QCOW2_INCOMPAT_EXTENDED_L2 ? 16 : 8;
+    gboolean extended = (header->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0;
+    g.l2_entry_bytes = extended ? 16 : 8;
+    g.subs = extended ? 32 : 1;
+    g.sub_bits = extended ? header->cluster_bits - 5 : header->cluster_bits;
+    g.sub_bytes = G_GUINT64_CONSTANT(1) << g.sub_bits;
     g.l2_entries = g.cluster_bytes / g.l2_entry_bytes;
     g.l2_span_bytes = g.l2_entries << g.cluster_bits; /* at most 2^18 << 21 */
     g.refcount_bits = 1u << header->refcount_order;

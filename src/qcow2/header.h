@@ -14,8 +14,9 @@
 #define QCOW2_FIELDS_BYTES  112 /* up to the end of the last field known, with its padding */
 #define QCOW2_BACKING_BYTES 1023
 
-#define QCOW2_CLUSTER_BITS_MIN 9
-#define QCOW2_CLUSTER_BITS_MAX 21
+#define QCOW2_CLUSTER_BITS_MIN           9
+#define QCOW2_CLUSTER_BITS_MAX           21
+#define QCOW2_EXTENDED_CLUSTER_BYTES_MIN 16384u /* subclusters of 512 bytes */
 
 /* Limits, QEMU's own, so that neither makes what the other refuses.
  * L1: 4 Mi entries; with 64 KiB clusters (8192 entries an L2 table) that maps 4 Mi * 512 MiB = 2 PiB.
@@ -74,8 +75,11 @@ typedef struct {
 typedef struct {
     guint cluster_bits;
     guint64 cluster_bytes;
-    guint l2_entry_bytes;     /* 8; 16 with extended L2 entries */
-    guint64 l2_entries;       /* a table */
+    guint l2_entry_bytes; /* 8; 16 with extended L2 entries */
+    guint64 l2_entries;   /* a table */
+    guint sub_bits;       /* of a subcluster, the unit of mapping: a whole cluster but for extended entries */
+    guint64 sub_bytes;
+    guint subs;               /* subclusters a cluster: 32 with extended entries, else 1 */
     guint64 l2_span_bytes;    /* guest bytes that one L2 table maps */
     guint refcount_bits;      /* 1 .. 64 */
     guint64 refcount_max;     /* the largest count that fits */

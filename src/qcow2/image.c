@@ -83,6 +83,15 @@ qcow2_open(BlkStore *file, FormatFlags flags, GError **error)
     return &image->base;
 }
 
+void
+qcow2_set_data(FormatImage *format, BlkStore *data)
+{
+    Qcow2Image *image = qcow2_image(format);
+
+    g_assert(qcow2_has_data_file(&image->header) && !image->base.data);
+    image->base.data = data;
+}
+
 gboolean
 qcow2_corrupt_locked(Qcow2Image *image, GError **error, const char *format, ...)
 {
@@ -237,14 +246,17 @@ qcow2_begin_write_locked(Qcow2Image *image, GError **error)
     g_autofree char *refusal = qcow2_write_refusal(image);
     if (refusal)
         return fail(error, KHO_ERROR_UNSUPPORTED, "%s", refusal);
+    if (!image->base.data)
+        return fail(error, KHO_ERROR_INVALID, "%s takes no writes: its data file is not open", label);
     if (!qcow2_load_l1_locked(image, error) || !qcow2_load_reftable_locked(image, error))
         return FALSE;
     if ((image->header.incompat & QCOW2_INCOMPAT_DIRTY) && !qcow2_rebuild_refcounts_locked(image, error))
         return FALSE;
     if (!build_guard(image, error))
         return FALSE;
-    if (image->header.autoclear != 0) {
-        image->header.autoclear = 0;
+    guint64 kept = image->header.autoclear & QCOW2_AUTOCLEAR_RAW_DATA_FILE;
+    if (image->header.autoclear != kept) {
+        image->header.autoclear = kept;
         if (!qcow2_header_write_locked(image, error) || !qcow2_barrier(image, QCOW2_RULE_NONE, error))
             return FALSE;
     }

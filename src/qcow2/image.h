@@ -7,6 +7,7 @@
 #include "block/cipher.h"
 #include "block/map.h"
 #include "qcow2/cache.h"
+#include "qcow2/entry.h"
 #include "qcow2/extension.h"
 #include "qcow2/guard.h"
 #include "qcow2/header.h"
@@ -32,6 +33,7 @@ typedef struct {
     Qcow2Words l1;
     guint64 guest_bytes;
     guint64 file_bytes;   /* how long the file was */
+    guint64 data_bytes;   /* and the data file, where there is one */
     guint64 kept, shared; /* L1 entries that are the same in both tables; then, of the next one's L2 table */
 } Qcow2Held;
 
@@ -98,6 +100,31 @@ qcow2_image_new(BlkStore *file, const Qcow2Header *header, guint8 *head, FormatF
 /* Frees without writing. */
 void qcow2_image_free(Qcow2Image *image);
 
+/* Does a hole say that what lies below is to be asked, now or soon? */
+static inline gboolean
+qcow2_has_below(const Qcow2Image *image)
+{
+    return image->extensions.backing_file != NULL || image->base.gains_backing;
+}
+
+/* FormatOps.set_data: the data file, of an image that has one. */
+void qcow2_set_data(FormatImage *image, BlkStore *data);
+/* Has the image a data file, and is it open? */
+static inline gboolean
+qcow2_has_data(const Qcow2Image *image)
+{
+    return qcow2_has_data_file(&image->header) && image->base.data;
+}
+/* A data file that alone reads like the disk: what the guest sees is in it at every moment. */
+static inline gboolean
+qcow2_data_is_raw(const Qcow2Image *image)
+{
+    return qcow2_has_data_file(&image->header) && (image->header.autoclear & QCOW2_AUTOCLEAR_RAW_DATA_FILE);
+}
+
+/* snapshot.c: KHO_ERROR_UNSUPPORTED where there cannot be internal snapshots. */
+gboolean qcow2_snapshots_possible(const Qcow2Image *image, GError **error);
+
 /* Loads the L1 table. KHO_ERROR_UNSUPPORTED where the image's data cannot be reached by this version. */
 gboolean qcow2_load_l1_locked(Qcow2Image *image, GError **error);
 /* Loads the refcount table. */
@@ -107,9 +134,9 @@ gboolean qcow2_load_reftable_locked(Qcow2Image *image, GError **error);
 char *qcow2_write_refusal(const Qcow2Image *image);
 
 /* Every operation that changes the image starts here. The first one builds the guard, rebuilds the refcounts
- * of a dirty image, and clears the autoclear bits, durably, since kho does not maintain what they vouch for.
- * KHO_ERROR_DENIED on a read-only image, _UNSUPPORTED where qcow2_write_refusal says so; otherwise the reason
- * why this image takes no writes. */
+ * of a dirty image, and clears the autoclear bits, durably, but for the one that kho maintains what it
+ * vouches for: a raw data file. KHO_ERROR_DENIED on a read-only image, _UNSUPPORTED where qcow2_write_refusal
+ * says so; otherwise the reason why this image takes no writes. */
 gboolean qcow2_begin_write_locked(Qcow2Image *image, GError **error);
 
 /* Writes the header's fields in one piece (112 bytes, within one sector). */

@@ -35,6 +35,26 @@ keep(Qcow2Image *image, guint64 host_bytes, guint8 *bytes)
     *oldest = (Qcow2Inflated){ .host_bytes = host_bytes, .used = ++image->tick, .bytes = bytes };
 }
 
+/* Reads guest bytes from a cluster that is not compressed (any more). */
+static gboolean
+read_plain(Qcow2Image *image, const Qcow2Cluster *cluster, guint64 at, guint8 *to, gsize len, GError **error)
+{
+    while (len > 0) {
+        guint64 inside = at & (image->geo.cluster_bytes - 1);
+        guint sub = (guint) (inside >> image->geo.sub_bits);
+        gsize n = MIN(len, image->geo.sub_bytes - inside % image->geo.sub_bytes);
+
+        if (qcow2_cluster_kind(cluster, sub) != QCOW2_CLUSTER_DATA)
+            memset(to, 0, n);
+        else if (!qcow2_crypt_read_locked(image, at, cluster->host_bytes + inside, to, n, error))
+            return FALSE;
+        at += n;
+        to += n;
+        len -= n;
+    }
+    return TRUE;
+}
+
 /* Looks the cluster up; it answers from what is kept, or from where a writer has put the bytes since the
  * caller mapped them. *done says so; otherwise @cluster tells where the packed bytes are. */
 static gboolean
@@ -45,19 +65,12 @@ find_locked(Qcow2Image *image, guint64 at, void *buf, gsize len, Qcow2Cluster *c
     Qcow2Index index = qcow2_index(&image->geo, at);
     Qcow2Table *table;
 
-    *cluster = (Qcow2Cluster){ .kind = QCOW2_CLUSTER_HOLE };
+    *cluster = (Qcow2Cluster){ 0 };
     if (!qcow2_load_l1_locked(image, error) || !qcow2_l2_get_locked(image, index.l1_index, &table, error)
         || (table && !qcow2_l2_cluster_locked(image, table, index, cluster, error)))
         return FALSE;
-    *done = TRUE;
-    switch (cluster->kind) {
-    case QCOW2_CLUSTER_COMPRESSED:
-        *done = copy_kept(image, cluster->host_bytes, inside, buf, len);
-        return TRUE;
-    case QCOW2_CLUSTER_DATA:
-        return qcow2_crypt_read_locked(image, at, cluster->host_bytes + inside, buf, len, error);
-    default: memset(buf, 0, len); return TRUE;
-    }
+    *done = !cluster->compressed || copy_kept(image, cluster->host_bytes, inside, buf, len);
+    return cluster->compressed || read_plain(image, cluster, at, buf, len, error);
 }
 
 static gboolean

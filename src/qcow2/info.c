@@ -52,6 +52,7 @@ qcow2_info(FormatImage *format, FormatInfo *info, GError **error)
     *info = (FormatInfo){
         .guest_bytes = h->guest_bytes,
         .cluster_bytes = (guint32) image->geo.cluster_bytes,
+        .subcluster_bytes = (guint32) image->geo.sub_bytes,
         .backing_file = g_strdup(image->extensions.backing_file),
         .backing_format = g_strdup(image->extensions.backing_format),
         .version = h->version,
@@ -63,7 +64,9 @@ qcow2_info(FormatImage *format, FormatInfo *info, GError **error)
         .extended_l2 = (h->incompat & QCOW2_INCOMPAT_EXTENDED_L2) != 0,
         .encrypted = h->crypt_method != QCOW2_CRYPT_NONE,
         .luks = luks,
-        .has_data_file = (h->incompat & QCOW2_INCOMPAT_DATA_FILE) != 0,
+        .has_data_file = qcow2_has_data_file(h),
+        .data_file_raw = qcow2_data_is_raw(image),
+        .data_file = qcow2_has_data_file(h) ? g_strdup(image->extensions.data_file) : NULL,
         .refusal = qcow2_write_refusal(image),
         .snapshots = snapshots,
     };

@@ -31,7 +31,7 @@ copy_border(Qcow2Image *image, GError **error)
     if (!qcow2_alloc(image, 1, TRUE, &cluster, &got, error))
         return FALSE;
     Qcow2Table *new = qcow2_cache_add(&image->cache, QCOW2_TABLE_L2, cluster << image->geo.cluster_bits);
-    memcpy(new->bytes, old->bytes, held->shared * 8);
+    memcpy(new->bytes, old->bytes, held->shared * image->geo.l2_entry_bytes);
     qcow2_guard_mark(&image->guard, cluster, 1);
     qcow2_words_set(&image->l1, held->kept, new->off | QCOW2_ENTRY_COPIED);
     return TRUE;
@@ -52,6 +52,7 @@ begin(Qcow2Image *image, guint64 guest_bytes, guint64 both, GError **error)
                     "%s cannot grow so far: its L1 table would pass 32 MiB; larger clusters reach further",
                     image->base.file->label);
     if (!blk_size(image->base.file, &held.file_bytes, error)
+        || (qcow2_has_data(image) && !blk_size(image->base.data, &held.data_bytes, error))
         || (clusters > 0 && !qcow2_alloc(image, clusters, TRUE, &first, &got, error)))
         return FALSE;
     held.kept = border.l1_index;
@@ -94,7 +95,7 @@ let_go_table(Qcow2Image *image, const Qcow2Words *l1, guint64 l1_index, guint64 
         return TRUE;
     /* A table that a snapshot shares names its clusters for both: each reference counts. */
     for (guint64 i = first; i < image->geo.l2_entries; i++)
-        qcow2_refcount_release_later(image, &image->header, qcow2_l2_entry(table, i));
+        qcow2_refcount_release_later(image, &image->header, qcow2_l2_entry(&image->geo, table, i));
     guint64 off = table->off;
     qcow2_refcount_lower_later(image, off >> image->geo.cluster_bits, 1);
     qcow2_guard_unmark(&image->guard, off >> image->geo.cluster_bits, 1);
@@ -136,6 +137,8 @@ qcow2_l1_take_back_locked(Qcow2Image *image)
         && let_go(image, &mine, NULL) && qcow2_reftable_trim(image, NULL)
         && qcow2_flush_locked(image, FALSE, NULL))
         qcow2_cut_file_locked(image, image->held.file_bytes, NULL);
+    if (qcow2_has_data(image))
+        qcow2_cut_data_locked(image, image->held.data_bytes);
     image->held = (Qcow2Held){ 0 };
     qcow2_words_clear(&mine);
 }
@@ -177,6 +180,15 @@ qcow2_l1_commit_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
     image->held = (Qcow2Held){ 0 };
     qcow2_words_clear(&old);
     return done;
+}
+
+void
+qcow2_cut_data_locked(Qcow2Image *image, guint64 bytes)
+{
+    guint64 now;
+
+    if (blk_size(image->base.data, &now, NULL) && now > bytes)
+        blk_truncate(image->base.data, bytes, NULL);
 }
 
 gboolean

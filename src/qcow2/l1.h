@@ -37,5 +37,7 @@ void qcow2_l1_take_back_locked(Qcow2Image *image);
  * what follows has been let go, durably. Space only, so that a store that cannot be cut (a device) stays as
  * it is. */
 gboolean qcow2_cut_file_locked(Qcow2Image *image, guint64 at_least, GError **error);
+/* The same of the data file, at @bytes. */
+void qcow2_cut_data_locked(Qcow2Image *image, guint64 bytes);
 
 #endif

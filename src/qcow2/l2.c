@@ -66,20 +66,30 @@ qcow2_l2_writable_locked(Qcow2Image *image, guint64 l1_index, Qcow2Table **table
 }
 
 void
-qcow2_l2_set(Qcow2Image *image, Qcow2Table *table, guint64 l2_index, guint64 entry)
+qcow2_l2_set(Qcow2Image *image, Qcow2Table *table, guint64 l2_index, Qcow2Entry entry)
 {
-    be64_store(table->bytes + l2_index * 8, entry);
-    qcow2_table_touch(&image->cache, table, (guint) l2_index * 8, (guint) l2_index * 8 + 8);
+    guint width = image->geo.l2_entry_bytes, off = (guint) l2_index * width;
+
+    be64_store(table->bytes + off, entry.word);
+    if (width == 16)
+        be64_store(table->bytes + off + 8, entry.bitmap);
+    qcow2_table_touch(&image->cache, table, off, off + width);
 }
 
 gboolean
 qcow2_l2_cluster_locked(Qcow2Image *image, const Qcow2Table *table, Qcow2Index index, Qcow2Cluster *cluster,
                         GError **error)
 {
-    guint64 entry = qcow2_l2_entry(table, index.l2_index);
+    Qcow2Entry entry = qcow2_l2_entry(&image->geo, table, index.l2_index);
     const char *wrong = qcow2_l2_decode(entry, &image->header, cluster);
+    guint64 guest_off =
+        index.l1_index * image->geo.l2_span_bytes + (index.l2_index << image->geo.cluster_bits);
 
-    if (!wrong && (cluster->kind == QCOW2_CLUSTER_DATA || cluster->kind == QCOW2_CLUSTER_COMPRESSED)) {
+    if (!wrong && qcow2_has_data_file(&image->header)) {
+        /* The data file may end before it: what is missing is zeros. */
+        if (cluster->placed && cluster->host_bytes != guest_off)
+            wrong = "does not lie at its guest offset in the data file";
+    } else if (!wrong && (cluster->data || cluster->compressed)) {
         gboolean within;
         if (!qcow2_within_file_locked(image, cluster->host_bytes, &within, error))
             return FALSE;
@@ -88,10 +98,10 @@ qcow2_l2_cluster_locked(Qcow2Image *image, const Qcow2Table *table, Qcow2Index i
     }
     if (!wrong)
         return TRUE;
+    g_autofree char *bitmap =
+        image->geo.subs > 1 ? g_strdup_printf(" 0x%016" G_GINT64_MODIFIER "x", entry.bitmap) : g_strdup("");
     return qcow2_corrupt_locked(image, error,
                                 "guest offset %" G_GUINT64_FORMAT ": L2 entry 0x%016" G_GINT64_MODIFIER
-                                "x (L1 index %" G_GUINT64_FORMAT ", L2 index %" G_GUINT64_FORMAT ") %s",
-                                index.l1_index * image->geo.l2_span_bytes
-                                    + (index.l2_index << image->geo.cluster_bits),
-                                entry, index.l1_index, index.l2_index, wrong);
+                                "x%s (L1 index %" G_GUINT64_FORMAT ", L2 index %" G_GUINT64_FORMAT ") %s",
+                                guest_off, entry.word, bitmap, index.l1_index, index.l2_index, wrong);
 }

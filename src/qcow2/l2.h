@@ -18,10 +18,19 @@ qcow2_index(const Qcow2Geometry *geo, guint64 guest_off)
     return (Qcow2Index){ guest_off / geo->l2_span_bytes, (guest_off >> geo->cluster_bits) % geo->l2_entries };
 }
 
-static inline guint64
-qcow2_l2_entry(const Qcow2Table *table, guint64 l2_index)
+/* The subcluster of its cluster that a guest offset lies in. */
+static inline guint
+qcow2_sub(const Qcow2Geometry *geo, guint64 guest_off)
 {
-    return be64_load(table->bytes + l2_index * 8);
+    return (guint) (guest_off >> geo->sub_bits) % geo->subs;
+}
+
+static inline Qcow2Entry
+qcow2_l2_entry(const Qcow2Geometry *geo, const Qcow2Table *table, guint64 l2_index)
+{
+    const guint8 *bytes = table->bytes + l2_index * geo->l2_entry_bytes;
+
+    return (Qcow2Entry){ be64_load(bytes), geo->l2_entry_bytes == 16 ? be64_load(bytes + 8) : 0 };
 }
 
 /* *table is NULL where the L1 entry is empty. KHO_ERROR_CORRUPT where it is wrong. */
@@ -34,7 +43,7 @@ gboolean qcow2_l2_find_locked(Qcow2Image *image, const Qcow2Words *l1, guint64 l
  * old one is let go. Wants qcow2_begin_write_locked passed. */
 gboolean qcow2_l2_writable_locked(Qcow2Image *image, guint64 l1_index, Qcow2Table **table, GError **error);
 
-void qcow2_l2_set(Qcow2Image *image, Qcow2Table *table, guint64 l2_index, guint64 entry);
+void qcow2_l2_set(Qcow2Image *image, Qcow2Table *table, guint64 l2_index, Qcow2Entry entry);
 
 /* Decodes an entry; KHO_ERROR_CORRUPT names the guest offset and both indices. */
 gboolean qcow2_l2_cluster_locked(Qcow2Image *image, const Qcow2Table *table, Qcow2Index index,

@@ -4,11 +4,9 @@
 #include "qcow2/l2.h"
 
 static const RunKind run_kinds[] = {
-    [QCOW2_CLUSTER_HOLE] = RUN_HOLE,
-    [QCOW2_CLUSTER_ZERO] = RUN_ZERO,
-    [QCOW2_CLUSTER_ZERO_ALLOC] = RUN_ZERO,
-    [QCOW2_CLUSTER_DATA] = RUN_DATA,
-    [QCOW2_CLUSTER_COMPRESSED] = RUN_COMPRESSED,
+    [QCOW2_CLUSTER_HOLE] = RUN_HOLE, [QCOW2_CLUSTER_HOLE_ALLOC] = RUN_HOLE,
+    [QCOW2_CLUSTER_ZERO] = RUN_ZERO, [QCOW2_CLUSTER_ZERO_ALLOC] = RUN_ZERO,
+    [QCOW2_CLUSTER_DATA] = RUN_DATA, [QCOW2_CLUSTER_COMPRESSED] = RUN_COMPRESSED,
 };
 
 /* Guest bytes from @at on under L1 entries that are empty. */
@@ -26,25 +24,44 @@ empty_bytes(const Qcow2Image *image, guint64 at, guint64 max_bytes)
     return MIN(l1_index * span, end) - at;
 }
 
-/* Joins the clusters after @first that go on where it ends. */
-static guint64
-join(Qcow2Image *image, const Qcow2Table *table, Qcow2Index index, const Qcow2Cluster *first,
-     guint64 want_clusters)
+/* How many subclusters from @sub on are of one kind. */
+static guint
+alike(const Qcow2Cluster *c, guint sub, guint subs)
 {
-    gboolean placed = first->host_bytes != 0;
-    guint64 n = 1;
+    switch (qcow2_cluster_kind(c, sub)) {
+    case QCOW2_CLUSTER_DATA: return qcow2_subs_run(c->data, sub, subs);
+    case QCOW2_CLUSTER_ZERO:
+    case QCOW2_CLUSTER_ZERO_ALLOC: return qcow2_subs_run(c->zeros, sub, subs);
+    case QCOW2_CLUSTER_HOLE:
+    case QCOW2_CLUSTER_HOLE_ALLOC: return qcow2_subs_run(~(c->data | c->zeros), sub, subs);
+    case QCOW2_CLUSTER_COMPRESSED: return subs - sub;
+    }
+    return 1;
+}
 
-    for (; n < want_clusters && index.l2_index + n < image->geo.l2_entries; n++) {
+/* The subclusters from @sub of the cluster at @index on that are as the first one is, each where the one
+ * before it ends. */
+static guint64
+join(Qcow2Image *image, const Qcow2Table *table, Qcow2Index index, guint sub, const Qcow2Cluster *first,
+     guint64 want)
+{
+    guint subs = image->geo.subs;
+    Qcow2ClusterKind kind = qcow2_cluster_kind(first, sub);
+    guint64 n = alike(first, sub, subs);
+
+    for (guint64 i = 1; (sub + n) % subs == 0 && n < want && index.l2_index + i < image->geo.l2_entries;
+         i++) {
         Qcow2Cluster c;
         /* A wrong entry ends the run; who maps it is told what is wrong. */
-        if (qcow2_l2_decode(qcow2_l2_entry(table, index.l2_index + n), &image->header, &c)
-            || c.kind != first->kind
-            || (placed && c.host_bytes != first->host_bytes + (n << image->geo.cluster_bits)))
+        if (qcow2_l2_decode(qcow2_l2_entry(&image->geo, table, index.l2_index + i), &image->header, &c)
+            || qcow2_cluster_kind(&c, 0) != kind
+            || (c.placed && c.host_bytes != first->host_bytes + (i << image->geo.cluster_bits)))
             break;
         gboolean within = TRUE;
-        if (c.kind == QCOW2_CLUSTER_DATA
+        if (kind == QCOW2_CLUSTER_DATA && !qcow2_has_data_file(&image->header)
             && (!qcow2_within_file_locked(image, c.host_bytes, &within, NULL) || !within))
             break;
+        n += alike(&c, 0, subs);
     }
     return n;
 }
@@ -52,11 +69,12 @@ join(Qcow2Image *image, const Qcow2Table *table, Qcow2Index index, const Qcow2Cl
 static gboolean
 map_locked(Qcow2Image *image, guint64 at, guint64 max_bytes, Run *run, GError **error)
 {
-    guint64 inside = at & (image->geo.cluster_bytes - 1);
-    Qcow2Index index = qcow2_index(&image->geo, at);
+    const Qcow2Geometry *geo = &image->geo;
+    guint64 inside = at & (geo->sub_bytes - 1);
+    Qcow2Index index = qcow2_index(geo, at);
+    guint sub = qcow2_sub(geo, at);
     Qcow2Table *table;
     Qcow2Cluster c;
-    guint64 n = 1;
 
     if (!qcow2_load_l1_locked(image, error) || !qcow2_l2_get_locked(image, index.l1_index, &table, error))
         return FALSE;
@@ -66,18 +84,19 @@ map_locked(Qcow2Image *image, guint64 at, guint64 max_bytes, Run *run, GError **
     }
     if (!qcow2_l2_cluster_locked(image, table, index, &c, error))
         return FALSE;
-    gboolean unpacked = c.kind == QCOW2_CLUSTER_COMPRESSED || qcow2_crypt_unpacks(image, &c);
-    if (!unpacked)
-        n = join(image, table, index, &c, num_div_up(inside + max_bytes, image->geo.cluster_bytes));
+    Qcow2ClusterKind kind = qcow2_cluster_kind(&c, sub);
+    gboolean unpacked = c.compressed || qcow2_crypt_unpacks(image, kind);
+    guint64 n = unpacked ? alike(&c, sub, geo->subs)
+                         : join(image, table, index, sub, &c, num_div_up(inside + max_bytes, geo->sub_bytes));
     *run = (Run){
-        .kind = unpacked ? RUN_COMPRESSED : run_kinds[c.kind],
-        .bytes = MIN(max_bytes, (n << image->geo.cluster_bits) - inside),
-        .allocated = c.host_bytes != 0,
+        .kind = unpacked ? RUN_COMPRESSED : run_kinds[kind],
+        .bytes = MIN(max_bytes, (n << geo->sub_bits) - inside),
+        .allocated = c.placed,
     };
-    if (c.kind == QCOW2_CLUSTER_COMPRESSED)
+    if (c.compressed)
         run->host = host_off(c.host_bytes);
-    else if (c.host_bytes != 0)
-        run->host = host_off(c.host_bytes + inside);
+    else if (c.placed)
+        run->host = host_off(c.host_bytes + (at & (geo->cluster_bytes - 1)));
     qcow2_cache_trim(&image->cache);
     return TRUE;
 }

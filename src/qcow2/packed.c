@@ -119,14 +119,14 @@ static gboolean
 publish(Qcow2Image *image, guint64 start, guint64 host, gsize len, GError **error)
 {
     guint64 sectors = (host + len - 1) / QCOW2_SECTOR_BYTES - host / QCOW2_SECTOR_BYTES;
-    guint64 entry = QCOW2_ENTRY_COMPRESSED | sectors << qcow2_packed_offset_bits(&image->header) | host;
+    guint64 word = QCOW2_ENTRY_COMPRESSED | sectors << qcow2_packed_offset_bits(&image->header) | host;
     Qcow2Index index = qcow2_index(&image->geo, start);
     Qcow2Table *table;
 
     if (!qcow2_l2_writable_locked(image, index.l1_index, &table, error))
         return FALSE;
-    qcow2_refcount_release_later(image, &image->header, qcow2_l2_entry(table, index.l2_index));
-    qcow2_l2_set(image, table, index.l2_index, entry);
+    qcow2_refcount_release_later(image, &image->header, qcow2_l2_entry(&image->geo, table, index.l2_index));
+    qcow2_l2_set(image, table, index.l2_index, (Qcow2Entry){ word, 0 });
     return TRUE;
 }
 

@@ -5,21 +5,19 @@
 #include "qcow2/l2.h"
 #include "qcow2/refcount.h"
 
-/* What a write does to a cluster. */
+/* What a write does to a subcluster. */
 typedef enum {
-    IN_PLACE, /* data that this image alone names */
-    REUSE,    /* space kept under a zero flag: written, then the flag goes */
-    FRESH,    /* needs a new cluster */
+    IN_PLACE, /* data in a cluster that this image alone names */
+    REUSE,    /* space kept in such a cluster: written, then the entry says data */
+    FRESH,    /* the whole cluster needs a new place */
 } WriteKind;
 
 static WriteKind
-write_kind(const Qcow2Cluster *cluster)
+write_kind(const Qcow2Cluster *cluster, guint sub)
 {
-    if (cluster->copied && cluster->kind == QCOW2_CLUSTER_DATA)
-        return IN_PLACE;
-    if (cluster->copied && cluster->kind == QCOW2_CLUSTER_ZERO_ALLOC)
-        return REUSE;
-    return FRESH;
+    if (!cluster->placed || !cluster->copied || cluster->compressed)
+        return FRESH;
+    return cluster->data >> sub & 1 ? IN_PLACE : REUSE;
 }
 
 /* The first place held in [from, to), or NULL. */
@@ -65,36 +63,95 @@ let_go(Qcow2Image *image, const Place *place)
     g_assert_not_reached(); /* every new place is committed or abandoned once */
 }
 
-/* The stretch of clusters from @index on, at most @want, that a write treats like the first. */
-static gboolean
-stretch(Qcow2Image *image, const Qcow2Table *table, Qcow2Index index, guint64 want, Qcow2Cluster *first,
-        guint64 *n, GError **error)
+/* How many subclusters from @sub on a write treats alike. */
+static guint
+alike(const Qcow2Cluster *cluster, guint sub, guint subs)
 {
-    *first = (Qcow2Cluster){ .kind = QCOW2_CLUSTER_HOLE };
-    *n = MIN(want, image->geo.l2_entries - index.l2_index);
-    if (!table)
+    switch (write_kind(cluster, sub)) {
+    case IN_PLACE: return qcow2_subs_run(cluster->data, sub, subs);
+    case REUSE: return qcow2_subs_run(~cluster->data, sub, subs);
+    case FRESH: return subs - sub;
+    }
+    return 1;
+}
+
+/* Of one L2 table: what a write wants. */
+typedef struct {
+    const Qcow2Table *table; /* NULL: none yet */
+    Qcow2Index index;        /* of the cluster that it begins in */
+    guint sub;               /* where in that cluster */
+    guint64 want;            /* subclusters */
+} Wish;
+
+/* The stretch of subclusters, at most what is wished, that a write treats like the first. */
+static gboolean
+stretch(Qcow2Image *image, const Wish *wish, Qcow2Cluster *first, guint64 *n, GError **error)
+{
+    const guint subs = image->geo.subs;
+    guint64 most = (image->geo.l2_entries - wish->index.l2_index) * subs - wish->sub;
+
+    *first = (Qcow2Cluster){ 0 };
+    *n = MIN(wish->want, most);
+    if (!wish->table)
         return TRUE;
-    if (!qcow2_l2_cluster_locked(image, table, index, first, error))
+    if (!qcow2_l2_cluster_locked(image, wish->table, wish->index, first, error))
         return FALSE;
-    for (guint64 i = 1; i < *n; i++) {
-        Qcow2Index next = { index.l1_index, index.l2_index + i };
+    guint64 same = alike(first, wish->sub, subs);
+    WriteKind kind = write_kind(first, wish->sub);
+    for (guint64 i = 1; same < *n && (wish->sub + same) % subs == 0; i++) {
+        Qcow2Entry entry = qcow2_l2_entry(&image->geo, wish->table, wish->index.l2_index + i);
         Qcow2Cluster c;
         /* A wrong entry further on must not be overwritten unseen, nor fail what comes before it. */
-        if (qcow2_l2_decode(qcow2_l2_entry(table, next.l2_index), &image->header, &c)
-            || write_kind(&c) != write_kind(first)
-            || (write_kind(first) != FRESH
-                && c.host_bytes != first->host_bytes + (i << image->geo.cluster_bits))) {
-            *n = i;
-            return TRUE;
-        }
+        if (qcow2_l2_decode(entry, &image->header, &c) || write_kind(&c, 0) != kind
+            || (kind != FRESH && c.host_bytes != first->host_bytes + (i << image->geo.cluster_bits)))
+            break;
+        same += alike(&c, 0, subs);
     }
+    *n = MIN(*n, same);
+    return TRUE;
+}
+
+/* The subclusters whose bytes move when the cluster gets a new place. */
+static guint32
+moved_subs(const Qcow2Image *image, const Qcow2Cluster *c)
+{
+    return c->compressed ? qcow2_subs_all(&image->header) : c->data;
+}
+
+/* New clusters for @n subclusters from the wish's first on, or for fewer. The place also takes in what the
+ * old clusters at both its ends hold beside them, as far as that goes. */
+static gboolean
+place_fresh(Qcow2Image *image, const Wish *wish, const Qcow2Cluster *first, guint64 n, Place *place,
+            GError **error)
+{
+    const guint subs = image->geo.subs;
+    guint64 clusters = num_div_up(wish->sub + n, subs), got = clusters;
+    guint64 cluster = place->at.bytes >> image->geo.cluster_bits; /* in a data file, at the guest's offset */
+    guint64 from = wish->sub, to = wish->sub + n;
+    Qcow2Cluster last = *first;
+
+    if (!qcow2_has_data_file(&image->header) && !qcow2_alloc(image, clusters, FALSE, &cluster, &got, error))
+        return FALSE;
+    to = MIN(to, got * subs);
+    if (got > 1 && wish->table)
+        qcow2_l2_decode(qcow2_l2_entry(&image->geo, wish->table, wish->index.l2_index + got - 1),
+                        &image->header, &last);
+    guint32 begin = moved_subs(image, first), end = moved_subs(image, &last);
+    if (begin)
+        from = MIN(from, (guint64) __builtin_ctz(begin));
+    if (end)
+        to = MAX(to, got * subs - (guint64) (__builtin_clz(end) - (32 - (gint) subs)));
+    place->host = host_off((cluster << image->geo.cluster_bits) + (from << image->geo.sub_bits));
+    place->at = guest_off(place->at.bytes - (wish->sub - from) * image->geo.sub_bytes);
+    place->bytes = (to - from) << image->geo.sub_bits;
     return TRUE;
 }
 
 static gboolean
 check_guard(Qcow2Image *image, guint64 host_bytes, guint64 n, guint64 guest_off, GError **error)
 {
-    if (!qcow2_guard_holds(&image->guard, host_bytes >> image->geo.cluster_bits, n))
+    if (qcow2_has_data_file(&image->header)
+        || !qcow2_guard_holds(&image->guard, host_bytes >> image->geo.cluster_bits, n))
         return TRUE;
     return qcow2_corrupt_locked(image, error,
                                 "guest offset %" G_GUINT64_FORMAT
@@ -105,41 +162,41 @@ check_guard(Qcow2Image *image, guint64 host_bytes, guint64 n, guint64 guest_off,
 static gboolean
 prepare_locked(Qcow2Image *image, guint64 at, guint64 max_bytes, Place *place, GError **error)
 {
-    guint bits = image->geo.cluster_bits;
-    guint64 start = num_align_down(at, image->geo.cluster_bytes), inside = at - start;
-    Qcow2Index index = qcow2_index(&image->geo, at);
+    const Qcow2Geometry *geo = &image->geo;
+    guint64 start = num_align_down(at, geo->sub_bytes), inside = at - start;
+    guint64 clusters_end = num_align_up(at + max_bytes, geo->cluster_bytes);
+    Wish wish = { .index = qcow2_index(geo, at), .sub = qcow2_sub(geo, at) };
     Qcow2Table *table;
     Qcow2Cluster first;
-    guint64 n, cluster;
+    guint64 n;
 
-    const Place *ahead =
-        held_in(image, start, start + num_align_up(inside + max_bytes, image->geo.cluster_bytes));
-    if (ahead)
-        max_bytes = ahead->at.bytes - at; /* the first cluster is nobody's: the caller waited */
-    if (!qcow2_l2_get_locked(image, index.l1_index, &table, error)
-        || !stretch(image, table, index, num_div_up(inside + max_bytes, image->geo.cluster_bytes), &first, &n,
-                    error))
+    const Place *ahead = held_in(image, num_align_down(at, geo->cluster_bytes), clusters_end);
+    if (ahead) /* the first cluster is nobody's: the caller waited */
+        max_bytes = MIN(max_bytes, num_align_down(ahead->at.bytes, geo->cluster_bytes) - at);
+    wish.want = num_div_up(inside + max_bytes, geo->sub_bytes);
+    if (!qcow2_l2_get_locked(image, wish.index.l1_index, &table, error))
         return FALSE;
-    WriteKind kind = write_kind(&first);
-    if (kind != FRESH && !check_guard(image, first.host_bytes, n, start, error))
+    wish.table = table;
+    if (!stretch(image, &wish, &first, &n, error))
+        return FALSE;
+    WriteKind kind = write_kind(&first, wish.sub);
+    guint64 host = first.host_bytes + (start & (geo->cluster_bytes - 1));
+    guint64 clusters = num_div_up(wish.sub + n, geo->subs);
+    if (kind != FRESH && !check_guard(image, first.host_bytes, clusters, start, error))
         return FALSE;
     if (kind == IN_PLACE) {
         *place = (Place){ .at = guest_off(at),
-                          .host = host_off(first.host_bytes + inside),
-                          .bytes = MIN((n << bits) - inside, max_bytes),
+                          .host = host_off(host + inside),
+                          .bytes = MIN((n << geo->sub_bits) - inside, max_bytes),
                           .in_place = TRUE };
         return TRUE;
     }
     /* The table that commit will change is made now, so that commit cannot run out of space. */
-    if (!qcow2_l2_writable_locked(image, index.l1_index, &table, error))
+    if (!qcow2_l2_writable_locked(image, wish.index.l1_index, &table, error))
         return FALSE;
-    if (kind == FRESH) {
-        if (!qcow2_alloc(image, n, FALSE, &cluster, &n, error))
-            return FALSE;
-        first.host_bytes = cluster << bits;
-    }
-    *place = (Place){ .at = guest_off(start), .host = host_off(first.host_bytes), .bytes = n << bits };
-    return TRUE;
+    wish.table = table;
+    *place = (Place){ .at = guest_off(start), .host = host_off(host), .bytes = n << geo->sub_bits };
+    return kind != FRESH || place_fresh(image, &wish, &first, n, place, error);
 }
 
 gboolean
@@ -158,38 +215,62 @@ qcow2_prepare(FormatImage *format, GuestOff at, guint64 max_bytes, Place *place,
     return TRUE;
 }
 
+/* The entry at @index as it is when subclusters [from, to) have their bytes in the cluster at @host. */
+static void
+publish_cluster(Qcow2Image *image, Qcow2Table *table, guint64 l2_index, guint64 host, guint32 written)
+{
+    Qcow2Entry old = qcow2_l2_entry(&image->geo, table, l2_index);
+    Qcow2Cluster c;
+
+    /* What is wrong was not given out as a place. */
+    if (qcow2_l2_decode(old, &image->header, &c))
+        c = (Qcow2Cluster){ 0 };
+    gboolean stays = c.placed && !c.compressed && c.host_bytes == host;
+    if (!stays)
+        qcow2_refcount_release_later(image, &image->header, old);
+    Qcow2Cluster new = {
+        .placed = TRUE,
+        .copied = TRUE,
+        .host_bytes = host,
+        .data = written | (stays ? c.data : 0),
+        .zeros = c.zeros & ~written,
+    };
+    qcow2_l2_set(image, table, l2_index, qcow2_l2_encode(&new, &image->header));
+}
+
 static gboolean
 commit_locked(Qcow2Image *image, const Place *place, GError **error)
 {
-    Qcow2Index index = qcow2_index(&image->geo, place->at.bytes);
-    guint64 n = place->bytes >> image->geo.cluster_bits;
+    const Qcow2Geometry *geo = &image->geo;
+    guint64 at = place->at.bytes, end = at + place->bytes;
+    guint64 host = num_align_down(place->host.bytes, geo->cluster_bytes);
+    guint64 l1_index = qcow2_index(geo, at).l1_index;
     Qcow2Table *table;
 
     if (image->broken)
         return fail(error, KHO_ERROR_IO, "%s takes no more writes: an earlier flush failed",
                     image->base.file->label);
-    if (!qcow2_l2_writable_locked(image, index.l1_index, &table, error))
+    if (!qcow2_l2_writable_locked(image, l1_index, &table, error))
         return FALSE;
-    for (guint64 i = 0; i < n; i++) {
-        guint64 host = place->host.bytes + (i << image->geo.cluster_bits);
-        guint64 old = qcow2_l2_entry(table, index.l2_index + i);
-        if ((old & QCOW2_ENTRY_COMPRESSED) || (old & QCOW2_ENTRY_OFFSET) != host)
-            qcow2_refcount_release_later(image, &image->header, old);
-        qcow2_l2_set(image, table, index.l2_index + i, host | QCOW2_ENTRY_COPIED);
+    for (guint64 next; at < end; at = next, host += geo->cluster_bytes) {
+        next = MIN(num_align_down(at, geo->cluster_bytes) + geo->cluster_bytes, end);
+        guint from = qcow2_sub(geo, at), to = qcow2_sub(geo, next - 1) + 1;
+        publish_cluster(image, table, qcow2_index(geo, at).l2_index, host, qcow2_subs_mask(from, to));
     }
     return TRUE;
 }
 
-/* Was this place mapped (under a zero flag) before prepare? Then it stays so. */
+/* Was this place mapped (as space kept) before prepare? Then it stays so. */
 static gboolean
 is_reuse(Qcow2Image *image, const Place *place)
 {
     Qcow2Index index = qcow2_index(&image->geo, place->at.bytes);
     Qcow2Table *table;
+    Qcow2Cluster c;
 
     return qcow2_l2_get_locked(image, index.l1_index, &table, NULL) && table
-           && (qcow2_l2_entry(table, index.l2_index) & (QCOW2_ENTRY_OFFSET | QCOW2_ENTRY_COMPRESSED))
-                  == place->host.bytes;
+           && !qcow2_l2_decode(qcow2_l2_entry(&image->geo, table, index.l2_index), &image->header, &c)
+           && !c.compressed && c.host_bytes == num_align_down(place->host.bytes, image->geo.cluster_bytes);
 }
 
 gboolean
@@ -214,69 +295,108 @@ qcow2_abandon(FormatImage *format, const Place *place)
 
     if (place->in_place)
         return;
+    guint bits = image->geo.cluster_bits;
+    guint64 first = place->host.bytes >> bits, last = (place->host.bytes + place->bytes - 1) >> bits;
     /* No entry has named the clusters, on disk or in memory: they are free at once. A failure leaks them. */
-    if (!is_reuse(image, place))
-        qcow2_refcount_lower(image, place->host.bytes >> image->geo.cluster_bits,
-                             place->bytes >> image->geo.cluster_bits, NULL);
+    if (!qcow2_has_data_file(&image->header) && !is_reuse(image, place))
+        qcow2_refcount_lower(image, first, last - first + 1, NULL);
     let_go(image, place);
 }
 
-/* Is a hole whatever lies below? */
-static gboolean
-has_below(const Qcow2Image *image)
+/* Of the subclusters of one cluster that are @asked to: which are to become zeros (the others read so), and
+ * where the first one is that cannot, since only a part of it is asked for (@whole are the others) or nothing
+ * in the format says zero. */
+static guint32
+zeros_of(const Qcow2Image *image, const Qcow2Cluster *c, guint32 asked, guint32 whole, guint *stop)
 {
-    return image->extensions.backing_file != NULL || image->base.gains_backing;
+    const guint32 all = qcow2_subs_all(&image->header);
+    gboolean has_backing = qcow2_has_below(image);
+    gboolean can_flag = image->header.version >= 3 || !has_backing;
+    guint32 other = c->compressed ? all : has_backing ? ~c->zeros : c->data;
+    guint32 wanted = asked & other, can = can_flag ? whole : 0;
+
+    /* Compressed bytes go as a whole. */
+    if (c->compressed && (can & all) != all)
+        can = 0;
+    guint32 cannot = wanted & ~can;
+    *stop = cannot ? (guint) __builtin_ctz(cannot) : image->geo.subs;
+    return wanted & can & qcow2_subs_mask(0, *stop);
 }
 
-/* What a cluster becomes that shall read as zeros, given what it is. */
-static guint64
-zero_entry(const Qcow2Image *image, const Qcow2Cluster *cluster)
+/* Space goes where no subcluster has data in it any more, but for what lies in a data file. */
+static void
+set_zeros(Qcow2Image *image, Qcow2Table *table, guint64 l2_index, Qcow2Cluster c, guint32 zeros)
 {
-    if (image->header.version < 3)
-        return 0;
-    return cluster->kind == QCOW2_CLUSTER_HOLE && !has_below(image) ? 0 : QCOW2_ENTRY_ZERO;
+    const guint32 all = qcow2_subs_all(&image->header);
+    gboolean keeps_place = c.placed && qcow2_has_data_file(&image->header);
+    gboolean loses_place = c.compressed || (!keeps_place && (c.data & all & ~zeros) == 0);
+
+    if (loses_place)
+        qcow2_refcount_release_later(image, &image->header, qcow2_l2_entry(&image->geo, table, l2_index));
+    Qcow2Cluster new = {
+        .placed = !loses_place,
+        .copied = !loses_place && c.copied,
+        .host_bytes = loses_place ? 0 : c.host_bytes,
+        .data = loses_place ? 0 : c.data & ~zeros,
+        .zeros = image->header.version >= 3 ? c.zeros | zeros : 0,
+    };
+    qcow2_l2_set(image, table, l2_index, qcow2_l2_encode(&new, &image->header));
 }
 
+/* In a data file zeros are made before the entry says so: one that is raw reads so by itself, and another
+ * gives its space back. Nobody has been promised the old bytes any more, and while the place is held nobody
+ * writes new ones there. */
 static gboolean
-reads_as_zeros(const Qcow2Image *image, const Qcow2Cluster *cluster)
+zero_in_data_file(Qcow2Image *image, const Qcow2Cluster *c, guint64 start, guint32 zeros, GError **error)
 {
-    switch (cluster->kind) {
-    case QCOW2_CLUSTER_ZERO:
-    case QCOW2_CLUSTER_ZERO_ALLOC: return TRUE;
-    case QCOW2_CLUSTER_HOLE: return !has_below(image);
-    default: return FALSE;
+    const BlkZeroMode mode = qcow2_data_is_raw(image) ? BLK_ZERO_MAY_PUNCH : BLK_ZERO_GIVE_BACK;
+    guint32 punched = zeros & c->data;
+
+    for (guint sub = 0, n; sub < image->geo.subs; sub += n) {
+        n = qcow2_subs_run(punched, sub, image->geo.subs);
+        guint64 at = start + sub * image->geo.sub_bytes;
+        guint64 end = MIN(at + n * image->geo.sub_bytes, image->base.guest_bytes);
+        if (n > 0 && at < end && !blk_zero(image->base.data, at, end - at, mode, error))
+            return FALSE;
+        n = MAX(n, 1);
     }
+    return TRUE;
 }
 
-/* Guest clusters under one L2 table from @at on; *covered is in bytes from the start of @at's cluster. */
+/* Guest bytes under one L2 table from @at on; *covered is where they end, at the end of a subcluster. */
 static gboolean
 zero_in_table(Qcow2Image *image, guint64 at, guint64 end, guint64 *covered, GError **error)
 {
-    guint64 cluster = image->geo.cluster_bytes, start = num_align_down(at, cluster);
-    Qcow2Index index = qcow2_index(&image->geo, at);
-    guint64 n = MIN(num_div_up(end - start, cluster), image->geo.l2_entries - index.l2_index);
-    gboolean can_flag = image->header.version >= 3 || !has_below(image);
+    const Qcow2Geometry *geo = &image->geo;
+    Qcow2Index index = qcow2_index(geo, at);
     Qcow2Table *table;
 
-    *covered = 0;
     if (!qcow2_l2_get_locked(image, index.l1_index, &table, error))
         return FALSE;
-    for (guint64 i = 0; i < n; i++, *covered += cluster) {
-        Qcow2Index here = { index.l1_index, index.l2_index + i };
-        Qcow2Cluster c = { .kind = QCOW2_CLUSTER_HOLE };
-        if (table && !qcow2_l2_cluster_locked(image, table, here, &c, error))
+    for (*covered = at; *covered < end && index.l2_index < geo->l2_entries; index.l2_index++) {
+        guint64 start = num_align_down(*covered, geo->cluster_bytes);
+        guint64 cluster_end = MIN(end, start + geo->cluster_bytes);
+        /* The disk's last cluster counts as whole. */
+        gboolean is_last = end == image->base.guest_bytes && cluster_end == end;
+        guint from = qcow2_sub(geo, *covered), stop;
+        guint to = is_last ? geo->subs : qcow2_sub(geo, cluster_end - 1) + 1;
+        guint whole_from = (guint) num_div_up(MAX(at, start) - start, geo->sub_bytes);
+        guint whole_to = is_last ? geo->subs : (guint) ((cluster_end - start) >> geo->sub_bits);
+        Qcow2Cluster c = { 0 };
+
+        if (table && !qcow2_l2_cluster_locked(image, table, index, &c, error))
             return FALSE;
-        if (reads_as_zeros(image, &c))
-            continue;
-        /* The last cluster of the disk counts as whole. */
-        gboolean whole =
-            start + *covered >= at && (start + *covered + cluster <= end || end == image->base.guest_bytes);
-        if (!whole || !can_flag)
-            return TRUE;
-        if (!qcow2_l2_writable_locked(image, index.l1_index, &table, error))
-            return FALSE;
-        qcow2_refcount_release_later(image, &image->header, qcow2_l2_entry(table, here.l2_index));
-        qcow2_l2_set(image, table, here.l2_index, zero_entry(image, &c));
+        guint32 whole = whole_from < whole_to ? qcow2_subs_mask(whole_from, whole_to) : 0;
+        guint32 zeros = zeros_of(image, &c, qcow2_subs_mask(from, to), whole, &stop);
+        if (zeros) {
+            if (!qcow2_l2_writable_locked(image, index.l1_index, &table, error)
+                || (qcow2_has_data(image) && !zero_in_data_file(image, &c, start, zeros, error)))
+                return FALSE;
+            set_zeros(image, table, index.l2_index, c, zeros);
+        }
+        *covered = stop < geo->subs ? MIN(start + stop * geo->sub_bytes, cluster_end) : cluster_end;
+        if (stop < geo->subs)
+            break;
     }
     return TRUE;
 }
@@ -286,14 +406,14 @@ qcow2_zero(FormatImage *format, GuestOff at, guint64 len, guint64 *done, GError 
 {
     Qcow2Image *image = qcow2_image(format);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
-    guint64 cluster = image->geo.cluster_bytes, start = num_align_down(at.bytes, cluster);
+    guint64 cluster = image->geo.cluster_bytes;
     guint64 covered;
 
-    qcow2_wait_places_locked(image, start, num_align_up(at.bytes + len, cluster));
+    qcow2_wait_places_locked(image, num_align_down(at.bytes, cluster), num_align_up(at.bytes + len, cluster));
     if (!qcow2_begin_write_locked(image, error)
         || !zero_in_table(image, at.bytes, at.bytes + len, &covered, error)
         || !qcow2_settle_locked(image, error))
         return FALSE;
-    *done = covered > at.bytes - start ? MIN(covered - (at.bytes - start), len) : 0;
+    *done = covered > at.bytes ? covered - at.bytes : 0;
     return TRUE;
 }

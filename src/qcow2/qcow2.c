@@ -25,6 +25,7 @@ const FormatOps qcow2_format = {
     .probe = probe,
     .open = qcow2_open,
     .info = qcow2_info,
+    .set_data = qcow2_set_data,
     .map = qcow2_map,
     .inflate = qcow2_inflate,
     .prepare = qcow2_prepare,

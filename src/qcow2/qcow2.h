@@ -15,10 +15,13 @@ typedef struct {
     guint version;                             /* 2 or 3; 0: 3 */
     guint refcount_bits;                       /* a power of two, 1 to 64; version 2: 16 only; 0: 16 */
     const char *backing_file, *backing_format; /* at most 1023 bytes; NULL: none */
-    gboolean lazy_refcounts;                   /* version 3 only */
-    Qcow2Compression compression;              /* zstd: version 3 only */
-    const LuksFormat *luks;                    /* encrypted so; NULL: not */
-    gboolean unpublished;                      /* leave every barrier to the one before the file is renamed */
+    const char *data_file;                     /* the same: where the guest's bytes go; version 3 only */
+    gboolean data_file_raw; /* it reads like the disk; the caller maps all of it; without backing file only */
+    gboolean lazy_refcounts;      /* version 3 only */
+    gboolean extended_l2;         /* version 3 and clusters of at least 16 KiB only */
+    Qcow2Compression compression; /* zstd: version 3 only */
+    const LuksFormat *luks;       /* encrypted so; NULL: not */
+    gboolean unpublished;         /* leave every barrier to the one before the file is renamed */
 } Qcow2CreateOptions;
 
 /**

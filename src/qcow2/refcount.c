@@ -144,22 +144,21 @@ qcow2_refcount_lower_later(Qcow2Image *image, guint64 first, guint64 n)
 }
 
 void
-qcow2_refcount_release_later(Qcow2Image *image, const Qcow2Header *header, guint64 l2_entry)
+qcow2_refcount_release_later(Qcow2Image *image, const Qcow2Header *header, Qcow2Entry entry)
 {
     Qcow2Cluster c;
 
     /* A wrong entry was refused before it came here, unless the disk changed under us: what it names leaks.
      */
-    if (qcow2_l2_decode(l2_entry, header, &c) || c.host_bytes == 0)
+    if (qcow2_l2_decode(entry, header, &c) || !c.placed || qcow2_has_data_file(header))
         return;
     for (guint i = 0; i < QCOW2_INFLATED; i++)
         if (image->inflated[i].host_bytes == c.host_bytes) {
             g_clear_pointer(&image->inflated[i].bytes, g_free);
             image->inflated[i] = (Qcow2Inflated){ 0 };
         }
-    guint64 last = c.kind == QCOW2_CLUSTER_COMPRESSED ? c.host_bytes + c.packed_bytes - 1 : c.host_bytes;
-    guint64 first = c.host_bytes >> header->cluster_bits;
-    qcow2_refcount_lower_later(image, first, (last >> header->cluster_bits) - first + 1);
+    qcow2_refcount_lower_later(image, c.host_bytes >> header->cluster_bits,
+                               qcow2_cluster_host_clusters(&c, header->cluster_bits));
 }
 
 /* The first free cluster from @from on that has a block to count it; where there is none, blocks are made for

@@ -6,6 +6,7 @@
 #ifndef KHO_QCOW2_REFCOUNT_H
 #define KHO_QCOW2_REFCOUNT_H
 
+#include "qcow2/entry.h"
 #include "qcow2/image.h"
 
 gboolean qcow2_refcount_get(Qcow2Image *image, guint64 cluster, guint64 *count, GError **error);
@@ -20,8 +21,8 @@ gboolean qcow2_refcount_lower(Qcow2Image *image, guint64 first, guint64 n, GErro
 
 /* The same once the entries that name them are durably gone. Rule: L2_BEFORE_LOWER. */
 void qcow2_refcount_lower_later(Qcow2Image *image, guint64 first, guint64 n);
-/* What an L2 entry names: data, preallocated zeros, or compressed bytes. */
-void qcow2_refcount_release_later(Qcow2Image *image, const Qcow2Header *header, guint64 l2_entry);
+/* What an L2 entry names: data, preallocated zeros, or compressed bytes. Nothing in a data file. */
+void qcow2_refcount_release_later(Qcow2Image *image, const Qcow2Header *header, Qcow2Entry entry);
 
 /**
  * qcow2_alloc:

@@ -139,8 +139,12 @@ count_allocated(Qcow2Check *check, guint64 entry, guint64 bitmap, EntryPlace *at
             check->result->fragmented_clusters++;
         at->next_host_byte = off + check->geo.cluster_bytes;
     }
+    guint64 guest_off = (at->l1_index * check->geo.l2_entries + at->l2_index) * check->geo.cluster_bytes;
     if (!(check->header.incompat & QCOW2_INCOMPAT_DATA_FILE))
         count_range(check, off, check->geo.cluster_bytes, QCOW2_REF_DATA, "data cluster");
+    else if (off != guest_off)
+        corrupt(check, "guest offset " U64 " lies at byte " U64 " of the data file, and not at its own",
+                guest_off, off);
 }
 
 static void

@@ -21,7 +21,8 @@ look_at_table(Qcow2Image *image, guint64 l1_index, guint64 first, gboolean *mapp
         Qcow2Cluster c;
         if (!qcow2_l2_cluster_locked(image, table, (Qcow2Index){ l1_index, i }, &c, error))
             return FALSE;
-        *mapped = *mapped || qcow2_l2_entry(table, i) != 0;
+        Qcow2Entry entry = qcow2_l2_entry(&image->geo, table, i);
+        *mapped = *mapped || entry.word != 0 || entry.bitmap != 0;
     }
     return qcow2_settle_locked(image, error);
 }
@@ -49,7 +50,7 @@ look_past(Qcow2Image *image, guint64 from, const KhoJob *job, gboolean *mapped, 
 /* A cluster that may not be written in place gets a new one with @bytes. Rules, kept by the flush before the
  * header's write: DATA_BEFORE_L2, REFCOUNT_BEFORE_REFERENCE, L2_BEFORE_LOWER. */
 static gboolean
-replace_cluster(Qcow2Image *image, Qcow2Index index, const guint8 *bytes, GError **error)
+replace_cluster(Qcow2Image *image, Qcow2Index index, Qcow2Cluster new, const guint8 *bytes, GError **error)
 {
     guint64 cluster, got;
     Qcow2Table *table;
@@ -62,9 +63,64 @@ replace_cluster(Qcow2Image *image, Qcow2Index index, const guint8 *bytes, GError
         qcow2_refcount_lower(image, cluster, 1, NULL);
         return FALSE;
     }
-    qcow2_refcount_release_later(image, &image->header, qcow2_l2_entry(table, index.l2_index));
-    qcow2_l2_set(image, table, index.l2_index, off | QCOW2_ENTRY_COPIED);
+    qcow2_refcount_release_later(image, &image->header, qcow2_l2_entry(&image->geo, table, index.l2_index));
+    new.host_bytes = off;
+    new.placed = new.copied = TRUE;
+    qcow2_l2_set(image, table, index.l2_index, qcow2_l2_encode(&new, &image->header));
     return TRUE;
+}
+
+/* The bytes past the end, within the subcluster that it lies in. */
+static gboolean
+clean_data(Qcow2Image *image, Qcow2Index index, const Qcow2Cluster *c, guint64 inside, GError **error)
+{
+    g_autofree guint8 *bytes = g_malloc0(image->geo.cluster_bytes);
+    guint64 rest = num_align_up(inside, image->geo.sub_bytes) - inside;
+    Qcow2Cluster new = { .data = c->compressed ? qcow2_subs_all(&image->header) : c->data,
+                         .zeros = c->zeros };
+
+    if (c->compressed ? !qcow2_unpack(image, c, bytes, error)
+                      : !blk_pread_padded(image->base.data, c->host_bytes, bytes, inside, error))
+        return FALSE;
+    memset(bytes + inside, 0, image->geo.cluster_bytes - inside);
+    if (c->compressed || !c->copied)
+        return replace_cluster(image, index, new, bytes, error);
+    if (qcow2_guard_holds(&image->guard, c->host_bytes >> image->geo.cluster_bits, 1))
+        return qcow2_corrupt_locked(image, error,
+                                    "guest offset %" G_GUINT64_FORMAT
+                                    ": data is mapped to byte %" G_GUINT64_FORMAT ", where metadata lies",
+                                    image->base.guest_bytes - inside, c->host_bytes);
+    return blk_pwrite(image->base.data, c->host_bytes + inside, bytes + inside, rest, error);
+}
+
+/* The subclusters behind the one that the end lies in become zeros, as far as they would show something. */
+static gboolean
+clean_subs(Qcow2Image *image, Qcow2Index index, Qcow2Cluster *c, guint64 inside, GError **error)
+{
+    guint first = (guint) num_div_up(inside, image->geo.sub_bytes);
+    guint32 behind = qcow2_subs_mask(first, image->geo.subs);
+    guint32 shows = behind & (qcow2_has_below(image) ? ~c->zeros : c->data);
+    Qcow2Table *table;
+
+    if (c->compressed || shows == 0)
+        return TRUE;
+    if (!qcow2_l2_writable_locked(image, index.l1_index, &table, error))
+        return FALSE;
+    c->data &= ~shows;
+    c->zeros |= shows;
+    qcow2_l2_set(image, table, index.l2_index, qcow2_l2_encode(c, &image->header));
+    return TRUE;
+}
+
+/* The bytes behind the end in a data file, up to the end of their cluster. */
+static gboolean
+clean_data_file(Qcow2Image *image, guint64 end, GError **error)
+{
+    guint64 to = num_align_up(end, image->geo.cluster_bytes), data_bytes;
+
+    return blk_size(image->base.data, &data_bytes, error)
+           && (data_bytes <= end
+               || blk_zero(image->base.data, end, MIN(to, data_bytes) - end, BLK_ZERO_MAY_PUNCH, error));
 }
 
 /* The rest of the last cluster was past the end until now, and may hold anything: what the disk held before
@@ -73,58 +129,48 @@ static gboolean
 clean_last_cluster(Qcow2Image *image, GError **error)
 {
     guint64 end = image->base.guest_bytes, inside = end & (image->geo.cluster_bytes - 1);
-    gsize rest = image->geo.cluster_bytes - inside;
     Qcow2Index index = qcow2_index(&image->geo, end);
-    Qcow2Cluster c = { .kind = QCOW2_CLUSTER_HOLE };
+    Qcow2Cluster c = { 0 };
     Qcow2Table *table;
 
     if (inside == 0)
         return TRUE;
     if (!qcow2_l2_get_locked(image, index.l1_index, &table, error)
-        || (table && !qcow2_l2_cluster_locked(image, table, index, &c, error)))
+        || (table && !qcow2_l2_cluster_locked(image, table, index, &c, error))
+        || !clean_subs(image, index, &c, inside, error))
         return FALSE;
-    if (c.kind != QCOW2_CLUSTER_DATA && c.kind != QCOW2_CLUSTER_COMPRESSED)
-        return TRUE;
-    g_autofree guint8 *bytes = g_malloc0(image->geo.cluster_bytes);
-    if (c.kind == QCOW2_CLUSTER_COMPRESSED
-            ? !qcow2_unpack(image, &c, bytes, error)
-            : !blk_pread_padded(image->base.data, c.host_bytes, bytes, inside, error))
-        return FALSE;
-    memset(bytes + inside, 0, rest);
-    if (!c.copied)
-        return replace_cluster(image, index, bytes, error);
-    if (qcow2_guard_holds(&image->guard, c.host_bytes >> image->geo.cluster_bits, 1))
-        return qcow2_corrupt_locked(image, error,
-                                    "guest offset %" G_GUINT64_FORMAT
-                                    ": data is mapped to byte %" G_GUINT64_FORMAT ", where metadata lies",
-                                    end - inside, c.host_bytes);
-    return blk_pwrite(image->base.data, c.host_bytes + inside, bytes + inside, rest, error);
+    if (qcow2_has_data(image))
+        return clean_data_file(image, end, error);
+    gboolean has_data = c.compressed || (c.data >> qcow2_sub(&image->geo, end - 1) & 1);
+    return !has_data || (!c.compressed && inside % image->geo.sub_bytes == 0)
+           || clean_data(image, index, &c, inside, error);
 }
 
 /* Entries that read as zeros whatever the backing file holds: flags, or in version 2, which has none,
  * clusters of zeros that nothing names yet. Rules, kept by whoever writes the entries: DATA_BEFORE_L2,
  * REFCOUNT_BEFORE_REFERENCE. */
 static gboolean
-make_zero_entries(Qcow2Image *image, guint64 n, guint64 *entries, GError **error)
+make_zero_entries(Qcow2Image *image, guint64 n, Qcow2Entry *entries, GError **error)
 {
     guint bits = image->geo.cluster_bits;
     guint64 done = 0, first, got;
+    Qcow2Cluster zeros = { .zeros = qcow2_subs_all(&image->header) };
 
     if (image->header.version >= 3) {
         for (; done < n; done++)
-            entries[done] = QCOW2_ENTRY_ZERO;
+            entries[done] = qcow2_l2_encode(&zeros, &image->header);
         return TRUE;
     }
     while (done < n && qcow2_alloc(image, n - done, FALSE, &first, &got, error)) {
         for (guint64 i = 0; i < got; i++)
-            entries[done++] = ((first + i) << bits) | QCOW2_ENTRY_COPIED;
+            entries[done++] = (Qcow2Entry){ ((first + i) << bits) | QCOW2_ENTRY_COPIED, 0 };
         if (!blk_zero(image->base.data, first << bits, got << bits, BLK_ZERO_MAY_PUNCH, error))
             break;
         if (done == n)
             return TRUE;
     }
     for (guint64 i = 0; i < done; i++)
-        qcow2_refcount_lower(image, (entries[i] & ~QCOW2_ENTRY_COPIED) >> bits, 1, NULL);
+        qcow2_refcount_lower(image, (entries[i].word & QCOW2_ENTRY_OFFSET) >> bits, 1, NULL);
     return FALSE;
 }
 
@@ -134,7 +180,7 @@ hide_backing(Qcow2Image *image, guint64 from, GError **error)
 {
     guint64 end = MIN(image->base.guest_bytes, image->base.backing_bytes);
     guint64 at = num_align_up(from, image->geo.cluster_bytes);
-    g_autofree guint64 *entries = at < end ? g_new(guint64, image->geo.l2_entries) : NULL;
+    g_autofree Qcow2Entry *entries = at < end ? g_new(Qcow2Entry, image->geo.l2_entries) : NULL;
 
     while (at < end) {
         Qcow2Index index = qcow2_index(&image->geo, at);
@@ -156,6 +202,18 @@ hide_backing(Qcow2Image *image, guint64 from, GError **error)
     return TRUE;
 }
 
+/* A data file is as long as the disk, at least. */
+static gboolean
+reach_in_data_file(Qcow2Image *image, guint64 bytes, GError **error)
+{
+    guint64 now;
+
+    if (!qcow2_has_data(image))
+        return TRUE;
+    return blk_size(image->base.data, &now, error)
+           && (now >= bytes || blk_truncate(image->base.data, bytes, error));
+}
+
 /* All that the new size takes, up to the header. Where the L1 table in use can serve both sizes, it does,
  * unless the new one is to be @held for a while. */
 static gboolean
@@ -170,10 +228,10 @@ prepare_size(Qcow2Image *image, guint64 guest_bytes, gboolean held, const KhoJob
         || !qcow2_flush_locked(image, FALSE, error))
         return FALSE;
     if (!held && !mapped && !hides && qcow2_l1_entries_for(&image->geo, guest_bytes) <= image->l1.n)
-        return TRUE;
+        return reach_in_data_file(image, guest_bytes, error);
     if (!qcow2_l1_begin_locked(image, guest_bytes, error))
         return FALSE;
-    if (hide_backing(image, from, error))
+    if (reach_in_data_file(image, guest_bytes, error) && hide_backing(image, from, error))
         return TRUE;
     qcow2_l1_take_back_locked(image);
     return FALSE;
@@ -238,6 +296,12 @@ shrink_locked(Qcow2Image *image, guint64 guest_bytes, const KhoJob *job, GError 
 
     if (!prepare_size(image, guest_bytes, FALSE, job, error) || !publish_size(image, guest_bytes, error))
         return FALSE;
+    /* Until the header is durable the rest belongs to the disk. */
+    if (qcow2_has_data(image)) {
+        if (!qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, error))
+            return FALSE;
+        qcow2_cut_data_locked(image, guest_bytes);
+    }
     if (l1_off != image->l1.off)
         move_tables_down(image);
     return cut_down(image, error);
@@ -308,6 +372,10 @@ qcow2_empty(FormatImage *format, GError **error)
     Qcow2Image *image = qcow2_image(format);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
 
+    if (qcow2_data_is_raw(image))
+        return fail(error, KHO_ERROR_UNSUPPORTED,
+                    "%s cannot be emptied: its data file reads like the disk by itself (data_file_raw)",
+                    format->file->label);
     if (!qcow2_begin_write_locked(image, error) || !qcow2_flush_locked(image, FALSE, error)
         || !qcow2_l1_begin_empty_locked(image, error) || !publish_size(image, format->guest_bytes, error))
         return FALSE;

@@ -36,9 +36,11 @@ typedef enum {
     QCOW2_RULE_INACTIVE_BEFORE_WIPE = 1 << 11,
     /* What an overlay held is durable in its base before the overlay lets go of it (image/merge.c). */
     QCOW2_RULE_BASE_BEFORE_EMPTY = 1 << 12,
+    /* Guest data in a file of its own is durable before an L2 entry names it. */
+    QCOW2_RULE_DATA_FILE_BEFORE_L2 = 1 << 13,
 } Qcow2Rule;
 
-#define QCOW2_RULES 13
+#define QCOW2_RULES 14
 
 #ifdef KHO_MUTANTS
 /* The rules that this run breaks; set by the test before it opens an image. */

@@ -142,6 +142,15 @@ qcow2_snapshot_encode(const Qcow2Snapshot *s, GByteArray *to)
     g_byte_array_append(to, zeros, (guint) (num_align_up(to->len, 8) - to->len));
 }
 
+gboolean
+qcow2_snapshots_possible(const Qcow2Image *image, GError **error)
+{
+    return !qcow2_has_data_file(&image->header)
+           || fail(error, KHO_ERROR_UNSUPPORTED,
+                   "%s keeps its data in another file, of which there are no internal snapshots",
+                   image->base.file->label);
+}
+
 FormatImage *
 qcow2_snapshot_open_view(FormatImage *format, guint index, GError **error)
 {
@@ -149,6 +158,8 @@ qcow2_snapshot_open_view(FormatImage *format, guint index, GError **error)
     g_autoptr(GPtrArray) snapshots = NULL;
     Qcow2Geometry geo;
 
+    if (!qcow2_snapshots_possible(image, error))
+        return NULL;
     /* What the view reads is what is on disk. */
     if (!format->ops->flush(format, error))
         return NULL;

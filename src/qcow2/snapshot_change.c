@@ -39,16 +39,16 @@ table_of(Qcow2Image *image, const Qcow2Words *l1, guint64 i, Qcow2Table **table,
 
 /* The host clusters that an L2 entry names; n is 0 for none. */
 static gboolean
-clusters_of(Qcow2Image *image, guint64 entry, Qcow2Lower *range, GError **error)
+clusters_of(Qcow2Image *image, Qcow2Entry entry, Qcow2Lower *range, GError **error)
 {
     Qcow2Cluster c;
     const char *wrong = qcow2_l2_decode(entry, &image->header, &c);
 
     if (wrong)
-        return qcow2_corrupt_locked(image, error, "L2 entry 0x%016" G_GINT64_MODIFIER "x %s", entry, wrong);
-    guint64 last = c.kind == QCOW2_CLUSTER_COMPRESSED ? c.host_bytes + c.packed_bytes - 1 : c.host_bytes;
+        return qcow2_corrupt_locked(image, error, "L2 entry 0x%016" G_GINT64_MODIFIER "x %s", entry.word,
+                                    wrong);
     range->first = c.host_bytes >> image->geo.cluster_bits;
-    range->n = c.host_bytes == 0 ? 0 : (last >> image->geo.cluster_bits) - range->first + 1;
+    range->n = qcow2_cluster_host_clusters(&c, image->geo.cluster_bits);
     return TRUE;
 }
 
@@ -56,12 +56,13 @@ clusters_of(Qcow2Image *image, guint64 entry, Qcow2Lower *range, GError **error)
 static guint64
 run_of(Qcow2Image *image, const Qcow2Table *table, guint64 j, guint64 most)
 {
-    guint64 word = qcow2_l2_entry(table, j), n = 1;
+    guint64 word = qcow2_l2_entry(&image->geo, table, j).word, n = 1;
 
     if ((word & ~(QCOW2_ENTRY_OFFSET | QCOW2_ENTRY_COPIED)) || !(word & QCOW2_ENTRY_OFFSET))
         return 1;
     most = MIN(most, image->geo.l2_entries - j);
-    while (n < most && qcow2_l2_entry(table, j + n) == word + (n << image->geo.cluster_bits))
+    while (n < most
+           && qcow2_l2_entry(&image->geo, table, j + n).word == word + (n << image->geo.cluster_bits))
         n++;
     return n;
 }
@@ -73,7 +74,7 @@ each_in_table(Qcow2Image *image, const Qcow2Table *table, ReferenceFunc func, gu
     for (guint64 j = 0; *left > 0 && j < image->geo.l2_entries;) {
         Qcow2Lower range = { 0 };
         guint64 taken = 1;
-        if (!clusters_of(image, qcow2_l2_entry(table, j), &range, error))
+        if (!clusters_of(image, qcow2_l2_entry(&image->geo, table, j), &range, error))
             return FALSE;
         taken = run_of(image, table, j, *left);
         if (taken > 1)
@@ -207,7 +208,8 @@ lower_words(Qcow2Image *image, guint64 off, guint64 bytes, GError **error)
 static gboolean
 begin(Qcow2Image *image, GPtrArray **snapshots, guint64 *table_bytes, GError **error)
 {
-    if (!qcow2_begin_write_locked(image, error) || !qcow2_flush_locked(image, TRUE, error))
+    if (!qcow2_snapshots_possible(image, error) || !qcow2_begin_write_locked(image, error)
+        || !qcow2_flush_locked(image, TRUE, error))
         return FALSE;
     *snapshots = qcow2_snapshots_read(image->base.file, &image->header, table_bytes, error);
     return *snapshots != NULL;

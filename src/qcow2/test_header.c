@@ -204,12 +204,13 @@ test_features(void)
     Qcow2Header h;
 
     make_good(buf);
-    buf[28] = 0x20; /* 512 MiB: an extended L2 table maps half as much */
-    buf[79] = QCOW2_INCOMPAT_EXTENDED_L2;
+    buf[35] = QCOW2_CRYPT_AES; /* beside a data file */
+    buf[79] = QCOW2_INCOMPAT_DATA_FILE;
     g_assert_true(qcow2_header_decode(buf, CLUSTER, FILE_BYTES, &h, NULL));
     g_assert_false(qcow2_header_supported(&h, &unsupported));
     g_assert_error(unsupported, KHO_ERROR, KHO_ERROR_UNSUPPORTED);
 
+    buf[35] = QCOW2_CRYPT_NONE;
     buf[79] = 1 << 5;
     guint8 *row = buf + 112 + 16 + 16 + 8; /* the first row of the feature names */
     row[1] = 5;
@@ -300,35 +301,78 @@ test_luks(void)
     }
 }
 
+/* What is wrong with an entry, or NULL; @bitmap: of an extended one. */
+static const char *
+decode(guint64 word, guint64 bitmap, const Qcow2Header *h, Qcow2Cluster *c)
+{
+    const char *wrong = qcow2_l2_decode((Qcow2Entry){ word, bitmap }, h, c);
+
+    if (!wrong && !c->compressed) {
+        Qcow2Entry again = qcow2_l2_encode(c, h);
+        g_assert_cmphex(again.word, ==, word);
+        g_assert_cmphex(again.bitmap, ==, bitmap);
+    }
+    return wrong;
+}
+
 static void
 test_entries(void)
 {
     Qcow2Header h = { .version = 3, .cluster_bits = 16 };
     Qcow2Cluster c;
 
-    g_assert_null(qcow2_l2_decode(0, &h, &c));
-    g_assert_cmpint(c.kind, ==, QCOW2_CLUSTER_HOLE);
-    g_assert_null(qcow2_l2_decode(1, &h, &c));
-    g_assert_cmpint(c.kind, ==, QCOW2_CLUSTER_ZERO);
-    g_assert_null(qcow2_l2_decode(QCOW2_ENTRY_COPIED | 0x50001, &h, &c));
-    g_assert_cmpint(c.kind, ==, QCOW2_CLUSTER_ZERO_ALLOC);
+    g_assert_null(decode(0, 0, &h, &c));
+    g_assert_cmpint(qcow2_cluster_kind(&c, 0), ==, QCOW2_CLUSTER_HOLE);
+    g_assert_null(decode(1, 0, &h, &c));
+    g_assert_cmpint(qcow2_cluster_kind(&c, 0), ==, QCOW2_CLUSTER_ZERO);
+    g_assert_null(decode(QCOW2_ENTRY_COPIED | 0x50001, 0, &h, &c));
+    g_assert_cmpint(qcow2_cluster_kind(&c, 0), ==, QCOW2_CLUSTER_ZERO_ALLOC);
     g_assert_cmphex(c.host_bytes, ==, 0x50000);
-    g_assert_null(qcow2_l2_decode(QCOW2_ENTRY_COPIED | 0x50000, &h, &c));
-    g_assert_cmpint(c.kind, ==, QCOW2_CLUSTER_DATA);
+    g_assert_null(decode(QCOW2_ENTRY_COPIED | 0x50000, 0, &h, &c));
+    g_assert_cmpint(qcow2_cluster_kind(&c, 0), ==, QCOW2_CLUSTER_DATA);
     g_assert_true(c.copied);
+    g_assert_cmpuint(qcow2_cluster_host_clusters(&c, 16), ==, 1);
     /* 64 KiB clusters: 54 bits of offset, then the count of further sectors. */
-    g_assert_null(qcow2_l2_decode(QCOW2_ENTRY_COMPRESSED | G_GUINT64_CONSTANT(3) << 54 | 0x50010, &h, &c));
-    g_assert_cmpint(c.kind, ==, QCOW2_CLUSTER_COMPRESSED);
-    g_assert_cmphex(c.host_bytes, ==, 0x50010);
-    g_assert_cmpuint(c.packed_bytes, ==, 4 * 512 - 0x10);
+    g_assert_null(decode(QCOW2_ENTRY_COMPRESSED | G_GUINT64_CONSTANT(3) << 54 | 0x5ff10, 0, &h, &c));
+    g_assert_cmpint(qcow2_cluster_kind(&c, 0), ==, QCOW2_CLUSTER_COMPRESSED);
+    g_assert_cmphex(c.host_bytes, ==, 0x5ff10);
+    g_assert_cmpuint(c.packed_bytes, ==, 4 * 512 - 0x110);
+    g_assert_cmpuint(qcow2_cluster_host_clusters(&c, 16), ==, 2);
 
-    g_assert_nonnull(qcow2_l2_decode(0x50002, &h, &c));
-    g_assert_nonnull(qcow2_l2_decode(0x50200, &h, &c));
-    g_assert_nonnull(qcow2_l2_decode(G_GUINT64_CONSTANT(1) << 56, &h, &c));
-    g_assert_nonnull(qcow2_l2_decode(QCOW2_ENTRY_COPIED, &h, &c));
-    g_assert_nonnull(qcow2_l2_decode(QCOW2_ENTRY_COPIED | QCOW2_ENTRY_COMPRESSED | 0x50010, &h, &c));
+    g_assert_nonnull(decode(0x50002, 0, &h, &c));
+    g_assert_nonnull(decode(0x50200, 0, &h, &c));
+    g_assert_nonnull(decode(G_GUINT64_CONSTANT(1) << 56, 0, &h, &c));
+    g_assert_nonnull(decode(QCOW2_ENTRY_COPIED, 0, &h, &c));
+    g_assert_nonnull(decode(QCOW2_ENTRY_COPIED | QCOW2_ENTRY_COMPRESSED | 0x50010, 0, &h, &c));
     h.version = 2;
-    g_assert_nonnull(qcow2_l2_decode(0x50001, &h, &c));
+    g_assert_nonnull(decode(0x50001, 0, &h, &c));
+}
+
+static void
+test_extended_entries(void)
+{
+    Qcow2Header h = { .version = 3, .cluster_bits = 16, .incompat = QCOW2_INCOMPAT_EXTENDED_L2 };
+    const guint64 zero_31 = G_GUINT64_CONSTANT(1) << 63;
+    Qcow2Cluster c;
+
+    g_assert_null(decode(0, zero_31, &h, &c));
+    g_assert_cmpint(qcow2_cluster_kind(&c, 0), ==, QCOW2_CLUSTER_HOLE);
+    g_assert_cmpint(qcow2_cluster_kind(&c, 31), ==, QCOW2_CLUSTER_ZERO);
+    g_assert_null(decode(QCOW2_ENTRY_COPIED | 0x50000, zero_31 | 6, &h, &c));
+    g_assert_cmpint(qcow2_cluster_kind(&c, 0), ==, QCOW2_CLUSTER_HOLE_ALLOC);
+    g_assert_cmpint(qcow2_cluster_kind(&c, 1), ==, QCOW2_CLUSTER_DATA);
+    g_assert_cmpint(qcow2_cluster_kind(&c, 31), ==, QCOW2_CLUSTER_ZERO_ALLOC);
+    g_assert_cmpuint(qcow2_subs_run(c.data, 1, 32), ==, 2);
+    g_assert_cmpuint(qcow2_subs_run(~c.data, 3, 32), ==, 29);
+    g_assert_null(decode(QCOW2_ENTRY_COMPRESSED | 0x50010, 0, &h, &c));
+    g_assert_cmpint(qcow2_cluster_kind(&c, 7), ==, QCOW2_CLUSTER_COMPRESSED);
+
+    g_assert_nonnull(decode(QCOW2_ENTRY_COPIED | 0x50000, zero_31 | G_GUINT64_CONSTANT(1) << 31, &h, &c));
+    g_assert_nonnull(decode(0, 1, &h, &c));
+    g_assert_nonnull(decode(QCOW2_ENTRY_COPIED | 0x50001, 1, &h, &c));
+    g_assert_cmphex(qcow2_subs_mask(0, 32), ==, 0xffffffff);
+    g_assert_cmphex(qcow2_subs_mask(3, 5), ==, 0x18);
+    g_assert_cmphex(qcow2_subs_mask(32, 32), ==, 0);
 }
 
 static void
@@ -369,6 +413,7 @@ main(int argc, char **argv)
     g_test_add_func("/qcow2/header/extensions-refused", test_extensions_refused);
     g_test_add_func("/qcow2/header/luks", test_luks);
     g_test_add_func("/qcow2/entries", test_entries);
+    g_test_add_func("/qcow2/entries/extended", test_extended_entries);
     g_test_add_func("/qcow2/refcount-widths", test_refcount_widths);
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autofree char *path = g_strdup_printf("/qcow2/header/refuses/%s", rows[i].name);

@@ -36,7 +36,7 @@ test_read(FormatImage *image, guint64 at, guint8 *buf, gsize len, GError **error
         if (!image->ops->map(image, guest_off(at), len, &run, error))
             return FALSE;
         if (run.kind == RUN_DATA)
-            done = blk_pread_padded(image->file, run.host.bytes, buf, run.bytes, error);
+            done = blk_pread_padded(image->data, run.host.bytes, buf, run.bytes, error);
         else if (run.kind == RUN_COMPRESSED)
             done = image->ops->inflate(image, guest_off(at), buf, run.bytes, error);
         else
@@ -61,13 +61,13 @@ test_write(FormatImage *image, guint64 at, const guint8 *buf, gsize len, GError 
         guint64 head = at - place.at.bytes, n = MIN(len, place.bytes - head);
         gboolean done;
         if (place.in_place) {
-            done = blk_pwrite(image->file, place.host.bytes, buf, n, error);
+            done = blk_pwrite(image->data, place.host.bytes, buf, n, error);
         } else {
             g_autofree guint8 *whole = g_malloc0(place.bytes);
             guint64 known = MIN(place.bytes, image->guest_bytes - place.at.bytes);
             done = test_read(image, place.at.bytes, whole, known, error);
             memcpy(whole + head, buf, n);
-            done = done && blk_pwrite(image->file, place.host.bytes, whole, place.bytes, error)
+            done = done && blk_pwrite(image->data, place.host.bytes, whole, place.bytes, error)
                    && image->ops->commit(image, &place, error);
             if (!done)
                 image->ops->abandon(image, &place);
@@ -148,7 +148,7 @@ test_set_word(BlkStore *store, guint64 off, guint64 value)
     g_assert_true(blk_pwrite(store, off, word, sizeof word, NULL));
 }
 
-/* Where on disk the L2 entry of @guest lies; its table must be there. 8-byte entries. */
+/* Where on disk the L2 entry of @guest lies; its table must be there. */
 static inline guint64
 test_l2_off(BlkStore *store, guint64 guest)
 {
@@ -158,7 +158,7 @@ test_l2_off(BlkStore *store, guint64 guest)
     qcow2_header_derive(&h, &geo);
     guint64 l1 = test_word(store, h.l1_off + guest / geo.l2_span_bytes * 8);
     g_assert_cmpuint(l1 & QCOW2_ENTRY_OFFSET, !=, 0);
-    return (l1 & QCOW2_ENTRY_OFFSET) + guest / geo.cluster_bytes % geo.l2_entries * 8;
+    return (l1 & QCOW2_ENTRY_OFFSET) + guest / geo.cluster_bytes % geo.l2_entries * geo.l2_entry_bytes;
 }
 
 /* Writes @len bytes of @value. */

@@ -171,13 +171,16 @@ test_unsupported(void)
 {
     g_autoptr(BlkStore) store = make(3);
     g_autoptr(GError) mapping = NULL, opening = NULL;
+    const guint8 method = QCOW2_CRYPT_AES;
     FormatInfo info;
     Run run;
 
-    test_set_word(store, 72, QCOW2_INCOMPAT_EXTENDED_L2);
+    g_assert_true(blk_pwrite(store, 35, &method, 1, NULL));
+    test_set_word(store, 72, QCOW2_INCOMPAT_DATA_FILE);
     FormatImage *image = test_open_flags(store, 0);
     g_assert_true(image->ops->info(image, &info, NULL));
-    g_assert_true(info.extended_l2);
+    g_assert_true(info.encrypted && info.has_data_file);
+    g_free(info.refusal);
     g_ptr_array_unref(info.snapshots);
     g_assert_false(image->ops->map(image, guest_off(0), 100, &run, &mapping));
     g_assert_error(mapping, KHO_ERROR, KHO_ERROR_UNSUPPORTED);

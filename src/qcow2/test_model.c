@@ -8,13 +8,15 @@
 typedef struct {
     guint32 cluster_bytes;
     guint version, refcount_bits;
-    gboolean lazy;
+    gboolean lazy, extended;
 } Kind;
 
 static const Kind kinds[] = {
-    { 512, 3, 1, FALSE },    { 512, 3, 64, FALSE },  { 512, 2, 16, FALSE },     { 512, 3, 16, TRUE },
-    { 1024, 3, 2, FALSE },   { 4096, 3, 8, FALSE },  { 4096, 3, 32, TRUE },     { 65536, 3, 16, FALSE },
-    { 65536, 2, 16, FALSE }, { 65536, 3, 4, FALSE }, { 2097152, 3, 16, FALSE },
+    { 512, 3, 1, FALSE },         { 512, 3, 64, FALSE },        { 512, 2, 16, FALSE },
+    { 512, 3, 16, TRUE },         { 1024, 3, 2, FALSE },        { 4096, 3, 8, FALSE },
+    { 4096, 3, 32, TRUE },        { 65536, 3, 16, FALSE },      { 65536, 2, 16, FALSE },
+    { 65536, 3, 4, FALSE },       { 2097152, 3, 16, FALSE },    { 16384, 3, 16, FALSE, TRUE },
+    { 32768, 3, 1, FALSE, TRUE }, { 65536, 3, 16, TRUE, TRUE },
 };
 
 typedef struct {
@@ -216,6 +218,7 @@ test_kind(gconstpointer data)
         .version = m.kind->version,
         .refcount_bits = m.kind->refcount_bits,
         .lazy_refcounts = m.kind->lazy,
+        .extended_l2 = m.kind->extended,
     };
     guint rounds = g_getenv("KHO_SOAK") ? 600 : 120;
 
@@ -247,9 +250,9 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        g_autofree char *path =
-            g_strdup_printf("/qcow2/model/v%u-cluster-%u-refcount-%u%s", kinds[i].version,
-                            kinds[i].cluster_bytes, kinds[i].refcount_bits, kinds[i].lazy ? "-lazy" : "");
+        g_autofree char *path = g_strdup_printf(
+            "/qcow2/model/v%u-cluster-%u-refcount-%u%s%s", kinds[i].version, kinds[i].cluster_bytes,
+            kinds[i].refcount_bits, kinds[i].lazy ? "-lazy" : "", kinds[i].extended ? "-extended" : "");
         g_test_add_data_func(path, &kinds[i], test_kind);
     }
     return g_test_run();

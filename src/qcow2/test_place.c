@@ -74,6 +74,78 @@ test_reuse(void)
     test_clean(store, 0);
 }
 
+/* A run of @bytes from @at on is @kind, and has space or not. */
+static void
+expect_run(FormatImage *image, guint64 at, guint64 bytes, RunKind kind, gboolean allocated)
+{
+    Run run;
+
+    g_assert_true(image->ops->map(image, guest_off(at), image->guest_bytes - at, &run, NULL));
+    g_assert_cmpint(run.kind, ==, kind);
+    g_assert_cmpint(run.allocated, ==, allocated);
+    g_assert_cmpuint(run.bytes, ==, bytes);
+}
+
+/* Rule: with extended L2 entries places, runs and zeros are subclusters; a cluster's space comes with its
+ * first subcluster of data and goes with the last; a cluster that moves takes all its data along. */
+static void
+test_subclusters(void)
+{
+    const Qcow2CreateOptions options = { .guest_bytes = 64 * MIB, .extended_l2 = TRUE };
+    const guint64 sub = CLUSTER / 32;
+    g_autoptr(BlkStore) store = test_create(&options);
+    FormatImage *image = test_open(store);
+    guint64 done;
+    Place a, b;
+
+    g_assert_true(image->ops->prepare(image, guest_off(5 * sub + 7), sub, &a, NULL));
+    g_assert_cmpuint(a.at.bytes, ==, 5 * sub);
+    g_assert_cmpuint(a.bytes, ==, 2 * sub);
+    image->ops->abandon(image, &a);
+    test_fill(image, 5 * sub + 7, sub, 0x11);
+    expect_run(image, 0, 5 * sub, RUN_HOLE, TRUE);
+    expect_run(image, 5 * sub, 2 * sub, RUN_DATA, TRUE);
+    expect_run(image, 7 * sub, 25 * sub, RUN_HOLE, TRUE);
+    expect_run(image, CLUSTER, 64 * MIB - CLUSTER, RUN_HOLE, FALSE);
+    /* More of the cluster: where it has its space. */
+    g_assert_true(image->ops->prepare(image, guest_off(9 * sub), 1, &b, NULL));
+    g_assert_false(b.in_place);
+    g_assert_cmpuint(b.host.bytes % CLUSTER, ==, 9 * sub);
+    image->ops->abandon(image, &b);
+
+    /* A snapshot shares the cluster: what is written moves, with the data that is there. */
+    g_assert_true(qcow2_snapshot_create(image, &(FormatSnapshotNew){ "s", 1, 0, -1 }, NULL));
+    g_assert_true(image->ops->prepare(image, guest_off(9 * sub), 1, &a, NULL));
+    g_assert_cmpuint(a.at.bytes, ==, 5 * sub);
+    g_assert_cmpuint(a.bytes, ==, 5 * sub);
+    image->ops->abandon(image, &a);
+    g_assert_true(image->ops->prepare(image, guest_off(2 * sub), CLUSTER, &a, NULL));
+    g_assert_cmpuint(a.at.bytes, ==, 2 * sub);
+    g_assert_cmpuint(a.bytes, ==, CLUSTER);
+    image->ops->abandon(image, &a);
+    test_fill(image, 3 * sub, 1, 0x22);
+    test_expect(image, 5 * sub + 7, sub, 0x11);
+    test_expect(image, 3 * sub, 1, 0x22);
+
+    /* Zeros by subclusters, until nothing is left. */
+    g_assert_true(image->ops->zero(image, guest_off(3 * sub), sub + 1, &done, NULL));
+    g_assert_cmpuint(done, ==, sub); /* the next one moved with its neighbours, and is data */
+    g_assert_true(image->ops->zero(image, guest_off(5 * sub + 1), sub, &done, NULL));
+    g_assert_cmpuint(done, ==, 0);
+    g_assert_true(image->ops->zero(image, guest_off(5 * sub), sub + 1, &done, NULL));
+    g_assert_cmpuint(done, ==, sub);
+    expect_run(image, 5 * sub, sub, RUN_ZERO, TRUE);
+    expect_run(image, 6 * sub, sub, RUN_DATA, TRUE);
+    g_assert_true(image->ops->zero(image, guest_off(0), CLUSTER, &done, NULL));
+    g_assert_cmpuint(done, ==, CLUSTER);
+    Run run;
+    g_assert_true(image->ops->map(image, guest_off(6 * sub), sub, &run, NULL));
+    g_assert_cmpint(run.kind, ==, RUN_ZERO);
+    g_assert_false(run.allocated);
+    test_close(image);
+    test_clean(store, 0);
+}
+
 typedef struct {
     FormatImage *image;
     guint64 at;
@@ -168,6 +240,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/qcow2/place/kinds", test_kinds);
     g_test_add_func("/qcow2/place/reuse", test_reuse);
+    g_test_add_func("/qcow2/place/subclusters", test_subclusters);
     g_test_add_func("/qcow2/place/threads", test_threads);
     g_test_add_data_func("/qcow2/zero/version-2", GINT_TO_POINTER(2), test_zeros);
     g_test_add_data_func("/qcow2/zero/version-3", GINT_TO_POINTER(3), test_zeros);

@@ -60,9 +60,9 @@ test_window_free(BlkStore *store)
     g_free(store);
 }
 
-/* Opens over @store without taking it over. */
-static inline FormatImage *
-test_open_flags(BlkStore *store, FormatFlags flags)
+/* Over @under, which stays the caller's. */
+static inline BlkStore *
+test_window_new(BlkStore *under)
 {
     static const BlkOps ops = {
         .name = "window",
@@ -74,12 +74,19 @@ test_open_flags(BlkStore *store, FormatFlags flags)
         .size = test_window_size,
         .free = test_window_free,
     };
-    g_autoptr(GError) error = NULL;
     TestWindow *window = g_new0(TestWindow, 1);
 
-    window->base = (BlkStore){ .ops = &ops, .label = g_strdup(store->label), .writable = TRUE };
-    window->under = store;
-    FormatImage *image = qcow2_format.open(&window->base, flags, &error);
+    window->base = (BlkStore){ .ops = &ops, .label = g_strdup(under->label), .writable = TRUE };
+    window->under = under;
+    return &window->base;
+}
+
+/* Opens over @store without taking it over. */
+static inline FormatImage *
+test_open_flags(BlkStore *store, FormatFlags flags)
+{
+    g_autoptr(GError) error = NULL;
+    FormatImage *image = qcow2_format.open(test_window_new(store), flags, &error);
 
     g_assert_no_error(error);
     return image;

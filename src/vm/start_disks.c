@@ -98,6 +98,10 @@ add_layers(const ModelDisk *disk, KhoImage *image, VmPlan *plan, VmStartDisks *f
         if (used >= VM_START_FILES_MAX)
             return fail(error, KHO_ERROR_UNSUPPORTED,
                         "the chains of all disks together have more than %d files", VM_START_FILES_MAX);
+        if (kho_image_data_path(image))
+            return fail(error, KHO_ERROR_UNSUPPORTED,
+                        "%s keeps its data in another file (%s), which machines cannot have yet: convert it",
+                        kho_image_path(image), kho_image_data_path(image));
         char *path = g_canonicalize_filename(kho_image_path(image), NULL);
         g_ptr_array_add(found->names, path);
         layers[at] = (VmLayer){

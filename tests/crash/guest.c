@@ -25,7 +25,7 @@ guest_read(FormatImage *image, guint64 at, guint8 *buf, guint64 len, GError **er
         g_assert(run.bytes > 0 && run.bytes <= len);
         gboolean ok = TRUE;
         if (run.kind == RUN_DATA)
-            ok = blk_pread_padded(image->file, run.host.bytes, buf, run.bytes, error);
+            ok = blk_pread_padded(image->data, run.host.bytes, buf, run.bytes, error);
         else if (run.kind == RUN_COMPRESSED)
             ok = image->ops->inflate(image, guest_off(at), buf, run.bytes, error);
         else
@@ -50,7 +50,7 @@ fill_place(FormatImage *image, const Place *place, guint64 at, const guint8 *buf
     if (!guest_read(image, place->at.bytes, all, known, error))
         return FALSE;
     memcpy(all + skip, buf, MIN(len, place->bytes - skip));
-    return blk_pwrite(image->file, place->host.bytes, all, place->bytes, error);
+    return blk_pwrite(image->data, place->host.bytes, all, place->bytes, error);
 }
 
 gboolean
@@ -63,7 +63,7 @@ guest_write(FormatImage *image, guint64 at, const guint8 *buf, guint64 len, GErr
         g_assert(place.at.bytes <= at && at < place.at.bytes + place.bytes);
         guint64 n = MIN(len, place.at.bytes + place.bytes - at);
         gboolean ok = place.in_place
-                          ? blk_pwrite(image->file, place.host.bytes + (at - place.at.bytes), buf, n, error)
+                          ? blk_pwrite(image->data, place.host.bytes + (at - place.at.bytes), buf, n, error)
                           : fill_place(image, &place, at, buf, len, error);
         if (!ok || !image->ops->commit(image, &place, error)) {
             image->ops->abandon(image, &place);

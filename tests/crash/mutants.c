@@ -1,6 +1,7 @@
 /* Does the sweep notice? Each rule of the crash order is broken once, in a build of the engine that can
  * (KHO_MUTANTS), and the sweeps that the tests of the verbs run must find a violation; with no rule broken
  * they must find none. */
+#include "crash/datafile.h"
 #include "crash/sweeps.h"
 #include "qcow2/rules.h"
 
@@ -24,6 +25,7 @@ static const struct {
     { "slot-before-active", QCOW2_RULE_SLOT_BEFORE_ACTIVE, "is active, and no passphrase", "keys" },
     { "inactive-before-wipe", QCOW2_RULE_INACTIVE_BEFORE_WIPE, "is active, and no passphrase", "keys" },
     { "base-before-empty", QCOW2_RULE_BASE_BEFORE_EMPTY, "under an overlay that is empty", "commit" },
+    { "data-file-before-L2", QCOW2_RULE_DATA_FILE_BEFORE_L2, "sector ", "data file" },
 };
 
 G_STATIC_ASSERT(G_N_ELEMENTS(mutants) == QCOW2_RULES);
@@ -44,9 +46,10 @@ static const struct {
     const char *verb;
     void (*run)(const CrashOptions *options, CrashReport *report);
 } sweeps[] = {
-    { "write", sweep_writes },      { "resize", sweep_resizes },    { "create", sweep_create },
-    { "backing", sweep_backing },   { "merge up", sweep_merge_up }, { "merge down", sweep_merge_down },
-    { "rebase", sweep_merge_onto }, { "commit", sweep_commit },     { "keys", sweep_keys },
+    { "write", sweep_writes },        { "resize", sweep_resizes },    { "create", sweep_create },
+    { "backing", sweep_backing },     { "merge up", sweep_merge_up }, { "merge down", sweep_merge_down },
+    { "rebase", sweep_merge_onto },   { "commit", sweep_commit },     { "keys", sweep_keys },
+    { "data file", sweep_data_file },
 };
 
 /* Runs the sweeps (or that of @verb alone) until one finds something; its verb, or NULL. */

@@ -15,8 +15,8 @@ random_range(Scenario *s, guint64 *first, guint64 *n)
     *n = MIN(wanted, size - *first);
 }
 
-static void
-random_write(Scenario *s, GError **error)
+void
+plan_random_write(Scenario *s, GError **error)
 {
     guint64 first, n;
 
@@ -24,8 +24,8 @@ random_write(Scenario *s, GError **error)
     scenario_write(s, first, n, error);
 }
 
-static void
-random_zero(Scenario *s, GError **error)
+void
+plan_random_zero(Scenario *s, GError **error)
 {
     guint64 first, n;
 
@@ -56,14 +56,14 @@ random_empty(Scenario *s, GError **error)
         scenario_empty(s, error);
 }
 
-static void
-random_flush(Scenario *s, GError **error)
+void
+plan_random_flush(Scenario *s, GError **error)
 {
     scenario_flush(s, error);
 }
 
-static void
-random_resize(Scenario *s, GError **error)
+void
+plan_random_resize(Scenario *s, GError **error)
 {
     guint64 cluster = s->disk->create.cluster_bytes / SECTOR;
     guint64 most = s->oracle->capacity / cluster;
@@ -75,8 +75,8 @@ random_resize(Scenario *s, GError **error)
     scenario_resize(s, clusters * cluster - (cluster > 1 && g_rand_boolean(s->rand)), error);
 }
 
-static void
-random_thick(Scenario *s, GError **error)
+void
+plan_random_thick(Scenario *s, GError **error)
 {
     guint64 cluster = s->disk->create.cluster_bytes / SECTOR, most = s->oracle->capacity / cluster;
     guint64 from = MAX(s->oracle->now_sectors, s->image->guest_bytes / SECTOR);
@@ -154,6 +154,19 @@ static const ScenarioDisk written[] = {
     { .name = "compressed",
       .compressed = TRUE,
       .create = { .guest_bytes = 96 * KIB, .cluster_bytes = 4096 } },
+    { .name = "subclusters",
+      .create = { .guest_bytes = 200 * KIB,
+                  .cluster_bytes = 16384,
+                  .refcount_bits = 16,
+                  .extended_l2 = TRUE } },
+    { .name = "subclusters over a backing file",
+      .backing_bytes = 150 * KIB,
+      .create = { .guest_bytes = 200 * KIB,
+                  .cluster_bytes = 16384,
+                  .refcount_bits = 8,
+                  .extended_l2 = TRUE,
+                  .backing_file = "b",
+                  .backing_format = "raw" } },
     { .name = "refcount table grows",
       .create = { .guest_bytes = 2 * MIB + 128 * KIB, .cluster_bytes = 512, .refcount_bits = 64 },
       .fill_bytes = 1920 * KIB,
@@ -163,8 +176,8 @@ static const ScenarioDisk written[] = {
 };
 
 static const RandomOp write_ops[] = {
-    random_write,       random_write,       random_write, random_write, random_write,
-    random_write,       random_zero,        random_zero,  random_flush, random_flush,
+    plan_random_write,  plan_random_write,  plan_random_write, plan_random_write, plan_random_write,
+    plan_random_write,  plan_random_zero,   plan_random_zero,  plan_random_flush, plan_random_flush,
     random_snapshot_op, random_snapshot_op, random_empty,
 };
 
@@ -210,6 +223,16 @@ static const ScenarioDisk resized[] = {
                   .version = 2,
                   .backing_file = "b",
                   .backing_format = "raw" } },
+    { .name = "resize, subclusters over a backing file",
+      .capacity_bytes = 320 * KIB,
+      .backing_bytes = 200 * KIB,
+      .random_states = 12,
+      .create = { .guest_bytes = 64 * KIB,
+                  .cluster_bytes = 16384,
+                  .refcount_bits = 16,
+                  .extended_l2 = TRUE,
+                  .backing_file = "b",
+                  .backing_format = "raw" } },
     { .name = "resize, L1 table moves",
       .capacity_bytes = 5 * MIB,
       .random_states = 6,
@@ -218,8 +241,8 @@ static const ScenarioDisk resized[] = {
 };
 
 static const RandomOp resize_ops[] = {
-    random_resize, random_resize, random_resize, random_write,       random_write,
-    random_write,  random_zero,   random_flush,  random_snapshot_op, random_thick,
+    plan_random_resize, plan_random_resize, plan_random_resize, plan_random_write,  plan_random_write,
+    plan_random_write,  plan_random_zero,   plan_random_flush,  random_snapshot_op, plan_random_thick,
 };
 
 const Plan plan_resize = { "resize", resized, G_N_ELEMENTS(resized), resize_ops, G_N_ELEMENTS(resize_ops) };
@@ -249,8 +272,8 @@ static const ScenarioDisk amended[] = {
 };
 
 static const RandomOp amend_ops[] = {
-    random_amend, random_amend, random_amend, random_write,       random_write,
-    random_zero,  random_zero,  random_flush, random_snapshot_op,
+    random_amend,     random_amend,     random_amend,      plan_random_write,  plan_random_write,
+    plan_random_zero, plan_random_zero, plan_random_flush, random_snapshot_op,
 };
 
 const Plan plan_amend = { "amend", amended, G_N_ELEMENTS(amended), amend_ops, G_N_ELEMENTS(amend_ops) };

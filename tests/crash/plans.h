@@ -17,6 +17,13 @@ typedef struct {
 
 extern const Plan plan_write, plan_resize, plan_amend;
 
+/* Single operations, for plans of other tests. */
+void plan_random_write(Scenario *s, GError **error);
+void plan_random_zero(Scenario *s, GError **error);
+void plan_random_flush(Scenario *s, GError **error);
+void plan_random_resize(Scenario *s, GError **error);
+void plan_random_thick(Scenario *s, GError **error);
+
 /* One random operation. Its failure is recorded by the oracle and reported in @error. */
 void plan_step(const Plan *plan, Scenario *s, GError **error);
 

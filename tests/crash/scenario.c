@@ -72,6 +72,8 @@ scenario_open(Scenario *s, BlkStore *store, GError **error)
         return FALSE;
     }
     s->image->backing_bytes = s->oracle->backing_bytes;
+    if (s->data)
+        s->image->ops->set_data(s->image, g_steal_pointer(&s->data));
     return TRUE;
 }
 
@@ -123,12 +125,13 @@ scenario_flush(Scenario *s, GError **error)
     return ended(s, s->image->ops->flush(s->image, error));
 }
 
-/* As image/ does it before a disk grows: its last cluster becomes its own, so that nothing of the backing
+/* As image/ does it before a disk grows: its last subcluster becomes its own, so that nothing of the backing
  * file shows in the rest. */
 static gboolean
 own_last_cluster(Scenario *s, GError **error)
 {
-    guint64 end = s->image->guest_bytes, inside = end % s->disk->create.cluster_bytes;
+    guint64 unit = s->disk->create.cluster_bytes / (s->disk->create.extended_l2 ? 32 : 1);
+    guint64 end = s->image->guest_bytes, inside = end % unit;
     g_autofree guint8 *last = g_malloc(inside + 1);
 
     return s->image->backing_bytes <= end || inside == 0

@@ -21,6 +21,7 @@ typedef struct {
 typedef struct {
     const ScenarioDisk *disk;
     FormatImage *image; /* NULL once closed */
+    BlkStore *data;     /* the data file, which opening gives to the image; NULL: none */
     GPtrArray *log;     /* of BlkEvent; NULL: nothing is recorded, all events are 0 */
     Oracle *oracle;
     GRand *rand;

@@ -20,6 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 typedef struct {
     BlkStore store;
     BlkStore *mem;
+    gboolean owns_mem;
     guint64 left; /* bytes that may still be read */
 } Budget;
 
@@ -65,6 +66,10 @@ budget_size(BlkStore *store, guint64 *bytes, GError **error)
 static void
 budget_free(BlkStore *store)
 {
+    Budget *budget = (Budget *) store;
+
+    if (budget->owns_mem)
+        blk_free(budget->mem);
     g_free(store);
 }
 
@@ -100,6 +105,11 @@ open_image(BlkStore *mem, FormatFlags flags)
     g_assert_true((image == NULL) == (error != NULL));
     if (!image)
         blk_free(budget);
+    else if (!image->data) {
+        BlkStore *data = budget_new(blk_mem_new(NULL, 0, "data"));
+        ((Budget *) data)->owns_mem = TRUE;
+        image->ops->set_data(image, data);
+    }
     return image;
 }
 
@@ -122,7 +132,7 @@ read_run(FormatImage *image, guint64 at, const Run *run)
     if (run->kind == RUN_COMPRESSED)
         image->ops->inflate(image, guest_off(at), buf, n, NULL);
     else if (run->kind == RUN_DATA)
-        blk_pread_padded(image->file, run->host.bytes, buf, n, NULL);
+        blk_pread_padded(image->data, run->host.bytes, buf, n, NULL);
 }
 
 static void
@@ -194,7 +204,7 @@ write_at(FormatImage *image, guint64 at)
     if (!image->ops->prepare(image, guest_off(at), 512, &place, NULL))
         return;
     g_assert_true(place.at.bytes <= at && at < place.at.bytes + place.bytes);
-    if (!blk_pwrite(image->file, place.host.bytes, sector, MIN(sizeof sector, place.bytes), NULL)
+    if (!blk_pwrite(image->data, place.host.bytes, sector, MIN(sizeof sector, place.bytes), NULL)
         || !image->ops->commit(image, &place, NULL))
         image->ops->abandon(image, &place);
 }

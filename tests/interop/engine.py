@@ -39,12 +39,12 @@ class KhoIo:
         assert self.child.wait(timeout=harness.HANG_GUARD_S) == 0
 
 
-def qemu_io(path, commands, fmt="qcow2"):
+def qemu_io(path, commands, fmt="qcow2", cwd=None):
     """Runs qemu-io's commands in one process, with discards that reach the image. Any complaint is a failure."""
     argv = ["qemu-io", "-d", "unmap", "-f", fmt]
     for command in commands:
         argv += ["-c", command]
-    ran = harness.run([*argv, path])
+    ran = harness.run([*argv, path], cwd=cwd)
     for word in ("failed", "rror", "invalid", "mismatch"):
         assert word not in ran.out + ran.err, f"qemu-io complains: {ran}"
     return ran
@@ -66,13 +66,13 @@ def sha256_of(path):
     return digest.hexdigest()
 
 
-def assert_clean(path):
+def assert_clean(path, **keywords):
     """qemu-img finds neither corruption nor leaked clusters."""
-    found = qemu_json("check", "-f", "qcow2", path)
+    found = qemu_json("check", "-f", "qcow2", path, **keywords)
     assert not found.get("corruptions") and not found.get("leaks") and not found["check-errors"], found
 
 
-def assert_same(a, a_format, b, b_format):
+def assert_same(a, a_format, b, b_format, **keywords):
     """qemu-img reads the same bytes, and the same size, from both."""
-    ran = qemu_img("compare", "-f", a_format, "-F", b_format, a, b, status=None)
+    ran = qemu_img("compare", "-f", a_format, "-F", b_format, a, b, status=None, **keywords)
     assert ran.status == 0 and "mismatch" not in ran.out + ran.err, str(ran)

@@ -13,7 +13,7 @@ import harness
 from interop.engine import KhoIo, assert_clean, assert_same, qemu_img, qemu_io
 
 ROUNDS = 2000 if harness.SOAK else 100
-CLUSTERS = (512, 4096, 65536)
+CLUSTERS = (512, 4096, 16384, 65536)
 
 # How often each kind is in a round, in random order: at least one operation in 20. "turn" hands the image to the other
 # engine (a reopen). What cannot be done in the image's present state is replaced by a write, and counted as that.
@@ -33,6 +33,9 @@ class Round:
         self.cluster = self.rng.choice(CLUSTERS)
         self.version = self.rng.choice((2, 3, 3))
         self.refcount_bits = 16 if self.version == 2 else self.rng.choice((1, 2, 4, 8, 16, 16, 16, 32, 64))
+        # Extended L2 entries: clusters are mapped by their 32nd parts.
+        self.extended = self.version == 3 and self.cluster >= 16384 and self.rng.random() < 0.7
+        self.unit = self.cluster // 32 if self.extended else self.cluster
         self.snapshots = []
         self.done = collections.Counter()
         self.compressed = []  # (offset, length) of clusters that were written compressed
@@ -47,6 +50,7 @@ class Round:
         if self.version == 3:
             options += f",refcount_bits={self.refcount_bits},compression_type={self.rng.choice(('zlib', 'zstd'))}"
             options += f",lazy_refcounts={self.rng.choice(('on', 'off'))}"
+            options += f",extended_l2={'on' if self.extended else 'off'}"
         backing = []
         self.touched = set()  # starts of clusters that were written or zeroed
         self.model = bytearray(size)
@@ -117,6 +121,13 @@ class Round:
         first = self.rng.randrange(clusters)
         return first * self.cluster, self.rng.randint(1, min(most, clusters - first)) * self.cluster
 
+    def units(self):
+        """Whole units of mapping, up to some clusters."""
+        units = len(self.model) // self.unit
+        first = self.rng.randrange(units)
+        most = min(self.rng.choice((3, 6 * self.cluster // self.unit)), units - first)
+        return first * self.unit, self.rng.randint(1, most) * self.unit
+
     def unaligned(self):
         off = self.rng.randrange(len(self.model))
         return off, self.rng.randint(1, min(self.cluster * 3, len(self.model) - off))
@@ -127,11 +138,11 @@ class Round:
         self.log.append(f"{self.engine}: {kind}")
         self.done[kind] += 1
         if kind == "write":
-            self.write(*self.aligned())
+            self.write(*self.units())
         elif kind == "write-unaligned":
             self.write(*self.unaligned())
         elif kind == "zero":
-            self.zero(*self.aligned())
+            self.zero(*self.units())
         elif kind == "zero-unaligned":
             self.zero(*self.unaligned())
         elif kind == "read":
@@ -272,5 +283,5 @@ def test_engines_take_turns(kho, rng):
 
 @pytest.mark.parametrize("cluster", CLUSTERS)
 def test_every_cluster_size_is_drawn(cluster):
-    """Rule: three cluster sizes are in the rounds."""
+    """Rule: each cluster size is in the rounds."""
     assert cluster in {random.Random(seed).choice(CLUSTERS) for seed in range(50)}

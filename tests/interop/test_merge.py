@@ -35,16 +35,18 @@ class Chain:
     def add(self, number, size):
         rng, fmt = self.rng, "raw" if number == 0 and self.rng.random() < 0.4 else "qcow2"
         path = self.folder / f"{number}.{fmt}"
-        cluster = rng.choice(CLUSTERS)
+        cluster, unit = rng.choice(CLUSTERS), None
         if fmt == "raw":
             qemu_img("create", "-q", "-f", "raw", path, str(size))
         else:
             options = f"cluster_size={cluster}," + rng.choice((
                 "compat=0.10", "compat=1.1", "compat=1.1,lazy_refcounts=on", "compat=1.1,refcount_bits=64",
                 "compat=1.1,compression_type=zstd"))
+            if cluster >= images.EXTENDED_MIN and rng.random() < 0.6:
+                options, unit = f"cluster_size={cluster},extended_l2=on", cluster // 32
             below = ["-b", self.layers[-1].name, "-F", self.formats[-1]] if self.layers else []
             qemu_img("create", "-q", "-f", "qcow2", "-o", options, *below, path, str(size))
-        commands = images.scribble(rng, size, cluster, compressed=fmt == "qcow2")
+        commands = images.scribble(rng, size, cluster, compressed=fmt == "qcow2", unit=unit)
         # Version 2 cannot discard over a backing file; written zeros do for all.
         commands.append(f"write -z {rng.randrange(size // 2) // 512 * 512} {rng.randint(1, size // 4) // 512 * 512 + 512}")
         qemu_io(path, commands, fmt)

@@ -69,14 +69,17 @@ def test_every_turn_is_taken():
         assert {s.compression for s in seen} == {"zlib", "zstd"}
         assert {s.backing for s in seen} == set(images.BACKINGS)
         assert {s.snapshots for s in seen} == {False, True}
+        assert cluster < images.EXTENDED_MIN or {s.extended for s in seen} == {False, True}
     for bits in images.REFCOUNT_BITS:
         assert len({s.cluster for s in images.shapes() if s.refcount_bits == bits}) >= 3
 
 
 @pytest.mark.parametrize("preallocation", ["off", "metadata", "falloc", "full"])
-def test_preallocated_images_map_alike(kho, preallocation):
+@pytest.mark.parametrize("extended", ["off", "on"])
+def test_preallocated_images_map_alike(kho, preallocation, extended):
     path = kho.tmp / "thick.qcow2"
-    qemu_img("create", "-q", "-f", "qcow2", "-o", f"preallocation={preallocation}", path, "40M")
+    options = f"preallocation={preallocation},extended_l2={extended}"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", options, path, "40M")
     assert_maps_alike(kho, path)
     assert_reads_alike(kho, path)
 

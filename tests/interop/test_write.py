@@ -25,10 +25,17 @@ OPTIONS = ([f"refcount_bits={bits}" for bits in images.REFCOUNT_BITS]
               "preallocation=falloc", "preallocation=full", "preallocation=falloc,compat=0.10"])
 
 
+EXTENDED = ["extended_l2=on", "extended_l2=on,preallocation=metadata", "extended_l2=on,preallocation=falloc",
+            "extended_l2=on,lazy_refcounts=on,refcount_bits=64"]
+
+
 def written_options(cluster):
-    """The options that this cluster size meets: four of them, taking turns; in the soak, all."""
+    """The options that this cluster size meets: four of them, taking turns, and one with subclusters where there may be
+    any; in the soak, all."""
     number = images.CLUSTERS.index(cluster)
     turns = OPTIONS if harness.SOAK else [OPTIONS[(number * 4 + turn) % len(OPTIONS)] for turn in range(4)]
+    if cluster >= images.EXTENDED_MIN:
+        turns = turns + (EXTENDED if harness.SOAK else [EXTENDED[number % 4]])
     return [f"cluster_size={cluster},{option}" for option in turns]
 
 
@@ -72,22 +79,23 @@ def assert_told(info, name, value):
     data = info["format-specific"]["data"]
     told = {"cluster_size": info["cluster-size"], "refcount_bits": data["refcount-bits"], "compat": data["compat"],
             "lazy_refcounts": "on" if data.get("lazy-refcounts") else "off",
-            "compression_type": data["compression-type"]}.get(name)
+            "compression_type": data["compression-type"],
+            "extended_l2": "on" if data.get("extended-l2") else "off"}.get(name)
     assert told is None or str(told) == value, (name, value, info)
 
 
 @pytest.mark.parametrize("mode", ["falloc", "full"])
-@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
-def test_thick_images_have_their_space(kho, fmt, mode):
+@pytest.mark.parametrize("fmt,options", [("raw", ""), ("qcow2", ""), ("qcow2", ",extended_l2=on")])
+def test_thick_images_have_their_space(kho, fmt, options, mode):
     """Rule: what is thick is allocated, after create and after a resize that asks for it."""
     path = kho.tmp / "thick"
-    kho("img", "create", "-f", fmt, "-o", f"preallocation={mode}", path, "12M")
-    assert path.stat().st_blocks * 512 >= 12 << 20
+    kho("img", "create", "-f", fmt, "-o", f"preallocation={mode}{options}", path, str((12 << 20) - 5120))
+    assert path.stat().st_blocks * 512 >= (12 << 20) - 5120
     kho("img", "resize", "-f", fmt, f"--preallocation={mode}", path, "+8M")
-    assert path.stat().st_blocks * 512 >= 20 << 20
+    assert path.stat().st_blocks * 512 >= (20 << 20) - 5120
     if fmt == "qcow2":
         assert_clean(path)
-        assert qemu_json("map", path)[-1]["present"]
+        assert all(entry["present"] for entry in qemu_json("map", path))
 
 
 def test_metadata_preallocation_is_sparse(kho):
@@ -124,7 +132,8 @@ def test_overlays(kho, version):
     assert_same(kho.tmp / "short.qcow2", "qcow2", kho.tmp / "short.raw", "raw")
 
 
-def test_convert_with_a_backing_file_copies_what_differs(kho):
+@pytest.mark.parametrize("extended", ["off", "on"])
+def test_convert_with_a_backing_file_copies_what_differs(kho, extended):
     rng = random.Random(7)
     qemu_img("create", "-q", "-f", "qcow2", kho.tmp / "base.qcow2", "8M")
     qemu_io(kho.tmp / "base.qcow2", ["write -P 5 0 4M"])
@@ -135,12 +144,13 @@ def test_convert_with_a_backing_file_copies_what_differs(kho):
             file.write(rng.randbytes(1000))
         file.seek(2 << 20)
         file.write(bytes(1 << 20))
-    kho("img", "convert", "-f", "raw", "-O", "qcow2", "-B", "base.qcow2", "-F", "qcow2", "whole.raw", "over.qcow2")
+    kho("img", "convert", "-f", "raw", "-O", "qcow2", "-o", f"extended_l2={extended}", "-B", "base.qcow2", "-F", "qcow2",
+        "whole.raw", "over.qcow2")
     assert_clean(kho.tmp / "over.qcow2")
     assert_same(kho.tmp / "over.qcow2", "qcow2", kho.tmp / "whole.raw", "raw")
     written = [e for e in qemu_json("map", kho.tmp / "over.qcow2") if e["depth"] == 0 and e["data"]]
     # The first megabyte differs in one cluster; the last two in one each; the zeros have no data.
-    assert sum(e["length"] for e in written) == 3 * 65536
+    assert sum(e["length"] for e in written) == 3 * (2048 if extended == "on" else 65536)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
@@ -207,9 +217,11 @@ def test_convert_compressed(kho, rng, cluster, compression):
     raw, target = kho.tmp / "put-in.raw", kho.tmp / "small.qcow2"
     size = (12 << 20) + 1536
     compressible(raw, rng, size)
-    for bits in (2, 16):
+    for more in ("refcount_bits=2", "refcount_bits=16", "extended_l2=on"):
+        if cluster == "4k" and more == "extended_l2=on":
+            continue
         kho("img", "convert", "--force", "-c", "-f", "raw", "-O", "qcow2", "-o",
-            f"cluster_size={cluster},compression_type={compression},refcount_bits={bits}", raw, target)
+            f"cluster_size={cluster},compression_type={compression},{more}", raw, target)
         assert_clean(target)
         assert_same(target, "qcow2", raw, "raw")
         assert qemu_json("check", target)["compressed-clusters"] > 0

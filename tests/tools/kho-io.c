@@ -85,7 +85,7 @@ do_resize(Session *s, guint64 bytes, GError **error)
     if (!do_close(s, error)
         || !kho_image_resize(s->path, s->format, &options, &kho_image_gate_open, NULL, error))
         return FALSE;
-    return do_open(s, (char *[]){ NULL, s->format, s->path }, KHO_IMAGE_WRITE, error);
+    return do_open(s, (char *[]){ (char *) "open", s->format, s->path }, KHO_IMAGE_WRITE, error);
 }
 
 /* Verbs on paths, of which none may be open. */
