@@ -167,10 +167,23 @@ host_disks_say_raw(const GPtrArray *disks, const char *path)
 typedef struct {
     const char *path;
     HostGate *pools;
-    char *folder;   /* of the disk itself: what lies beside it is as good as in a pool */
-    gboolean met;   /* it came to the file */
-    gboolean ended; /* it leads to where no chain is followed */
+    char *folder;     /* of the disk itself: what lies beside it is as good as in a pool */
+    gboolean met;     /* it came to the file */
+    gboolean as_data; /* with it: as what holds an image's data, not as a backing file */
+    gboolean ended;   /* it leads to where no chain is followed */
 } Descent;
+
+static gboolean
+holds_data_of(const char *path, const char *image)
+{
+    KhoImageInfo info = { 0 };
+
+    if (!kho_image_info(image, "qcow2", &info, NULL))
+        return FALSE;
+    gboolean holds = info.full_data_path && host_same_file(info.full_data_path, path);
+    kho_image_info_clear(&info);
+    return holds;
+}
 
 static gboolean
 look_below(const char *path, const char *referrer, gpointer data, GError **error)
@@ -179,8 +192,10 @@ look_below(const char *path, const char *referrer, gpointer data, GError **error
     g_autofree char *folder = g_path_get_dirname(path);
 
     descent->met |= host_same_file(path, descent->path);
-    if (descent->met)
+    if (descent->met) {
+        descent->as_data = holds_data_of(path, referrer);
         return fail(error, KHO_ERROR_DENIED, "%s was looked for", path);
+    }
     descent->ended = !host_same_file(folder, descent->folder)
                      && !descent->pools->gate.admit(path, referrer, descent->pools->gate.data, error);
     return !descent->ended;
@@ -200,12 +215,12 @@ check_below(const HostDisk *disk, const char *path, const char *doing, HostGate 
     kho_image_free(
         kho_image_open(disk->path, disk->format, KHO_IMAGE_NO_LOCK | KHO_IMAGE_LOCAL, &gate, &why));
     if (descent.met)
-        return fail(error, KHO_ERROR_BUSY,
-                    "%s is a backing file of %s (%s) of machine '%s', which %s would break: %s", path,
-                    disk->what, disk->path, disk->machine, doing, disk->cure);
+        return fail(error, KHO_ERROR_BUSY, "%s is %s of %s (%s) of machine '%s', which %s would break: %s",
+                    path, descent.as_data ? "the data file" : "a backing file", disk->what, disk->path,
+                    disk->machine, doing, disk->cure);
     return !why || descent.ended || disk->past
            || fail(error, KHO_ERROR_BUSY,
-                   "whether %s is a backing file of %s (%s) of machine '%s' cannot be told: %s: put that "
+                   "whether %s is needed by %s (%s) of machine '%s' cannot be told: %s: put that "
                    "back, or %s",
                    path, disk->what, disk->path, disk->machine, why->message, disk->cure);
 }

@@ -189,6 +189,20 @@ look_at_chain(Deciding *d, const ModelDisk *disk, GError **error)
 }
 
 static gboolean
+check_data(const Deciding *d, const ModelDisk *disk, GError **error)
+{
+    g_autofree char *cure =
+        g_strdup_printf("make one file of both with `kho img convert`, or leave the disk out with "
+                        "%s--diskspec %s,snapshot=no",
+                        d->wish->with_memory ? "--disk-only " : "", disk->target);
+
+    if (overlay_check_data(disk->source_file, disk->format ? disk->format : "raw", cure, error))
+        return TRUE;
+    g_prefix_error(error, "disk %s of machine '%s': ", disk->target, d->now->name);
+    return FALSE;
+}
+
+static gboolean
 add_disk(Deciding *d, const ModelDisk *disk, GError **error)
 {
     const SnapshotDiskWish *wish = wish_for(d->wish, disk->target);
@@ -233,7 +247,7 @@ add_disks(Deciding *d, GError **error)
         const ModelDisk *disk = d->now->disks->pdata[i];
         gboolean takes;
         if (!takes_part(d, disk, &takes, error) || (disk->source_file && !look_at_chain(d, disk, error))
-            || (takes && !add_disk(d, disk, error)))
+            || (takes && (!check_data(d, disk, error) || !add_disk(d, disk, error))))
             return FALSE;
     }
     if (d->plan->disks->len == 0 && !d->wish->with_memory)

@@ -257,6 +257,21 @@ name_backing(DeleteDisk *row, GError **error)
     return TRUE;
 }
 
+static gboolean
+check_data(const Deciding *d, const DeleteDisk *row, GError **error)
+{
+    g_autofree char *cure =
+        g_strdup_printf("it cannot be merged; `kho snapshot-delete --metadata %s %s` forgets the snapshot "
+                        "and leaves the files",
+                        d->wish->machine, d->snapshot->name);
+
+    if (overlay_check_data(row->file, row->format, cure, error)
+        && overlay_check_data(row->follower, "qcow2", cure, error))
+        return TRUE;
+    g_prefix_error(error, "disk %s of snapshot '%s': ", row->target, d->snapshot->name);
+    return FALSE;
+}
+
 /* What was changed behind our back is not mixed with what was not. */
 static gboolean
 check_unchanged(const Deciding *d, const DeleteDisk *row, GError **error)
@@ -419,8 +434,9 @@ add_disk(const Deciding *d, const ModelSnapshotFile *closed, GError **error)
     row->follower = g_strdup(listed ? listed : follower->path);
     spare_strays(d, row, strays);
     add_above(d, row);
-    return check_there(d, row, error) && check_seen(d, row, error) && check_unchanged(d, row, error)
-           && find_in_qemu(d, row, error) && choose_way(d, row, error) && name_backing(row, error);
+    return check_there(d, row, error) && check_seen(d, row, error) && check_data(d, row, error)
+           && check_unchanged(d, row, error) && find_in_qemu(d, row, error) && choose_way(d, row, error)
+           && name_backing(row, error);
 }
 
 /* No other snapshot of the machine has its memory in the same file. */

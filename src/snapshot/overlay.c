@@ -120,6 +120,21 @@ overlay_lies_on(const char *path, const char *file)
 }
 
 gboolean
+overlay_check_data(const char *path, const char *format, const char *cure, GError **error)
+{
+    KhoImageInfo info = { 0 };
+
+    if (!kho_image_info(path, format, &info, error))
+        return FALSE;
+    gboolean elsewhere = info.has_data_file;
+    g_autofree char *name = g_strdup(info.data_file ? info.data_file : "not named");
+    kho_image_info_clear(&info);
+    return !elsewhere
+           || fail(error, KHO_ERROR_UNSUPPORTED, "%s keeps its data in another file (%s): %s", path, name,
+                   cure);
+}
+
+gboolean
 overlay_make(const char *overlay, const char *file, const char *format, const KhoJob *job, GError **error)
 {
     g_autofree char *name = overlay_backing_name(overlay, file);

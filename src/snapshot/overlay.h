@@ -33,6 +33,10 @@ gboolean overlay_is_same_file(const char *a, const char *b);
 /* Whether there is a qcow2 image at @path that lies on @file. */
 gboolean overlay_lies_on(const char *path, const char *file);
 
+/* Whether the image at @path is one file. KHO_ERROR_UNSUPPORTED, with @cure added, where its data are in
+ * another: a snapshot closes one file of a disk, and whether a merge changed it is told by that one. */
+gboolean overlay_check_data(const char *path, const char *format, const char *cure, GError **error);
+
 /* Opens the chain that begins with @path, with QEMU's locks; its files, of char *, @path first. */
 GPtrArray *overlay_chain(const char *path, const char *format, KhoImageFlags flags, GError **error);
 /* The same, and adds how many there are to *n_files. */

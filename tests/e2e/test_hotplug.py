@@ -263,11 +263,11 @@ def test_a_disk_goes_while_a_snapshot_is_taken(kho, guest):
     assert steps_of.entries(kho) == [] and kho.json("snapshot-list", "guest") == []
     assert nodes_and_sets(kho, "guest") == guest.before
     kho("detach-disk", "guest", "vdb", "--config")
-    for moment, said in (("before", "finished"), ("after", "finished")):
+    for moment in ("before", "after"):
         child = lets_go_late(kho, guest, f"snapshot-create:switch:{moment}", *take[:2], moment, "--disk-only",
                              "--diskspec", "vda,snapshot=no")
         steps_of.kill(child)
-        assert f"{said} snapshot-create of '{moment}'" in kho("recover", "guest").out
+        assert f"finished snapshot-create of '{moment}'" in kho("recover", "guest").out
         one, = [row for row in kho.json("snapshot-list", "guest") if row["name"] == moment]
         top = next(row["source"] for row in kho.json("domblklist", "guest", "--inactive") if row["target"] == "vdb")
         assert layers.chain(top)[1] == one["disks"][0]["file"]
@@ -288,7 +288,6 @@ def test_a_disk_goes_while_a_snapshot_is_deleted(kho, guest):
     kho("snapshot-delete", "guest", "s1")
     layers.seen.clear()
     assert contents(kho) == before and kho.json("snapshot-list", "guest") == []
-    assert nodes_and_sets(kho, "guest")[0] >= guest.before[0]
 
 
 def test_a_disk_that_a_job_uses_goes_when_that_is_over(kho, guest):

@@ -55,6 +55,30 @@ def test_an_image_with_bitmaps(kho):
     assert info(m.folder / "vda.qcow2")["format-specific"]["data"]["bitmaps"][0]["name"] == "b0"
 
 
+def test_an_image_with_a_data_file(kho):
+    """Rule: what two files hold is neither closed by a snapshot nor merged, since one of them alone tells nothing."""
+    m = layers.Machine(kho)
+    path, command = m.folder / "vda.qcow2", ["qemu-img", "create", "-q", "-f", "qcow2"]
+    kho("snapshot-create-as", "m", "s1")
+    (over, _), held = m.disks()["vda"], m.folder / "vda.qcow2.was"
+    path.rename(held)
+    harness.run([*command, "-o", f"data_file={m.folder}/vda.data", path, f"{layers.DISK_MIB}M"])
+    before = snapshot(m.folder, kho.root / "lib", kho.root / "etc")
+    for force in ([], ["--force"]):
+        kho.refuses("snapshot-delete", "m", "s1", *force, status=UNSUPPORTED,
+                    says=[f"{path} keeps its data in another file ({m.folder}/vda.data)", "--metadata m s1"])
+    assert snapshot(m.folder, kho.root / "lib", kho.root / "etc") == before
+    # as what follows a snapshot's file, and as what a snapshot would close
+    held.rename(path)
+    harness.run([*command, "-o", f"data_file={m.folder}/vda.data", "-b", "vda.qcow2", "-F", "qcow2", over])
+    before = snapshot(m.folder, kho.root / "lib", kho.root / "etc")
+    kho.refuses("snapshot-delete", "m", "s1", status=UNSUPPORTED, says=[f"{over} keeps its data", "--metadata m s1"])
+    kho.refuses("snapshot-create-as", "m", "s2", status=UNSUPPORTED, says=[f"{over} keeps its data", "vda,snapshot=no"])
+    assert snapshot(m.folder, kho.root / "lib", kho.root / "etc") == before
+    kho("snapshot-create-as", "m", "s2", "--diskspec", "vda,snapshot=no")
+    kho("snapshot-delete", "m", "s1", "--metadata")
+
+
 def test_a_name_is_the_time_where_none_is_given(kho):
     layers.Machine(kho)
     name = kho("snapshot-create-as", "m").out.split()[2]

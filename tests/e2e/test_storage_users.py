@@ -66,6 +66,20 @@ def test_below_a_disk_outside_pools(kho, pool):
     kho("vol-delete", "--pool", "pool", "base")
 
 
+def test_data_of_a_disk_outside_pools(kho, pool):
+    """What holds the bytes of an image in the disk's chain is needed as the image is."""
+    data, outside = pool / "data", kho.base / "outside"
+    outside.mkdir()
+    harness.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", f"data_file={data}", outside / "1", "8M"])
+    overlay(outside / "2", outside / "1")
+    for named in ("1", "2"):
+        machine.define(kho, "web1", machine.disk(outside / named))
+        keeps(kho, data, "the data file of disk vda", str(outside / named), "machine 'web1'")
+        keeps(kho, data, "machine 'web1'", verb=("vol-resize", "--capacity", "4M", "--shrink"))
+        kho("undefine", "web1")
+    kho("vol-delete", "--pool", "pool", "data")
+
+
 def test_raw_disks_have_no_chain(kho, pool):
     """What a guest writes into its raw disk keeps nobody's volume."""
     kho("vol-create-as", "pool", "base", "8M", "--format", "qcow2")
