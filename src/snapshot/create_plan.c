@@ -114,6 +114,19 @@ leave_out(const Deciding *d, const ModelDisk *disk, GError **error)
                 disk->target, d->now->name, can_take_part ? ", or let the disk take part" : "");
 }
 
+/* A device has no folder where a layer above it belongs. NULL: a file. */
+static char *
+no_file(const ModelDisk *disk)
+{
+    GStatBuf st;
+
+    if (disk->type > MODEL_SOURCE_FILE)
+        return g_strdup_printf("is of type '%s'", model_source_type_word(disk->type));
+    if (disk->source_file && g_stat(disk->source_file, &st) == 0 && !S_ISREG(st.st_mode))
+        return g_strdup_printf("lies on the device %s", disk->source_file);
+    return NULL;
+}
+
 /* *takes: whether the disk takes part. */
 static gboolean
 takes_part(const Deciding *d, const ModelDisk *disk, gboolean *takes, GError **error)
@@ -130,13 +143,13 @@ takes_part(const Deciding *d, const ModelDisk *disk, gboolean *takes, GError **e
                     disk->target, d->now->name, why_not);
     if (why_not)
         return TRUE;
-    if (disk->type > MODEL_SOURCE_FILE)
+    g_autofree char *device = no_file(disk);
+    if (device)
         return fail(
             error, KHO_ERROR_UNSUPPORTED,
-            "disk %s of machine '%s' is of type '%s', no file: it cannot take part in a snapshot, leave "
-            "it out with %s--diskspec %s,snapshot=no",
-            disk->target, d->now->name, model_source_type_word(disk->type),
-            d->wish->with_memory ? "--disk-only " : "", disk->target);
+            "disk %s of machine '%s' %s, no file: it cannot take part in a snapshot, leave it out with "
+            "%s--diskspec %s,snapshot=no",
+            disk->target, d->now->name, device, d->wish->with_memory ? "--disk-only " : "", disk->target);
     if (disk->shareable)
         return fail(
             error, KHO_ERROR_INVALID,

@@ -79,6 +79,21 @@ def test_an_image_with_a_data_file(kho):
     kho("snapshot-delete", "m", "s1", "--metadata")
 
 
+def test_a_disk_on_a_device(kho):
+    """Rule: a device is no file, whatever the definition says: no layer of it is made among the devices."""
+    m = layers.Machine(kho)
+    device = harness.run(["losetup", "-f", "--show", m.folder / "vdb.raw"]).out.strip()
+    try:
+        xml = kho("dumpxml", "m", "--inactive").out.replace(f"{m.folder}/vdb.raw", device)
+        kho("define", "/dev/stdin", input=xml)
+        kho.refuses("snapshot-create-as", "m", "s1", status=UNSUPPORTED,
+                    says=[f"vdb of machine 'm' lies on the device {device}", "vdb,snapshot=no"])
+        kho("snapshot-create-as", "m", "s1", "--diskspec", "vdb,snapshot=no")
+        assert m.disks()["vdb"] == (device, "raw")
+    finally:
+        harness.run(["losetup", "-d", device])
+
+
 def test_a_name_is_the_time_where_none_is_given(kho):
     layers.Machine(kho)
     name = kho("snapshot-create-as", "m").out.split()[2]
