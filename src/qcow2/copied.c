@@ -4,42 +4,20 @@
 #include "qcow2/l2.h"
 #include "qcow2/refcount.h"
 
-/* The refcount block looked at last: neighbours mostly follow each other. Nothing is dropped from the cache
- * meanwhile. */
-typedef struct {
-    guint64 index;
-    Qcow2Table *block;
-    gboolean known;
-} LastBlock;
-
-static gboolean
-count_of(Qcow2Image *image, guint64 cluster, LastBlock *last, guint64 *count, GError **error)
+/* Gives the entries from @at on, @n of them with the same flags and one host cluster after the other, the
+ * flag or none. */
+static void
+mark_run(Qcow2Image *image, Qcow2Table *table, guint64 at, guint64 n, gboolean copied)
 {
-    guint64 entries = image->geo.refblock_entries, index = cluster / entries;
+    guint64 word = qcow2_l2_entry(&image->geo, table, at).word;
 
-    if (!last->known || last->index != index) {
-        if (!qcow2_refblock_get(image, cluster, &last->block, error))
-            return FALSE;
-        last->index = index;
-        last->known = TRUE;
+    if (((word & QCOW2_ENTRY_COPIED) != 0) == copied)
+        return;
+    for (guint64 j = at; j < at + n; j++) {
+        Qcow2Entry entry = qcow2_l2_entry(&image->geo, table, j);
+        entry.word ^= QCOW2_ENTRY_COPIED;
+        qcow2_l2_set(image, table, j, entry);
     }
-    *count = last->block
-                 ? qcow2_refcount_load(last->block->bytes, cluster & (entries - 1), image->geo.refcount_bits)
-                 : 0;
-    return TRUE;
-}
-
-/* What an entry with a place of its own becomes. */
-static gboolean
-marked(Qcow2Image *image, guint64 entry, gboolean restore, LastBlock *last, guint64 *to, GError **error)
-{
-    guint64 count = 0;
-
-    if (restore
-        && !count_of(image, (entry & QCOW2_ENTRY_OFFSET) >> image->geo.cluster_bits, last, &count, error))
-        return FALSE;
-    *to = count == 1 ? entry | QCOW2_ENTRY_COPIED : entry & ~QCOW2_ENTRY_COPIED;
-    return TRUE;
 }
 
 static gboolean
@@ -47,18 +25,32 @@ mark_table(Qcow2Image *image, Qcow2Table *table, gboolean restore, GError **erro
 {
     /* What lies in a data file is counted nowhere, since nobody else can name it. */
     gboolean uncounted = qcow2_has_data_file(&image->header);
-    LastBlock last = { 0 };
+    guint64 entries = image->geo.l2_entries;
 
-    for (guint64 j = 0; j < image->geo.l2_entries; j++) {
-        Qcow2Entry entry = qcow2_l2_entry(&image->geo, table, j);
-        guint64 to = entry.word | QCOW2_ENTRY_COPIED;
-        if ((entry.word & QCOW2_ENTRY_COMPRESSED) || !(entry.word & QCOW2_ENTRY_OFFSET))
-            continue;
-        if (!uncounted && !marked(image, entry.word, restore, &last, &to, error))
+    for (guint64 j = 0, n; j < entries; j += n) {
+        guint64 word = qcow2_l2_entry(&image->geo, table, j).word, count = uncounted ? 1 : 0;
+        guint64 host = (word & QCOW2_ENTRY_OFFSET) >> image->geo.cluster_bits;
+        gboolean plain = host != 0 && !(word & QCOW2_ENTRY_COMPRESSED);
+
+        n = qcow2_l2_run(&image->geo, table, j, plain ? image->geo.cluster_bytes : 0, entries);
+        if (plain && restore && !uncounted && !qcow2_refcount_run(image, host, n, &count, &n, error))
             return FALSE;
-        if (to != entry.word)
-            qcow2_l2_set(image, table, j, (Qcow2Entry){ to, entry.bitmap });
+        if (plain)
+            mark_run(image, table, j, n, count == 1);
     }
+    return TRUE;
+}
+
+/* The same for an entry of the L1 table. */
+static gboolean
+marked(Qcow2Image *image, guint64 entry, gboolean restore, guint64 *to, GError **error)
+{
+    guint64 count = 0;
+
+    if (restore
+        && !qcow2_refcount_get(image, (entry & QCOW2_ENTRY_OFFSET) >> image->geo.cluster_bits, &count, error))
+        return FALSE;
+    *to = count == 1 ? entry | QCOW2_ENTRY_COPIED : entry & ~QCOW2_ENTRY_COPIED;
     return TRUE;
 }
 
@@ -78,7 +70,7 @@ mark_all(Qcow2Image *image, Qcow2Words *l1, gboolean restore, GError **error)
             continue;
         Qcow2Table *table = qcow2_cache_get(&image->cache, QCOW2_TABLE_L2, off, error);
         if (!table || !mark_table(image, table, restore, error)
-            || !marked(image, l1->words[i], restore, &(LastBlock){ 0 }, &to, error))
+            || !marked(image, l1->words[i], restore, &to, error))
             return FALSE;
         if (to != l1->words[i])
             qcow2_words_set(l1, i, to);

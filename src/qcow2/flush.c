@@ -149,13 +149,12 @@ give_back(Qcow2Image *image, const Qcow2Lower *lower)
 
     if (!blk_size(image->base.file, &file_bytes, NULL))
         return;
-    for (guint64 c = lower->first, run; c < end; c = run + 1) {
-        guint64 count = 0;
-
-        for (run = c; run < end && qcow2_refcount_get(image, run, &count, NULL) && count == 0; run++)
-            ;
-        guint64 to = MIN(run << bits, file_bytes);
-        if (c << bits < to)
+    for (guint64 c = lower->first, n; c < end; c += n) {
+        guint64 count;
+        if (!qcow2_refcount_run(image, c, end - c, &count, &n, NULL))
+            return;
+        guint64 to = MIN((c + n) << bits, file_bytes);
+        if (count == 0 && c << bits < to)
             blk_zero(image->base.file, c << bits, to - (c << bits), BLK_ZERO_GIVE_BACK, NULL);
     }
 }

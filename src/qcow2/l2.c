@@ -65,6 +65,18 @@ qcow2_l2_writable_locked(Qcow2Image *image, guint64 l1_index, Qcow2Table **table
     return TRUE;
 }
 
+guint64
+qcow2_l2_run(const Qcow2Geometry *geo, const Qcow2Table *table, guint64 l2_index, guint64 step, guint64 most)
+{
+    const guint8 *first = table->bytes + l2_index * geo->l2_entry_bytes;
+    guint64 word = be64_load(first), n = 1;
+
+    most = MIN(most, geo->l2_entries - l2_index);
+    while (n < most && be64_load(first + n * geo->l2_entry_bytes) == word + n * step)
+        n++;
+    return n;
+}
+
 void
 qcow2_l2_set(Qcow2Image *image, Qcow2Table *table, guint64 l2_index, Qcow2Entry entry)
 {

@@ -43,6 +43,11 @@ gboolean qcow2_l2_find_locked(Qcow2Image *image, const Qcow2Words *l1, guint64 l
  * old one is let go. Wants qcow2_begin_write_locked passed. */
 gboolean qcow2_l2_writable_locked(Qcow2Image *image, guint64 l1_index, Qcow2Table **table, GError **error);
 
+/* How many entries from the one at @l2_index on, at most @most, are its word and @step more each: by a
+ * cluster, plain data in one cluster after the other, all flagged alike. At least 1. */
+guint64
+qcow2_l2_run(const Qcow2Geometry *geo, const Qcow2Table *table, guint64 l2_index, guint64 step, guint64 most);
+
 void qcow2_l2_set(Qcow2Image *image, Qcow2Table *table, guint64 l2_index, Qcow2Entry entry);
 
 /* Decodes an entry; KHO_ERROR_CORRUPT names the guest offset and both indices. */

@@ -39,6 +39,21 @@ alike(const Qcow2Cluster *c, guint sub, guint subs)
     return 1;
 }
 
+/* How many plain entries, up to @want, from the one at @l2_index on repeat it, each a cluster further where
+ * it has a place. What repeats a right entry is right: none of them is taken apart. */
+static guint64
+repeats(const Qcow2Image *image, const Qcow2Table *table, guint64 l2_index, const Qcow2Cluster *first,
+        guint64 want)
+{
+    guint64 step = first->placed ? image->geo.cluster_bytes : 0;
+    gboolean in_file = first->data && !qcow2_has_data_file(&image->header);
+    guint64 end = in_file ? image->file_bytes : QCOW2_ENTRY_OFFSET;
+
+    if (first->placed && first->host_bytes < end)
+        want = MIN(want, num_div_up(end - first->host_bytes, step));
+    return qcow2_l2_run(&image->geo, table, l2_index, step, want);
+}
+
 /* The subclusters from @sub of the cluster at @index on that are as the first one is, each where the one
  * before it ends. */
 static guint64
@@ -47,10 +62,10 @@ join(Qcow2Image *image, const Qcow2Table *table, Qcow2Index index, guint sub, co
 {
     guint subs = image->geo.subs;
     Qcow2ClusterKind kind = qcow2_cluster_kind(first, sub);
-    guint64 n = alike(first, sub, subs);
+    guint64 i = subs == 1 ? repeats(image, table, index.l2_index, first, want) : 1;
+    guint64 n = subs == 1 ? i : alike(first, sub, subs);
 
-    for (guint64 i = 1; (sub + n) % subs == 0 && n < want && index.l2_index + i < image->geo.l2_entries;
-         i++) {
+    for (; (sub + n) % subs == 0 && n < want && index.l2_index + i < image->geo.l2_entries; i++) {
         Qcow2Cluster c;
         /* A wrong entry ends the run; who maps it is told what is wrong. */
         if (qcow2_l2_decode(qcow2_l2_entry(&image->geo, table, index.l2_index + i), &image->header, &c)

@@ -3,6 +3,11 @@
 #include "base/error.h"
 #include "qcow2/entry.h"
 
+#include <string.h>
+
+/* How far a search for a free cluster looks at a time. */
+#define LOOK_CLUSTERS 1024
+
 gboolean
 qcow2_refblock_get(Qcow2Image *image, guint64 cluster, Qcow2Table **block, GError **error)
 {
@@ -40,17 +45,42 @@ qcow2_refblock_set(Qcow2Image *image, Qcow2Table *block, guint64 cluster, guint6
     qcow2_table_touch(&image->cache, block, from, from + MAX(bits / 8, 1));
 }
 
+/* How many counts of a block from @from on, before @to, are the same. */
+static guint64
+same_counts(const guint8 *block, guint64 from, guint64 to, guint bits)
+{
+    guint64 count = qcow2_refcount_load(block, from, bits), at = from + 1;
+    const guint8 *first = block + from * bits / 8;
+
+    /* All are, when they are no other one entry further. */
+    if (bits >= 8 && memcmp(first, first + bits / 8, (to - at) * bits / 8) == 0)
+        return to - from;
+    while (at < to && qcow2_refcount_load(block, at, bits) == count)
+        at++;
+    return at - from;
+}
+
+gboolean
+qcow2_refcount_run(Qcow2Image *image, guint64 first, guint64 most, guint64 *count, guint64 *n, GError **error)
+{
+    guint64 entries = image->geo.refblock_entries, from = first & (entries - 1);
+    guint64 to = MIN(from + most, entries);
+    guint bits = image->geo.refcount_bits;
+    Qcow2Table *block;
+
+    if (!qcow2_refblock_get(image, first, &block, error))
+        return FALSE;
+    *count = block ? qcow2_refcount_load(block->bytes, from, bits) : 0;
+    *n = block ? same_counts(block->bytes, from, to, bits) : to - from;
+    return TRUE;
+}
+
 gboolean
 qcow2_refcount_get(Qcow2Image *image, guint64 cluster, guint64 *count, GError **error)
 {
-    Qcow2Table *block;
+    guint64 n;
 
-    if (!qcow2_refblock_get(image, cluster, &block, error))
-        return FALSE;
-    *count = block ? qcow2_refcount_load(block->bytes, cluster % image->geo.refblock_entries,
-                                         image->geo.refcount_bits)
-                   : 0;
-    return TRUE;
+    return qcow2_refcount_run(image, cluster, 1, count, &n, error);
 }
 
 /* Every count is within [@min, @max]; *bad is the first that is not. */
@@ -58,22 +88,13 @@ static gboolean
 all_between(Qcow2Image *image, const Qcow2Lower *range, guint64 min, guint64 max, guint64 *bad,
             GError **error)
 {
-    guint64 end = range->first + range->n, entries = image->geo.refblock_entries;
+    guint64 end = range->first + range->n, count, n;
 
-    for (guint64 c = range->first; c < end;) {
-        Qcow2Table *block;
-        guint64 to = MIN(end, num_align_down(c, entries) + entries);
-        if (!qcow2_refblock_get(image, c, &block, error))
+    for (*bad = range->first; *bad < end; *bad += n)
+        if (!qcow2_refcount_run(image, *bad, end - *bad, &count, &n, error))
             return FALSE;
-        for (; c < to; c++) {
-            guint64 count =
-                block ? qcow2_refcount_load(block->bytes, c & (entries - 1), image->geo.refcount_bits) : 0;
-            if (count < min || count > max) {
-                *bad = c;
-                return TRUE;
-            }
-        }
-    }
+        else if (count < min || count > max)
+            return TRUE;
     *bad = G_MAXUINT64;
     return TRUE;
 }
@@ -161,73 +182,72 @@ qcow2_refcount_release_later(Qcow2Image *image, const Qcow2Header *header, Qcow2
                                qcow2_cluster_host_clusters(&c, header->cluster_bits));
 }
 
-/* The first free cluster from @from on that has a block to count it; where there is none, blocks are made for
- * that cluster and @want more. */
+/* The first free cluster from @from on that has a block to count it, and how many are free in a row from it
+ * on, as far as its block reaches. Where there is none, blocks are made for that cluster and @want more. */
 static gboolean
-find_free(Qcow2Image *image, guint64 from, guint64 want, guint64 *found, GError **error)
+find_free(Qcow2Image *image, guint64 from, guint64 want, Qcow2Lower *found, GError **error)
 {
-    guint64 entries = image->geo.refblock_entries;
-    guint64 c = from;
+    guint64 end = QCOW2_HOST_BYTES_MAX >> image->geo.cluster_bits, most = MAX(want, LOOK_CLUSTERS);
+    guint64 count, n;
 
-    while (c < QCOW2_HOST_BYTES_MAX >> image->geo.cluster_bits) {
+    for (guint64 c = from; c < end; c += n) {
         Qcow2Table *block;
-        if (!qcow2_refblock_get(image, c, &block, error))
+        n = 0;
+        if (!qcow2_refblock_get(image, c, &block, error)
+            || (!block && !qcow2_reftable_cover(image, c, want, error))
+            || (block && !qcow2_refcount_run(image, c, most, &count, &n, error)))
             return FALSE;
-        if (!block) {
-            if (!qcow2_reftable_cover(image, c, want, error))
-                return FALSE;
-            continue;
+        if (block && count == 0) {
+            *found = (Qcow2Lower){ c, n };
+            return TRUE;
         }
-        for (guint64 i = c % entries; i < entries; i++, c++)
-            if (qcow2_refcount_load(block->bytes, i, image->geo.refcount_bits) == 0) {
-                *found = c;
-                return TRUE;
-            }
     }
     return fail(error, KHO_ERROR_NO_SPACE, "%s is full: the format ends at 64 PiB", image->base.file->label);
 }
 
-/* How many clusters from @first (free) on are free in a row, up to @want. */
+/* A stretch of free clusters goes on behind its block, up to @want. */
 static gboolean
-measure(Qcow2Image *image, guint64 first, guint64 want, guint64 *n, GError **error)
+stretch(Qcow2Image *image, guint64 want, Qcow2Lower *free, GError **error)
 {
-    for (*n = 1; *n < want; (*n)++) {
-        guint64 next;
-        if (!find_free(image, first + *n, want, &next, error))
+    while (free->n < want) {
+        Qcow2Lower next;
+        if (!find_free(image, free->first + free->n, want, &next, error))
             return FALSE;
-        if (next != first + *n)
+        if (next.first != free->first + free->n)
             return TRUE;
+        free->n += next.n;
     }
+    free->n = want;
     return TRUE;
 }
 
 gboolean
 qcow2_alloc(Qcow2Image *image, guint64 want, gboolean exact, guint64 *first, guint64 *got, GError **error)
 {
-    guint64 at, n;
+    Qcow2Lower at;
 
     if (!find_free(image, image->free_hint, want, &at, error))
         return FALSE;
-    image->free_hint = at;
+    image->free_hint = at.first;
     for (;;) {
-        if (!measure(image, at, want, &n, error))
+        if (!stretch(image, want, &at, error))
             return FALSE;
-        if (n == want || !exact)
+        if (at.n == want || !exact)
             break;
         /* Past the last block, cover makes room for all of @want in one stretch, so this ends. */
-        if (!find_free(image, at + n, want, &at, error))
+        if (!find_free(image, at.first + at.n, want, &at, error))
             return FALSE;
     }
-    if (qcow2_guard_holds(&image->guard, at, n))
+    if (qcow2_guard_holds(&image->guard, at.first, at.n))
         return qcow2_corrupt_locked(image, error,
                                     "refcount 0 for a cluster at or after byte %" G_GUINT64_FORMAT
                                     " that holds metadata",
-                                    at << image->geo.cluster_bits);
-    if (!add(image, at, n, 1, error))
+                                    at.first << image->geo.cluster_bits);
+    if (!add(image, at.first, at.n, 1, error))
         return FALSE;
-    if (at == image->free_hint)
-        image->free_hint = at + n;
-    *first = at;
-    *got = n;
+    if (at.first == image->free_hint)
+        image->free_hint = at.first + at.n;
+    *first = at.first;
+    *got = at.n;
     return TRUE;
 }

@@ -10,6 +10,10 @@
 #include "qcow2/image.h"
 
 gboolean qcow2_refcount_get(Qcow2Image *image, guint64 cluster, guint64 *count, GError **error);
+/* The same, and how many clusters from it on, at most @most, have that count; at least 1, fewer where their
+ * block ends. */
+gboolean qcow2_refcount_run(Qcow2Image *image, guint64 cluster, guint64 most, guint64 *count, guint64 *n,
+                            GError **error);
 
 /* Adds one to each count, in memory. All of them or none: KHO_ERROR_NO_SPACE where a count is as high as its
  * width allows. The blocks must be there (they are where a count is above 0). */

@@ -56,15 +56,11 @@ clusters_of(Qcow2Image *image, Qcow2Entry entry, Qcow2Lower *range, GError **err
 static guint64
 run_of(Qcow2Image *image, const Qcow2Table *table, guint64 j, guint64 most)
 {
-    guint64 word = qcow2_l2_entry(&image->geo, table, j).word, n = 1;
+    guint64 word = qcow2_l2_entry(&image->geo, table, j).word;
 
     if ((word & ~(QCOW2_ENTRY_OFFSET | QCOW2_ENTRY_COPIED)) || !(word & QCOW2_ENTRY_OFFSET))
         return 1;
-    most = MIN(most, image->geo.l2_entries - j);
-    while (n < most
-           && qcow2_l2_entry(&image->geo, table, j + n).word == word + (n << image->geo.cluster_bits))
-        n++;
-    return n;
+    return qcow2_l2_run(&image->geo, table, j, image->geo.cluster_bytes, most);
 }
 
 /* Calls @func with the references that one L2 table makes, and with the one to itself, while *left lasts. */
