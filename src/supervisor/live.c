@@ -79,15 +79,6 @@ live_xml_complete(const char *xml, const json_t *chardevs, const json_t *vnc, GE
     return model_domain_format(domain, MODEL_FORMAT_LIVE);
 }
 
-static gboolean
-write_live_xml(const Supervisor *s, const char *text, GError **error)
-{
-    if (vm_folder_write(s->folder, VM_FILE_LIVE_XML, text, error))
-        return TRUE;
-    g_prefix_error(error, "%s: ", s->run_path);
-    return FALSE;
-}
-
 gboolean
 live_xml_replace(Supervisor *s, const json_t *arguments, GError **error)
 {
@@ -101,7 +92,7 @@ live_xml_replace(Supervisor *s, const json_t *arguments, GError **error)
     if (g_strcmp0(domain->uuid, s->status->uuid) != 0 || strcmp(domain->name, s->status->name) != 0)
         return fail(error, KHO_ERROR_INVALID, "kho-live-xml: the XML is of machine '%s' with uuid %s",
                     domain->name, domain->uuid ? domain->uuid : "none");
-    return write_live_xml(s, xml, error);
+    return vm_folder_write(s->folder, VM_FILE_LIVE_XML, xml, error);
 }
 
 gboolean
@@ -119,7 +110,7 @@ live_xml_drop_disk(Supervisor *s, const char *alias, GError **error)
             continue;
         g_ptr_array_remove_index(domain->disks, i);
         g_autofree char *text = model_domain_format(domain, MODEL_FORMAT_LIVE);
-        return write_live_xml(s, text, error);
+        return vm_folder_write(s->folder, VM_FILE_LIVE_XML, text, error);
     }
     return TRUE;
 }

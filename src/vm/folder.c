@@ -76,8 +76,8 @@ vm_folder_holders(int dirfd, const char *name)
     return fd < 0 ? g_array_new(FALSE, FALSE, sizeof(ProcId)) : proc_holders(fd);
 }
 
-gboolean
-vm_folder_write(int dirfd, const char *name, const char *text, GError **error)
+static gboolean
+replace(int dirfd, const char *name, const char *text, GError **error)
 {
     g_autofree char *beside = g_strdup_printf(".%s.kho-tmp", name);
     fd_auto int fd = fd_open_at(dirfd, beside, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600, error);
@@ -88,6 +88,18 @@ vm_folder_write(int dirfd, const char *name, const char *text, GError **error)
         && entry_rename(dirfd, beside, name, TRUE, name, error))
         return TRUE;
     entry_unlink(dirfd, beside, name, NULL);
+    return FALSE;
+}
+
+gboolean
+vm_folder_write(int dirfd, const char *name, const char *text, GError **error)
+{
+    if (replace(dirfd, name, text, error))
+        return TRUE;
+    /* Which file system is full, the name alone does not say. */
+    g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", dirfd);
+    g_autofree char *path = g_file_read_link(link, NULL);
+    g_prefix_error(error, "%s: ", path ? path : "the run folder");
     return FALSE;
 }
 

@@ -13,6 +13,7 @@
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define GUARD_MS 60000
 
@@ -105,6 +106,20 @@ test_locks(Fixture *f, gconstpointer data)
     /* In a folder that was removed nobody can begin. */
     g_assert_cmpint(vm_folder_lock(folder, VM_FILE_ALIVE, &gone), ==, -1);
     g_assert_error(gone, KHO_ERROR, KHO_ERROR_NOT_FOUND);
+}
+
+static void
+test_write_that_fails(Fixture *f, gconstpointer data)
+{
+    fd_auto int folder = vm_folder_open(f->run, TRUE, NULL);
+    g_autoptr(GError) why = NULL;
+
+    g_assert_cmpint(mkdirat(folder, VM_FILE_STATUS, 0700), ==, 0);
+    g_assert_false(vm_folder_write(folder, VM_FILE_STATUS, "{}", &why));
+    g_assert_nonnull(strstr(why->message, f->run));
+    g_assert_nonnull(strstr(why->message, VM_FILE_STATUS));
+    g_assert_cmpint(unlinkat(folder, VM_FILE_STATUS, AT_REMOVEDIR), ==, 0);
+    g_assert_true(vm_folder_remove(folder, f->run, NULL));
 }
 
 static VmStatus *
@@ -319,6 +334,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add("/runtime/presence", Fixture, NULL, set_up, test_presence, tear_down);
     g_test_add("/runtime/locks", Fixture, NULL, set_up, test_locks, tear_down);
+    g_test_add("/runtime/write-that-fails", Fixture, NULL, set_up, test_write_that_fails, tear_down);
     g_test_add("/runtime/kill", Fixture, NULL, set_up, test_kill, tear_down);
     g_test_add("/runtime/kill-stopped", Fixture, "stopped", set_up, test_kill, tear_down);
     g_test_add("/runtime/kill-spares-others", Fixture, NULL, set_up, test_kill_spares_others, tear_down);
