@@ -123,11 +123,11 @@ def big_chain(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed(kho, rng, number):
+def test_killed(kho, rng, soak, number):
     """At random moments: all reads as before, QEMU finds no corruption, and the next commit ends it."""
     base, over = big_chain(kho.tmp)
     hit = 0
-    for _ in range(10):
+    for _ in range(50 if soak else 10):
         start = time.monotonic()
         child = subprocess.Popen([str(kho.program), "img", "commit", str(over)], env=kho.env(), cwd=kho.tmp,
                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
