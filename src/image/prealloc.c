@@ -27,8 +27,10 @@ prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes)
 {
     guint64 cluster = cluster_bytes;
     guint64 data = num_align_up(MIN(bytes, NUM_OFFSET_MAX / 2), cluster);
-    /* At most sixteen bytes of L2 and eight of refcount for each cluster, and new L1 and refcount tables. */
-    guint64 tables = cluster == 1 ? 0 : data / cluster * 24 + 16 * cluster;
+    /* Each cluster: at most eight bytes of refcount, and eight of L2 or, where it can have subclusters,
+     * sixteen. And new L1 and refcount tables. */
+    guint64 each = cluster >= 16 * KIB ? 24 : 16;
+    guint64 tables = cluster == 1 ? 0 : data / cluster * each + 16 * cluster;
 
     switch (prealloc) {
     case KHO_PREALLOC_OFF: return 0;
