@@ -96,6 +96,13 @@ KHO_PUBLIC gboolean kho_image_close(KhoImage *image, GError **error);
 KHO_PUBLIC void kho_image_free(KhoImage *image);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KhoImage, kho_image_free)
 
+/* From here on an image that is open for reading reads as its internal snapshot does: the first one whose id
+ * is
+ * @id and whose name is @name, of which one may be NULL. KHO_ERROR_NOT_FOUND, or _UNSUPPORTED where the
+ * format has no snapshots. */
+KHO_PUBLIC gboolean kho_image_show_snapshot(KhoImage *image, const char *id, const char *name,
+                                            GError **error);
+
 KHO_PUBLIC guint64 kho_image_size_bytes(const KhoImage *image);
 KHO_PUBLIC const char *kho_image_format(const KhoImage *image);
 KHO_PUBLIC const char *kho_image_path(const KhoImage *image);
@@ -144,6 +151,8 @@ KHO_PUBLIC gboolean kho_image_info(const char *path, const char *format, KhoImag
 /* The same; of @source's flags KHO_IMAGE_LOCAL counts, which kho_image_info implies, and the gate is asked
  * for the extents of a foreign image alone. */
 KHO_PUBLIC gboolean kho_image_info_source(const KhoImageSource *source, KhoImageInfo *info, GError **error);
+/* The same of an image that is open. */
+KHO_PUBLIC gboolean kho_image_describe(KhoImage *image, KhoImageInfo *info, GError **error);
 KHO_PUBLIC void kho_image_info_clear(KhoImageInfo *info);
 
 typedef enum {
@@ -159,10 +168,12 @@ typedef struct KhoImageCreate {
     const char *const
         *foreign_options; /* of the latter: "NAME=VALUE" as for qemu-img, NULL-terminated; or NULL */
     guint64 size_bytes;   /* 0 with a backing file: its size */
+    gboolean exact_size;  /* 0 means an empty disk, also with a backing file */
     KhoPrealloc prealloc;
     guint64 prealloc_bytes;     /* FALLOC, FULL: only this much from the start; 0: all */
     const char *backing_file;   /* as it shall stand in the header; relative to the image's folder */
     const char *backing_format; /* required with backing_file */
+    gboolean backing_unchecked; /* whatever the backing file is and holds: it is not opened */
     guint32 cluster_bytes;      /* 0: 65536 */
     guint qcow2_version;        /* 0: 3 */
     guint refcount_bits;        /* 0: 16 */
@@ -192,7 +203,17 @@ typedef struct KhoImageConvert {
     KhoImageCreate target; /* size_bytes 0: the source's; with backing_file only what differs is copied */
     guint workers;         /* 0: as many as processors, twice as many to compress; at most 8 */
     gboolean keep_zeros;   /* do not look for zeros in data */
+    gboolean fill_holes;   /* what reads as zeros gets its space as well, and zeros in it; with keep_zeros */
     gboolean compress;     /* qcow2: compress clusters, as target.compression says */
+    guint64 rate_bytes;    /* at most so many a second are copied; 0: as many as can be */
+    /* What cannot be read becomes zeros, and is told of here, a stretch at a time, from one thread at a time;
+     * NULL: it is an error. */
+    void (*unreadable)(guint64 off, guint64 len, const char *why, gpointer data);
+    gpointer unreadable_data;
+    /* An image open for writing that is written in place, and flushed: its format, and whatever target says,
+     * are left aside. It is the caller's before and after; a failure leaves it half written. */
+    KhoImage *into;
+    gboolean into_is_zero; /* it reads as zeros where nothing is written */
     /* Asked when the copy is whole and has no name yet: FALSE drops it, and is the call's error. May be NULL.
      */
     gboolean (*confirm)(gpointer data, GError **error);
@@ -201,6 +222,17 @@ typedef struct KhoImageConvert {
 
 KHO_PUBLIC gboolean kho_image_convert(const char *source, const char *target, const KhoImageConvert *options,
                                       const KhoImageGate *gate, const KhoJob *job, GError **error);
+/* A stretch of an image that is open. */
+typedef struct KhoImagePart {
+    KhoImage *image;
+    guint64 off_bytes, length_bytes;
+} KhoImagePart;
+
+/* The same from images that are open: the target reads like all of the @n_parts parts, one behind the other.
+ * source_format and source_flags count for nothing; with into, neither does @target. */
+KHO_PUBLIC gboolean kho_image_convert_parts(const KhoImagePart *parts, guint n_parts, const char *target,
+                                            const KhoImageConvert *options, const KhoImageGate *gate,
+                                            const KhoJob *job, GError **error);
 
 typedef struct KhoImageResize {
     guint64 size_bytes;   /* the new size, rounded up to whole sectors */

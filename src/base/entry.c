@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 int
@@ -197,6 +198,17 @@ entry_try_owner(int fd, uid_t uid, gid_t gid)
 {
     if (fchown(fd, uid, gid) != 0)
         g_debug("the owner stays: %s", g_strerror(errno));
+}
+
+void
+entry_try_access_list(int fd, int from)
+{
+    static const char name[] = "system.posix_acl_access";
+    guint8 list[4096]; /* what an ext4 inode's list takes at most; a longer one is not kept */
+    ssize_t len = fgetxattr(from, name, list, sizeof list);
+
+    if (len > 0 && fsetxattr(fd, name, list, (size_t) len, 0) != 0)
+        g_debug("the access list stays behind: %s", g_strerror(errno));
 }
 
 char *

@@ -58,4 +58,8 @@ gboolean entry_check_space(int fd, guint64 bytes, const char *label, GError **er
 /* Gives @fd to another owner where rights allow. */
 void entry_try_owner(int fd, uid_t uid, gid_t gid);
 
+/* Gives @fd the access list of the file @from, where that has one and the file system of @fd keeps such.
+ * After the mode was set, of which it is a part. */
+void entry_try_access_list(int fd, int from);
+
 #endif

@@ -8,6 +8,7 @@
 #include "cli/parse.h"
 #include "cli/progress.h"
 #include "host/recover.h"
+#include "qemuimg/qemuimg.h"
 
 #include <string.h>
 
@@ -130,5 +131,9 @@ main(int argc, char **argv)
         return finish(0);
     }
 #endif
-    return fd_hold_standard(NULL) ? finish(run_words(argv + 1)) : exit_status_of(NULL);
+    if (!fd_hold_standard(NULL))
+        return exit_status_of(NULL);
+    if (argc > 0 && qemuimg_is_name(argv[0]))
+        return qemuimg_main(argc, argv);
+    return finish(run_words(argv + 1));
 }

@@ -20,7 +20,7 @@ const CliNoun cli_nouns[] = {
     { "pool", "pools: folders that keep disks" },
     { "vol", "volumes: the disks in a pool" },
     { "backup", "backups: points of machines, in a folder of any file system" },
-    { "img", "image files, wherever they are" },
+    { "img", "image files, wherever they are (under the name qemu-img, kho takes qemu-img's own arguments)" },
     { "kho", "kho itself" },
 };
 const gsize cli_n_nouns = G_N_ELEMENTS(cli_nouns);

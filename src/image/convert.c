@@ -1,10 +1,16 @@
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/num.h"
 #include "block/nbd.h"
 #include "image/copy.h"
 #include "image/target.h"
 
 #include <glib/gstdio.h>
+
+typedef struct {
+    const KhoImagePart *list;
+    guint n;
+} Parts;
 
 /* A target that is one of the source's files would be refused as in use, by this very process: say it better.
  */
@@ -25,15 +31,19 @@ check_apart(const KhoImage *source, const char *target, GError **error)
 }
 
 static gboolean
-pick_size(const KhoImage *source, const KhoImageCreate *target, guint64 *size_bytes, GError **error)
+pick_size(const Parts *parts, const KhoImageCreate *target, guint64 *size_bytes, GError **error)
 {
-    guint64 source_bytes = kho_image_size_bytes(source);
+    guint64 total = 0;
 
-    if (target->size_bytes > 0 && target->size_bytes < source_bytes)
+    for (guint i = 0; i < parts->n; i++)
+        if (!num_add(total, parts->list[i].length_bytes, &total) || total > NUM_OFFSET_MAX)
+            return fail(error, KHO_ERROR_INVALID, "%s and what comes before it are too large for one image",
+                        parts->list[i].image->path);
+    if (target->size_bytes > 0 && target->size_bytes < total)
         return fail(error, KHO_ERROR_INVALID,
                     "%s has %" G_GUINT64_FORMAT " bytes, which do not fit in a target of %" G_GUINT64_FORMAT,
-                    source->path, source_bytes, target->size_bytes);
-    *size_bytes = target->size_bytes > 0 ? target->size_bytes : source_bytes;
+                    parts->list[0].image->path, total, target->size_bytes);
+    *size_bytes = target->size_bytes > 0 ? target->size_bytes : total;
     return TRUE;
 }
 
@@ -55,9 +65,86 @@ check_compress(const KhoImageCreate *target, GError **error)
     return TRUE;
 }
 
+/* Progress of one part among several. */
+typedef struct {
+    const KhoJob *job;
+    guint64 before_bytes, total_bytes;
+} Share;
+
+static void
+tell_share(guint64 done_bytes, guint64 total_bytes, gpointer data)
+{
+    const Share *share = data;
+
+    share->job->progress(share->before_bytes + done_bytes, share->total_bytes, share->job->data);
+}
+
+/* The parts one behind the other. @plan says how; what and where is filled in here. */
 static gboolean
-copy_into(Target *target, KhoImage *source, guint64 size_bytes, const KhoImageConvert *options,
-          const KhoImageGate *gate, const KhoJob *job, GError **error)
+copy_all(const Parts *parts, CopyPlan *plan, const KhoJob *job, GError **error)
+{
+    Share share = { .job = job };
+    KhoJob told = { .progress = job && job->progress ? tell_share : NULL,
+                    .data = &share,
+                    .cancelled = job ? job->cancelled : NULL };
+    const gboolean compress = plan->compress;
+
+    for (guint i = 0; i < parts->n; i++)
+        share.total_bytes += parts->list[i].length_bytes;
+    plan->job = &told;
+    for (guint i = 0; i < parts->n; i++) {
+        const KhoImagePart *part = &parts->list[i];
+
+        plan->source = part->image;
+        plan->source_off = part->off_bytes;
+        plan->target_off = share.before_bytes;
+        plan->bytes = part->length_bytes;
+        /* A part that begins within a cluster is stored as it is. */
+        plan->compress = compress && plan->target_off % plan->target->cluster_bytes == 0;
+        if (!image_copy(plan, error))
+            return FALSE;
+        share.before_bytes += plan->bytes;
+    }
+    return TRUE;
+}
+
+static CopyPlan
+plan_of(const KhoImageConvert *options, KhoImage *target)
+{
+    return (CopyPlan){
+        .target = target,
+        .workers = options->workers,
+        .rate_bytes = options->rate_bytes,
+        .keep_zeros = options->keep_zeros,
+        .compress = options->compress,
+        .unreadable = options->unreadable,
+        .unreadable_data = options->unreadable_data,
+    };
+}
+
+static gboolean
+convert_into(const Parts *parts, const KhoImageConvert *options, const KhoJob *job, GError **error)
+{
+    CopyPlan plan = plan_of(options, options->into);
+    guint64 needed;
+
+    if (options->compress)
+        return fail(error, KHO_ERROR_UNSUPPORTED,
+                    "%s stands already: clusters are compressed in new images only", options->into->path);
+    if (!pick_size(parts, &(KhoImageCreate){ 0 }, &needed, error))
+        return FALSE;
+    if (needed > kho_image_size_bytes(options->into))
+        return fail(error, KHO_ERROR_INVALID,
+                    "%s has %" G_GUINT64_FORMAT " bytes, and %" G_GUINT64_FORMAT " are needed",
+                    options->into->path, kho_image_size_bytes(options->into), needed);
+    plan.target_is_zero = options->into_is_zero && !options->fill_holes;
+    plan.only_changes = options->into->backing != NULL;
+    return copy_all(parts, &plan, job, error) && kho_image_flush(options->into, error);
+}
+
+static gboolean
+copy_new(Target *target, const Parts *parts, guint64 size_bytes, const KhoImageConvert *options,
+         const KhoImageGate *gate, const KhoJob *job, GError **error)
 {
     const KhoImageCreate *create = &options->target;
     g_autoptr(KhoImage) image = target_open(target, create, size_bytes, gate, job, error);
@@ -65,26 +152,48 @@ copy_into(Target *target, KhoImage *source, guint64 size_bytes, const KhoImageCo
     const KhoImageSource below = { .gate = gate, .job = job, .secrets = options->secrets };
     if (!image || (create->backing_file && !image_open_backing(image, &below, error)))
         return FALSE;
-    CopyPlan plan = {
-        .source = source,
-        .target = image,
-        .bytes = kho_image_size_bytes(source),
-        .workers = options->workers,
-        .target_is_zero = target_is_zero(target, create),
-        .only_changes = create->backing_file != NULL,
-        .keep_zeros = options->keep_zeros,
-        .compress = options->compress,
-        .job = job,
-    };
-    return image_copy(&plan, error) && (!options->confirm || options->confirm(options->confirm_data, error))
+    CopyPlan plan = plan_of(options, image);
+    plan.target_is_zero = target_is_zero(target, create) && !options->fill_holes;
+    plan.only_changes = create->backing_file != NULL;
+    return copy_all(parts, &plan, job, error)
+           && (!options->confirm || options->confirm(options->confirm_data, error))
            && target_finish(target, g_steal_pointer(&image), job, error);
+}
+
+gboolean
+kho_image_convert_parts(const KhoImagePart *list, guint n_parts, const char *target_path,
+                        const KhoImageConvert *options, const KhoImageGate *gate, const KhoJob *job,
+                        GError **error)
+{
+    const KhoImageCreate *create = &options->target;
+    const Parts parts = { list, n_parts };
+    guint64 size_bytes = 0;
+
+    g_assert(n_parts > 0);
+    if (options->into)
+        return convert_into(&parts, options, job, error);
+    if (!target_check(create, error) || (options->compress && !check_compress(create, error))
+        || !pick_size(&parts, create, &size_bytes, error))
+        return FALSE;
+    g_autofree char *data = create->data_file ? image_data_path(target_path, create->data_file, error) : NULL;
+    if (create->data_file && !data)
+        return FALSE;
+    for (guint i = 0; i < n_parts; i++)
+        if (!check_apart(list[i].image, target_path, error)
+            || (data && !check_apart(list[i].image, data, error)))
+            return FALSE;
+    Target *target = target_begin(target_path, create, job, error);
+    if (!target)
+        return FALSE;
+    gboolean done = copy_new(target, &parts, size_bytes, options, gate, job, error);
+    target_free(target, error);
+    return done;
 }
 
 gboolean
 kho_image_convert(const char *source_path, const char *target_path, const KhoImageConvert *options,
                   const KhoImageGate *gate, const KhoJob *job, GError **error)
 {
-    const KhoImageCreate *create = &options->target;
     KhoImageSource from = { .path = source_path,
                             .format = options->source_format,
                             .flags = options->source_flags
@@ -93,20 +202,12 @@ kho_image_convert(const char *source_path, const char *target_path, const KhoIma
                             .job = job,
                             .secrets = options->secrets,
                             .key_secret = options->source_key_secret };
-    guint64 size_bytes = 0;
 
-    if (!target_check(create, error) || (options->compress && !check_compress(create, error)))
+    if (!target_check(&options->target, error))
         return FALSE;
     g_autoptr(KhoImage) source = kho_image_open_source(&from, error);
-    if (!source || !pick_size(source, create, &size_bytes, error) || !check_apart(source, target_path, error))
+    if (!source)
         return FALSE;
-    g_autofree char *data = create->data_file ? image_data_path(target_path, create->data_file, error) : NULL;
-    if (create->data_file && (!data || !check_apart(source, data, error)))
-        return FALSE;
-    Target *target = target_begin(target_path, create, job, error);
-    if (!target)
-        return FALSE;
-    gboolean done = copy_into(target, source, size_bytes, options, gate, job, error);
-    target_free(target, error);
-    return done;
+    const KhoImagePart whole = { source, 0, kho_image_size_bytes(source) };
+    return kho_image_convert_parts(&whole, 1, target_path, options, gate, job, error);
 }

@@ -80,9 +80,20 @@ map_source(const CopyPlan *plan, guint64 start, guint64 max_bytes, KhoMapEntry *
 {
     guint64 off = plan->source_off + start;
     guint64 size = kho_image_size_bytes(plan->source);
+    g_autoptr(GError) cause = NULL;
 
-    if (off < size)
-        return kho_image_map(plan->source, off, MIN(max_bytes, size - off), entry, error);
+    if (off < size && kho_image_map(plan->source, off, MIN(max_bytes, size - off), entry, &cause))
+        return TRUE;
+    if (off < size && plan->unreadable) { /* a chunk of it at a time is tried */
+        *entry = (KhoMapEntry){ .start_bytes = off,
+                                .length_bytes = MIN(MIN(max_bytes, size - off), COPY_CHUNK_BYTES),
+                                .kind = KHO_MAP_DATA };
+        return TRUE;
+    }
+    if (off < size) {
+        g_propagate_error(error, g_steal_pointer(&cause));
+        return FALSE;
+    }
     *entry = (KhoMapEntry){
         .start_bytes = off, .length_bytes = max_bytes, .kind = KHO_MAP_HOLE, .reads_zero = TRUE
     };

@@ -33,6 +33,8 @@ close_one(KhoImage *image, GError **error)
 {
     gboolean flushed = !image->format || format_close(image->format, error);
 
+    if (image->whole) /* open for reading only: nothing to flush */
+        format_close(image->whole, NULL);
     if (image->foreign)
         flushed = foreign_end(image->foreign, flushed ? error : NULL) && flushed;
     g_clear_pointer(&image->foreign_file, blk_free);

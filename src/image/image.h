@@ -16,6 +16,7 @@
 
 struct KhoImage {
     FormatImage *format; /* owned */
+    FormatImage *whole;  /* where format is the view of a snapshot: what it was made from; owned; else NULL */
     char *path;          /* as it was named, or as its overlay names it */
     Foreign *foreign;    /* owned; serves the bytes of @format where the image is of a foreign format */
     const char *foreign_format;

@@ -115,8 +115,8 @@ look_foreign(KhoImage *image, KhoImageInfo *info, GError **error)
     return TRUE;
 }
 
-static gboolean
-look(KhoImage *image, KhoImageInfo *info, GError **error)
+gboolean
+kho_image_describe(KhoImage *image, KhoImageInfo *info, GError **error)
 {
     FormatInfo found;
     guint64 file_bytes;
@@ -124,6 +124,7 @@ look(KhoImage *image, KhoImageInfo *info, GError **error)
     BlkStore *file = image->foreign_file ? image->foreign_file : image->format->file;
     if (!blk_size(file, &file_bytes, error) || !format_info(image->format, &found, error))
         return FALSE;
+    *info = (KhoImageInfo){ 0 };
     take_over(info, &found);
     format_info_clear(&found);
     info->path = g_strdup(image->path);
@@ -147,7 +148,7 @@ kho_image_info_source(const KhoImageSource *source, KhoImageInfo *info, GError *
 
     one.flags = KHO_IMAGE_NO_BACKING | KHO_IMAGE_IDLE_LOCK | (source->flags & KHO_IMAGE_LOCAL);
     g_autoptr(KhoImage) image = kho_image_open_source(&one, error);
-    if (!image || !look(image, &found, error))
+    if (!image || !kho_image_describe(image, &found, error))
         return FALSE;
     if ((source->flags & KHO_IMAGE_LOCAL) && found.backing_file && kho_image_is_remote(found.backing_file))
         g_clear_pointer(&found.full_backing_path, g_free);

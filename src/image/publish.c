@@ -96,7 +96,7 @@ look_at_old(Publish *p, GError **error)
     return image_lock(p->replaced, IMAGE_LOCK_WRITE, error);
 }
 
-/* The replaced file's mode and owner go over to the new one. */
+/* The replaced file's mode, owner and access list go over to the new one. */
 static gboolean
 dress(Publish *p, mode_t mode, GError **error)
 {
@@ -104,7 +104,11 @@ dress(Publish *p, mode_t mode, GError **error)
         entry_try_owner(p->fd, p->replaced_stat.st_uid, p->replaced_stat.st_gid);
     if (!mode && !p->replaced)
         return TRUE;
-    return fd_chmod(p->fd, mode ? mode : p->replaced_stat.st_mode & 0777, p->path, error);
+    if (!fd_chmod(p->fd, mode ? mode : p->replaced_stat.st_mode & 0777, p->path, error))
+        return FALSE;
+    if (p->replaced && !mode)
+        entry_try_access_list(p->fd, blk_fd(p->replaced));
+    return TRUE;
 }
 
 Publish *

@@ -10,13 +10,20 @@
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
+#include <glib/gstdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
 #define DEFAULT_CLUSTER_BYTES 65536
+/* A file that is written in place is made so long first. */
+#define MARK_BYTES 4096
 
 struct Target {
     char *path;
     Publish *publish; /* NULL for what is written in place */
     Publish *data;    /* the data file, where there is to be one: named first, and dropped with the image */
     BlkStore *place;  /* until it is marked */
+    gboolean grows;   /* the place is a regular file */
     BlkHold *hold;    /* from then on */
     gboolean finished;
 };
@@ -108,7 +115,7 @@ look_at_backing(Target *target, const KhoImageCreate *options, const KhoImageGat
             return fail(error, KHO_ERROR_INVALID, "the backing chain of %s would loop: %s is a part of it",
                         path, hit->path);
     }
-    if (*size_bytes == 0)
+    if (*size_bytes == 0 && !options->exact_size)
         *size_bytes = kho_image_size_bytes(backing);
     return TRUE;
 }
@@ -158,6 +165,33 @@ write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, 
            && qcow2_create_keyed(file, &create, key, error);
 }
 
+/* Is what stands at @path to be written as it is: a device, or a file that a new one could not take the place
+ * of, since it is another user's, or in a folder that takes no new files? */
+static gboolean
+is_to_stay(const char *path, gboolean *is_file)
+{
+    char *real = realpath(path, NULL);
+    g_autofree char *folder = real ? g_path_get_dirname(real) : NULL;
+    GStatBuf st;
+
+    free(real);
+    if (!folder || g_stat(path, &st) != 0)
+        return FALSE;
+    *is_file = S_ISREG(st.st_mode);
+    if (S_ISBLK(st.st_mode))
+        return TRUE;
+    return *is_file && g_access(path, R_OK | W_OK) == 0
+           && ((geteuid() != 0 && st.st_uid != geteuid()) || g_access(folder, W_OK | X_OK) != 0);
+}
+
+static BlkStore *
+open_place(const char *path, GError **error)
+{
+    g_autoptr(BlkStore) place = blk_file_open(path, TRUE, error);
+
+    return place && image_lock(place, IMAGE_LOCK_WRITE, error) ? g_steal_pointer(&place) : NULL;
+}
+
 Target *
 target_begin(const char *path, const KhoImageCreate *options, const KhoJob *job, GError **error)
 {
@@ -167,6 +201,9 @@ target_begin(const char *path, const KhoImageCreate *options, const KhoJob *job,
     if (blk_nbd_is_name(path) && foreign_format_find(options->format))
         fail(error, KHO_ERROR_UNSUPPORTED, "%s: a %s image is made in a file, not at a server", path,
              options->format);
+    else if (!blk_nbd_is_name(path) && options->overwrite && !foreign_format_find(options->format)
+             && is_to_stay(path, &target->grows))
+        target->place = open_place(path, error);
     else if (!blk_nbd_is_name(path))
         target->publish = publish_begin(path, options->mode, options->overwrite ? PUBLISH_REPLACE : 0, error);
     else if (options->overwrite)
@@ -204,10 +241,16 @@ target_store(Target *target, const KhoImageCreate *options, guint64 size_bytes, 
 
     if (target->publish)
         return check_space(target, options, reserved, error) ? publish_store(target->publish, error) : NULL;
+    gboolean is_raw = g_str_equal(options->format, raw_format.name);
+
     /* Before anything is lost. */
     if (!blk_size(target->place, &there, error))
         return NULL;
-    if (g_str_equal(options->format, raw_format.name) && there < size_bytes) {
+    if (target->grows) { /* what it holds goes first; the mark has room all the same */
+        if (!blk_truncate(target->place, 0, error)
+            || !blk_truncate(target->place, is_raw ? MIN(size_bytes, MARK_BYTES) : MARK_BYTES, error))
+            return NULL;
+    } else if (is_raw && there < size_bytes) {
         fail(error, KHO_ERROR_NO_SPACE,
              "%s has %" G_GUINT64_FORMAT " bytes, and %" G_GUINT64_FORMAT " are needed", target->path, there,
              size_bytes);
@@ -270,7 +313,8 @@ target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes, c
     guint64 size = size_bytes;
 
     if ((options->data_file && !begin_data(target, options, gate, error))
-        || (options->backing_file && !look_at_backing(target, options, gate, &size, error)))
+        || (options->backing_file && !options->backing_unchecked
+            && !look_at_backing(target, options, gate, &size, error)))
         return NULL;
     size = num_align_up(size, IMAGE_SECTOR_BYTES);
     g_autoptr(BlkStore) file = target_store(target, options, size, error);

@@ -8,8 +8,8 @@
 /* Virtual sizes are whole sectors, as QEMU makes them. */
 #define IMAGE_SECTOR_BYTES 512
 
-/* Where it is written: a file without a name yet, or a server's disk, which bears a mark until it is whole.
- */
+/* Where it is written: a file without a name yet; or what stands there, be it a server's disk, a device, or a
+ * file that a new one could not take the place of, which bears a mark until it is whole. */
 typedef struct Target Target;
 
 /* FALSE with KHO_ERROR_INVALID or _UNSUPPORTED where the options contradict each other or the format. */

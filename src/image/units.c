@@ -91,6 +91,28 @@ to_unit_end(const Units *units, guint64 target_off, guint64 at, guint64 bytes)
 
 /* --- reading --- */
 
+/* What one read that failed is cut into, to save what can be read of it: a sector. */
+#define SALVAGE_BYTES 512
+
+/* One by one; a piece that cannot be read becomes zeros. */
+static void
+read_pieces(Units *units, const CopyPlan *plan, guint64 off, guint64 len)
+{
+    static GMutex telling; /* workers read at the same time */
+
+    for (guint64 at = 0, piece; at < len; at += piece) {
+        g_autoptr(GError) cause = NULL;
+
+        piece = MIN(SALVAGE_BYTES - (off + at) % SALVAGE_BYTES, len - at);
+        if (kho_image_read(plan->source, off + at, units->data + at, piece, &cause))
+            continue;
+        memset(units->data + at, 0, piece);
+        g_mutex_lock(&telling);
+        plan->unreadable(off + at, piece, cause->message, plan->unreadable_data);
+        g_mutex_unlock(&telling);
+    }
+}
+
 /* Past the end of @image, and where there is none, zeros. */
 static gboolean
 read_padded(KhoImage *image, guint64 off, guint8 *to, guint64 bytes, GError **error)
@@ -100,6 +122,20 @@ read_padded(KhoImage *image, guint64 off, guint8 *to, guint64 bytes, GError **er
 
     memset(to + known, 0, bytes - known);
     return known == 0 || kho_image_read(image, off, to, known, error);
+}
+
+/* The source, where what cannot be read may become zeros. */
+static gboolean
+read_source(Units *units, const CopyPlan *plan, guint64 start, guint64 bytes, GError **error)
+{
+    guint64 off = plan->source_off + start;
+    guint64 size = plan->source ? kho_image_size_bytes(plan->source) : 0;
+
+    if (!plan->unreadable)
+        return read_padded(plan->source, off, units->data, bytes, error);
+    if (!read_padded(plan->source, off, units->data, bytes, NULL))
+        read_pieces(units, plan, off, MIN(bytes, size - off));
+    return TRUE;
 }
 
 /* What a unit is to differ from, to be written. */
@@ -135,8 +171,7 @@ units_read(Units *units, const CopyPlan *plan, guint64 start, guint64 bytes, GEr
     guint64 target_off = plan->target_off + start;
 
     g_assert(bytes <= units->room);
-    if (!read_padded(plan->source, plan->source_off + start, units->data, bytes, error)
-        || !read_old(units, plan, start, bytes, error))
+    if (!read_source(units, plan, start, bytes, error) || !read_old(units, plan, start, bytes, error))
         return FALSE;
     if (units->packer)
         pack(units, plan, target_off, bytes);

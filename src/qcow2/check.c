@@ -104,12 +104,11 @@ compare_cluster(Counts *counts, guint64 cluster, guint64 count)
         check->result->corruptions += found - references - 1;
     }
     if (count < references)
-        corrupt(check, "cluster " U64 " (byte " U64 "): refcount " U64 ", but " U64 " references", cluster,
-                cluster * check->geo.cluster_bytes, count, references);
+        corrupt(check, "ERROR cluster " U64 " refcount=" U64 " reference=" U64, cluster, count, references);
     else if (count > references)
         qcow2_check_note(check, &check->result->leaks,
-                         "cluster " U64 " (byte " U64 ") leaks: refcount " U64 ", " U64 " references",
-                         cluster, cluster * check->geo.cluster_bytes, count, references);
+                         "Leaked cluster " U64 " refcount=" U64 " reference=" U64, cluster, count,
+                         references);
     else if (count > 0)
         compare_kinds(check, cluster);
 }

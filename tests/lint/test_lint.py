@@ -21,7 +21,7 @@ CASES = [
     ("src/image/test_a.c", "void\na(int fd)\n{\n    fsync(fd);\n}\n", None),
     ("src/image/test_a.c", "void\na(void)\n{\n    sleep(1);\n}\n", "src/image/test_a.c:4: sleep(): use a deadline"),
     ("src/base/a.c", "void\na(char *to)\n{\n    strcpy(to, from);\n}\n", "strcpy(): use"),
-    ("src/store/a.c", 'void\na(void)\n{\n    g_print("x");\n}\n', "only cli/ and supervisor/ print"),
+    ("src/store/a.c", 'void\na(void)\n{\n    g_print("x");\n}\n', "only cli/, qemuimg/ and supervisor/ print"),
     ("src/cli/a.c", 'void\na(void)\n{\n    g_print("x");\n}\n', None),
     ("src/store/a.c", "void\na(void)\n{\n    goto out;\n}\n", "goto: above base/"),
     ("src/store/a.h", "int a;\n", "a header begins with a comment"),

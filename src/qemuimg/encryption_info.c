@@ -1,6 +1,4 @@
-#include "cli/img_encryption.h"
-
-#include "cli/output.h"
+#include "qemuimg/encryption_info.h"
 
 static json_t *
 slots_to_json(const KhoImageEncryptionInfo *info)
@@ -23,7 +21,7 @@ slots_to_json(const KhoImageEncryptionInfo *info)
 }
 
 json_t *
-img_encryption_to_json(const KhoImageEncryptionInfo *info)
+qimg_encryption_json(const KhoImageEncryptionInfo *info)
 {
     json_t *root = json_object();
 
@@ -46,31 +44,35 @@ img_encryption_to_json(const KhoImageEncryptionInfo *info)
 }
 
 static void
-print_slot(const KhoImageKeySlot *slot, guint number)
+append_slot(GString *text, const KhoImageKeySlot *slot, guint number)
 {
-    out_print("            [%u]:\n                active: %s\n", number, slot->active ? "true" : "false");
+    g_string_append_printf(text, "            [%u]:\n                active: %s\n", number,
+                           slot->active ? "true" : "false");
     if (slot->active)
-        out_print("                iters: %u\n", slot->iterations);
-    out_print("                key offset: %" G_GUINT64_FORMAT "\n", slot->key_offset_bytes);
+        g_string_append_printf(text, "                iters: %u\n", slot->iterations);
+    g_string_append_printf(text, "                key offset: %" G_GUINT64_FORMAT "\n",
+                           slot->key_offset_bytes);
     if (slot->active)
-        out_print("                stripes: %u\n", slot->stripes);
+        g_string_append_printf(text, "                stripes: %u\n", slot->stripes);
 }
 
 void
-img_encryption_print(const KhoImageEncryptionInfo *info)
+qimg_encryption_append(GString *text, const KhoImageEncryptionInfo *info)
 {
-    out_print("    encrypt:\n");
+    g_string_append_printf(text, "    encrypt:\n");
     if (info->cipher_alg)
-        out_print("        ivgen alg: %s\n        hash alg: %s\n        cipher alg: %s\n        uuid: %s\n",
-                  info->ivgen_alg, info->hash_alg, info->cipher_alg, info->uuid);
+        g_string_append_printf(
+            text, "        ivgen alg: %s\n        hash alg: %s\n        cipher alg: %s\n        uuid: %s\n",
+            info->ivgen_alg, info->hash_alg, info->cipher_alg, info->uuid);
     if (info->ivgen_hash_alg)
-        out_print("        ivgen hash alg: %s\n", info->ivgen_hash_alg);
-    out_print("        format: %s\n", info->format);
+        g_string_append_printf(text, "        ivgen hash alg: %s\n", info->ivgen_hash_alg);
+    g_string_append_printf(text, "        format: %s\n", info->format);
     if (!info->cipher_alg)
         return;
-    out_print("        cipher mode: %s\n        slots:\n", info->cipher_mode);
+    g_string_append_printf(text, "        cipher mode: %s\n        slots:\n", info->cipher_mode);
     for (guint i = 0; i < KHO_IMAGE_KEY_SLOTS; i++)
-        print_slot(&info->slots[i], i);
-    out_print("        payload offset: %" G_GUINT64_FORMAT "\n        master key iters: %u\n",
-              info->payload_offset_bytes, info->master_key_iterations);
+        append_slot(text, &info->slots[i], i);
+    g_string_append_printf(text,
+                           "        payload offset: %" G_GUINT64_FORMAT "\n        master key iters: %u\n",
+                           info->payload_offset_bytes, info->master_key_iterations);
 }

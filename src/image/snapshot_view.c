@@ -1,0 +1,45 @@
+#include "base/error.h"
+#include "image/image.h"
+#include "qcow2/qcow2.h"
+
+static gboolean
+is_meant(const FormatSnapshot *snapshot, const char *id, const char *name)
+{
+    return (!id || g_str_equal(snapshot->id_text, id)) && (!name || g_str_equal(snapshot->name, name));
+}
+
+static gboolean
+find(KhoImage *image, const char *id, const char *name, guint *index, GError **error)
+{
+    FormatInfo info;
+
+    if (!format_info(image->format, &info, error))
+        return FALSE;
+    guint n = info.snapshots ? info.snapshots->len : 0;
+    for (*index = 0; *index < n; ++*index)
+        if (is_meant(g_ptr_array_index(info.snapshots, *index), id, name))
+            break;
+    format_info_clear(&info);
+    return *index < n
+           || fail(error, KHO_ERROR_NOT_FOUND, "%s has no snapshot '%s'", image->path, id ? id : name);
+}
+
+gboolean
+kho_image_show_snapshot(KhoImage *image, const char *id, const char *name, GError **error)
+{
+    guint index;
+
+    g_assert(!image->writable && !image->whole && (id || name));
+    if (image->format->ops != &qcow2_format)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s: a %s image has no snapshots", image->path,
+                    image->format->ops->name);
+    if (!find(image, id, name, &index, error))
+        return FALSE;
+    FormatImage *view = qcow2_snapshot_open_view(image->format, index, error);
+    if (!view)
+        return FALSE;
+    view->backing_bytes = image->format->backing_bytes;
+    image->whole = image->format;
+    image->format = view;
+    return TRUE;
+}

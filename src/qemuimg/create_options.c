@@ -1,0 +1,314 @@
+#include "qemuimg/create_options.h"
+
+#include "base/num.h"
+#include "qemuimg/object.h"
+#include "qemuimg/output.h"
+#include "qemuimg/source.h"
+
+#include <string.h>
+
+/* In the order in which QEMU shows what it makes. The first RAW_ROWS of the file's own are raw's. */
+static const QimgOptRow qcow2_rows[] = {
+    { "encryption", QIMG_OPT_BOOL,
+      "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)" },
+    { "encrypt.format", QIMG_OPT_STRING, "Encrypt the image, format choices: 'aes', 'luks'" },
+    { "encrypt.key-secret", QIMG_OPT_STRING, "ID of secret providing qcow AES key or LUKS passphrase" },
+    { "encrypt.cipher-alg", QIMG_OPT_STRING, "Name of encryption cipher algorithm" },
+    { "encrypt.cipher-mode", QIMG_OPT_STRING, "Name of encryption cipher mode" },
+    { "encrypt.ivgen-alg", QIMG_OPT_STRING, "Name of IV generator algorithm" },
+    { "encrypt.ivgen-hash-alg", QIMG_OPT_STRING, "Name of IV generator hash algorithm" },
+    { "encrypt.hash-alg", QIMG_OPT_STRING, "Name of encryption hash algorithm" },
+    { "encrypt.iter-time", QIMG_OPT_NUMBER, "Time to spend in PBKDF in milliseconds" },
+    { "cluster_size", QIMG_OPT_SIZE, "qcow2 cluster size", "65536" },
+    { "extended_l2", QIMG_OPT_BOOL, "Extended L2 tables", "off" },
+    { "preallocation", QIMG_OPT_STRING, "Preallocation mode (allowed values: off, metadata, falloc, full)" },
+    { "compression_type", QIMG_OPT_STRING, "Compression method used for image cluster compression", "zlib" },
+    { "size", QIMG_OPT_SIZE, "Virtual disk size" },
+    { "compat", QIMG_OPT_STRING, "Compatibility level (v2 [0.10] or v3 [1.1])" },
+    { "backing_file", QIMG_OPT_STRING, "File name of a base image" },
+    { "backing_fmt", QIMG_OPT_STRING, "Image format of the base image" },
+    { "data_file", QIMG_OPT_STRING, "File name of an external data file" },
+    { "data_file_raw", QIMG_OPT_BOOL, "The external data file must stay valid as a raw image" },
+    { "lazy_refcounts", QIMG_OPT_BOOL, "Postpone refcount updates", "off" },
+    { "refcount_bits", QIMG_OPT_NUMBER, "Width of a reference count entry in bits", "16" },
+};
+
+static const QimgOptRow file_rows[] = {
+    { "size", QIMG_OPT_SIZE, "Virtual disk size" },
+    { "nocow", QIMG_OPT_BOOL, "Turn off copy-on-write (valid only on btrfs)" },
+    { "preallocation", QIMG_OPT_STRING, "Preallocation mode (allowed values: off, falloc, full)" },
+    { "extent_size_hint", QIMG_OPT_SIZE, "Extent size hint for the image file, 0 to disable" },
+};
+#define RAW_ROWS 1
+
+/* What qcow2 has too is not told twice. */
+static const QimgOptRow *
+rows_of(const char *format, gboolean with_file, guint *n)
+{
+    static QimgOptRow both[G_N_ELEMENTS(qcow2_rows) + G_N_ELEMENTS(file_rows)];
+
+    if (g_str_equal(format, "raw") || g_str_equal(format, "file")) {
+        *n = with_file ? G_N_ELEMENTS(file_rows) : RAW_ROWS;
+        return file_rows;
+    }
+    if (!g_str_equal(format, "qcow2"))
+        return NULL;
+    memcpy(both, qcow2_rows, sizeof qcow2_rows);
+    *n = G_N_ELEMENTS(qcow2_rows);
+    for (gsize i = 0; with_file && i < G_N_ELEMENTS(file_rows); i++) {
+        gboolean is_new = TRUE;
+        for (gsize q = 0; q < G_N_ELEMENTS(qcow2_rows); q++)
+            is_new &= !g_str_equal(qcow2_rows[q].name, file_rows[i].name);
+        if (is_new)
+            both[(*n)++] = file_rows[i];
+    }
+    return both;
+}
+
+gboolean
+qimg_create_options_init(QimgOptions *options, const char *format, gboolean with_file, const char *subject)
+{
+    guint n = 0;
+    const QimgOptRow *rows = rows_of(format, with_file, &n);
+
+    if (!rows && qimg_format_exists(format))
+        qimg_error_about(subject, "kho makes no images of the format '%s': there are qcow2 and raw", format);
+    else if (!rows)
+        qimg_error_about(subject, "Unknown file format '%s'", format);
+    else
+        qimg_options_init(options, rows, n);
+    return rows != NULL;
+}
+
+gboolean
+qimg_create_options_help(const char *format, const char *path)
+{
+    guint n = 0;
+    const QimgOptRow *rows = rows_of(format, path != NULL, &n);
+
+    if (!rows) {
+        if (qimg_format_exists(format))
+            qimg_error("kho makes no images of the format '%s': there are qcow2 and raw", format);
+        else
+            qimg_error("Unknown file format '%s'", format);
+        return FALSE;
+    }
+    if (path)
+        qimg_print("Supported options:\n");
+    else
+        qimg_print("Supported %s options:\n", format);
+    qimg_option_rows_print(rows, n);
+    if (!path)
+        qimg_print("\nThe protocol level may support further options.\n"
+                   "Specify the target filename to include those options.\n");
+    return TRUE;
+}
+
+/* --- values --- */
+
+gboolean
+qimg_prealloc_parse(const char *text, KhoPrealloc *prealloc)
+{
+    static const char *const names[] = {
+        [KHO_PREALLOC_OFF] = "off",
+        [KHO_PREALLOC_METADATA] = "metadata",
+        [KHO_PREALLOC_FALLOC] = "falloc",
+        [KHO_PREALLOC_FULL] = "full",
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++)
+        if (g_str_equal(names[i], text)) {
+            *prealloc = (KhoPrealloc) i;
+            return TRUE;
+        }
+    return FALSE;
+}
+
+static gboolean
+bad_value(const char *subject, const char *parameter, const char *value)
+{
+    qimg_error_about(subject, "Parameter '%s' does not accept value '%s'", parameter, value);
+    return FALSE;
+}
+
+static gboolean
+read_prealloc(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    const char *text = qimg_options_given(options, "preallocation");
+
+    if (!text || qimg_prealloc_parse(text, &create->prealloc))
+        return TRUE;
+    return bad_value(subject, "preallocation", text);
+}
+
+static gboolean
+apply_raw(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    if (!read_prealloc(options, subject, create))
+        return FALSE;
+    if (create->prealloc == KHO_PREALLOC_METADATA) {
+        qimg_error_about(subject, "Unsupported preallocation mode: metadata");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* What QEMU can and kho cannot: each would change what the image is, so none is passed over. */
+static gboolean
+refuse_missing(const QimgOptions *options, const char *subject)
+{
+    static const char *const missing[] = { "encryption", "extended_l2", "data_file_raw", "nocow" };
+
+    for (guint i = 0; i < options->n_rows; i++) {
+        const char *name = options->rows[i].name;
+        gboolean refused = options->values[i] && g_str_equal(name, "data_file");
+
+        for (gsize m = 0; m < G_N_ELEMENTS(missing); m++)
+            refused |= g_str_equal(name, missing[m]) && g_strcmp0(options->values[i], "on") == 0;
+        if (refused) {
+            qimg_error_about(subject, "kho makes no images with the option '%s'", name);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+static gboolean
+read_version(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    const char *compat = qimg_options_given(options, "compat");
+
+    create->qcow2_version = 3;
+    if (!compat || g_str_equal(compat, "1.1") || g_str_equal(compat, "v3"))
+        return TRUE;
+    create->qcow2_version = 2;
+    return g_str_equal(compat, "0.10") || g_str_equal(compat, "v2") || bad_value(subject, "version", compat);
+}
+
+static gboolean
+read_compression(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    create->compression = qimg_options_get(options, "compression_type");
+    return g_str_equal(create->compression, "zlib") || g_str_equal(create->compression, "zstd")
+           || bad_value(subject, "compression-type", create->compression);
+}
+
+static gboolean
+read_numbers(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    guint64 cluster = qimg_options_number(options, "cluster_size");
+    guint64 bits = qimg_options_number(options, "refcount_bits");
+
+    if (!num_is_pow2(cluster) || cluster < 512 || cluster > 2 * MIB) {
+        qimg_error_about(subject, "Cluster size must be a power of two between 512 and 2048k");
+        return FALSE;
+    }
+    create->cluster_bytes = (guint32) cluster;
+    create->lazy_refcounts = qimg_options_number(options, "lazy_refcounts") != 0;
+    if (create->prealloc != KHO_PREALLOC_OFF && create->backing_file) {
+        qimg_error_about(
+            subject, "Backing file and preallocation can only be used at the same time if extended_l2 is on");
+        return FALSE;
+    }
+    if (create->qcow2_version < 3 && create->lazy_refcounts) {
+        qimg_error_about(
+            subject,
+            "Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or "
+            "greater)");
+        return FALSE;
+    }
+    if (!num_is_pow2(bits) || bits > 64) {
+        qimg_error_about(subject, "Refcount width must be a power of two and may not exceed 64 bits");
+        return FALSE;
+    }
+    if (create->qcow2_version < 3 && bits != 16) {
+        qimg_error_about(
+            subject, "Different refcount widths than 16 bits require compatibility level 1.1 or above (use "
+                     "version=v3 or greater)");
+        return FALSE;
+    }
+    create->refcount_bits = (guint) bits;
+    return TRUE;
+}
+
+static gboolean
+apply_qcow2(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    create->backing_file = qimg_options_given(options, "backing_file");
+    create->backing_format = qimg_options_given(options, "backing_fmt");
+    if (!read_version(options, subject, create) || !read_prealloc(options, subject, create)
+        || !read_compression(options, subject, create))
+        return FALSE;
+    if (create->backing_format && !qimg_format_exists(create->backing_format))
+        return bad_value(subject, "backing-fmt", create->backing_format);
+    if (!read_numbers(options, subject, create))
+        return FALSE;
+    if (create->backing_format && !create->backing_file) {
+        qimg_error_about(subject, "Backing format cannot be used without backing file");
+        return FALSE;
+    }
+    if (create->qcow2_version < 3 && !g_str_equal(create->compression, "zlib")) {
+        qimg_error_about(
+            subject,
+            "Non-zlib compression type is only supported with compatibility level 1.1 and above (use "
+            "version=v3 or greater)");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* Which encryption is asked for: create->encryption, NULL for none. */
+static gboolean
+read_encryption(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    static KhoImageEncryption encryption; /* of the one image that a run makes */
+    const char *format = qimg_options_given(options, "encrypt.format");
+
+    for (guint i = 0; !format && i < options->n_rows; i++)
+        if (options->values[i] && g_str_has_prefix(options->rows[i].name, "encrypt.")) {
+            qimg_error_about(subject, "Parameter 'encrypt.format' is missing");
+            return FALSE;
+        }
+    if (!format)
+        return TRUE;
+    if (g_str_equal(format, "aes")) {
+        qimg_error_about(subject, "kho makes no images with the option 'encrypt.format=aes'");
+        return FALSE;
+    }
+    if (!g_str_equal(format, "luks"))
+        return bad_value(subject, "format", format);
+    encryption = (KhoImageEncryption){
+        .format = format,
+        .key_secret = qimg_options_given(options, "encrypt.key-secret"),
+        .cipher_alg = qimg_options_given(options, "encrypt.cipher-alg"),
+        .cipher_mode = qimg_options_given(options, "encrypt.cipher-mode"),
+        .ivgen_alg = qimg_options_given(options, "encrypt.ivgen-alg"),
+        .ivgen_hash_alg = qimg_options_given(options, "encrypt.ivgen-hash-alg"),
+        .hash_alg = qimg_options_given(options, "encrypt.hash-alg"),
+        .iter_time_ms = qimg_options_number(options, "encrypt.iter-time"),
+    };
+    if (qimg_options_given(options, "encrypt.iter-time")) /* 0 is the least there is, not what is usual */
+        encryption.iter_time_ms = MAX(encryption.iter_time_ms, 1);
+    const KhoSecrets *secrets = qimg_object_secrets();
+    if (!encryption.key_secret) {
+        qimg_error_about(subject, "Parameter 'encrypt.key-secret' is required for cipher");
+        return FALSE;
+    }
+    if (!secrets || !kho_secrets_has(secrets, encryption.key_secret)) {
+        qimg_error_about(subject, "No secret with id '%s'", encryption.key_secret);
+        return FALSE;
+    }
+    create->encryption = &encryption;
+    create->secrets = secrets;
+    return TRUE;
+}
+
+gboolean
+qimg_create_options_apply(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    gboolean is_qcow2 = g_str_equal(create->format, "qcow2");
+
+    if (!(is_qcow2 ? apply_qcow2 : apply_raw)(options, subject, create))
+        return FALSE;
+    return refuse_missing(options, subject) && (!is_qcow2 || read_encryption(options, subject, create));
+}

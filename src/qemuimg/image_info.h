@@ -1,0 +1,16 @@
+/* What an image's headers say, in QEMU's words: as text for people and as JSON. Both faces print these. */
+#ifndef KHO_QEMUIMG_IMAGE_INFO_H
+#define KHO_QEMUIMG_IMAGE_INFO_H
+
+#include <kho/image.h>
+
+struct json_t;
+
+char *qimg_info_text(const KhoImageInfo *info);
+/* A new reference. */
+struct json_t *qimg_info_json(const KhoImageInfo *info);
+
+/* The table of internal snapshots, head and all. */
+char *qimg_snapshots_text(const GPtrArray *snapshots);
+
+#endif

@@ -1,0 +1,428 @@
+#include "qemuimg/source.h"
+
+#include "qemuimg/keyval.h"
+#include "qemuimg/object.h"
+#include "qemuimg/output.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <kho/image_compare.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What qemu-img 7.2 lists, as names that -f and -O take. */
+static const char *const formats[] = {
+    "blkdebug",     "blklogwrites", "blkverify", "bochs", "cloop",     "compress",    "copy-before-write",
+    "copy-on-read", "dmg",          "file",      "ftp",   "ftps",      "gluster",     "host_cdrom",
+    "host_device",  "http",         "https",     "iscsi", "iser",      "luks",        "nbd",
+    "nfs",          "null-aio",     "null-co",   "nvme",  "parallels", "preallocate", "qcow",
+    "qcow2",        "qed",          "quorum",    "raw",   "rbd",       "replication", "snapshot-access",
+    "ssh",          "throttle",     "vdi",       "vhdx",  "vmdk",      "vpc",         "vvfat",
+};
+
+gboolean
+qimg_format_exists(const char *format)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(formats); i++)
+        if (g_str_equal(formats[i], format))
+            return TRUE;
+    return FALSE;
+}
+
+void
+qimg_source_clear(QimgSource *source)
+{
+    g_free(source->name);
+    g_free(source->path);
+    g_free(source->format);
+    g_free(source->key_secret);
+    *source = (QimgSource){ 0 };
+}
+
+/* --- names --- */
+
+/* Options of a node that say nothing about what is read or written. */
+static gboolean
+is_harmless(const char *name)
+{
+    static const char *const tail[] = { "node-name",     "read-only",      "auto-read-only",
+                                        "cache.direct",  "cache.no-flush", "discard",
+                                        "detect-zeroes", "locking",        "aio",
+                                        "force-share" };
+    const char *own = g_str_has_prefix(name, "file.") ? name + strlen("file.") : name;
+
+    for (gsize i = 0; i < G_N_ELEMENTS(tail); i++)
+        if (g_str_equal(own, tail[i]))
+            return TRUE;
+    return FALSE;
+}
+
+/* What opens an encrypted image; the format is known from its header. */
+static gboolean
+is_of_key(const char *name)
+{
+    return g_str_equal(name, "encrypt.key-secret") || g_str_equal(name, "encrypt.format");
+}
+
+static gboolean
+is_one_of(const char *word, const char *a, const char *b)
+{
+    return !word || g_str_equal(word, a) || g_str_equal(word, b);
+}
+
+/* What is wrong with the options of @name, as QEMU says it; NULL: nothing. */
+static char *
+fault_of_options(const QimgKeyval *pairs)
+{
+    const char *driver = qimg_keyval_get(pairs, "driver"), *below = qimg_keyval_get(pairs, "file.driver");
+    gboolean is_file = driver && is_one_of(driver, "file", "host_device");
+
+    if (!driver && pairs->len == 0)
+        return g_strdup("Must specify either driver or file");
+    if (driver && !qimg_format_exists(driver))
+        return g_strdup_printf("Unknown driver '%s'", driver);
+    if ((!is_file && !is_one_of(driver, "qcow2", "raw")) || !is_one_of(below, "file", "host_device"))
+        return g_strdup_printf("kho opens no images with the driver '%s'",
+                               is_file || is_one_of(driver, "qcow2", "raw") ? below : driver);
+    for (guint i = 0; i < pairs->len; i += 2) {
+        const char *name = pairs->pdata[i];
+
+        if (!g_str_equal(name, "driver") && !g_str_equal(name, "file.driver")
+            && !g_str_equal(name, is_file ? "filename" : "file.filename") && !is_harmless(name)
+            && (is_file || !is_of_key(name)))
+            return g_strdup_printf("Block format '%s' does not support the option '%s'",
+                                   driver ? driver : "raw", name);
+    }
+    if (!qimg_keyval_get(pairs, is_file ? "filename" : "file.filename"))
+        return g_strdup(is_file ? "The 'file' block driver requires a file name"
+                                : "A block device must be specified for \"file\"");
+    return NULL;
+}
+
+static gboolean
+take_options(QimgKeyval *pairs, const char *name, QimgSource *source)
+{
+    g_autofree char *fault = fault_of_options(pairs);
+    const char *driver = qimg_keyval_get(pairs, "driver");
+
+    if (fault) {
+        qimg_error("Could not open '%s': %s", name, fault);
+        return FALSE;
+    }
+    gboolean is_file = driver && is_one_of(driver, "file", "host_device");
+    source->path = g_strdup(qimg_keyval_get(pairs, is_file ? "filename" : "file.filename"));
+    source->format = g_strdup(is_file ? "raw" : driver);
+    source->key_secret = g_strdup(qimg_keyval_get(pairs, "encrypt.key-secret"));
+    return TRUE;
+}
+
+/* @name has a protocol: up to a colon that comes before any slash. */
+static gboolean
+take_protocol(const char *name, gsize len, QimgSource *source)
+{
+    g_autofree char *protocol = g_strndup(name, len);
+
+    if (g_str_equal(protocol, "file")) {
+        source->path = g_strdup(name + len + 1);
+        return TRUE;
+    }
+    if (qimg_format_exists(protocol))
+        qimg_error("Could not open '%s': kho opens no images with the protocol '%s'", name, protocol);
+    else
+        qimg_error("Could not open '%s': Unknown protocol '%s'", name, protocol);
+    return FALSE;
+}
+
+static gboolean
+read_name(const char *name, gboolean image_opts, QimgSource *source)
+{
+    static const char json[] = "json:";
+    gsize colon = strcspn(name, ":/");
+    g_autofree char *fault = NULL;
+    gboolean is_json = !image_opts && g_str_has_prefix(name, json);
+
+    if (!image_opts && !is_json && name[colon] == ':' && !kho_image_is_remote(name))
+        return take_protocol(name, colon, source);
+    if (!image_opts && !is_json) {
+        source->path = g_strdup(name);
+        return TRUE;
+    }
+    g_autoptr(QimgKeyval) pairs =
+        is_json ? qimg_keyval_parse_json(name + strlen(json), &fault) : qimg_keyval_parse(name, NULL, &fault);
+    if (!pairs) {
+        qimg_error("Could not open '%s': %s", name, fault);
+        return FALSE;
+    }
+    return take_options(pairs, name, source);
+}
+
+gboolean
+qimg_source_read(const char *name, const char *format, gboolean image_opts, QimgSource *source)
+{
+    g_auto(QimgSource) read = { 0 };
+
+    if (image_opts && format) {
+        qimg_error("--image-opts and --format are mutually exclusive");
+        return FALSE;
+    }
+    if (!read_name(name, image_opts, &read))
+        return FALSE;
+    if (format && !qimg_format_exists(format)) {
+        qimg_error("Could not open '%s': Unknown driver '%s'", name, format);
+        return FALSE;
+    }
+    if (format) {
+        g_free(read.format);
+        read.format = g_strdup(g_str_equal(format, "file") ? "raw" : format);
+    }
+    read.name = g_strdup(name);
+    *source = read;
+    read = (QimgSource){ 0 };
+    return TRUE;
+}
+
+/* --- opening --- */
+
+const char *
+qimg_reason(const GError *error, const char *path)
+{
+    const char *rest = error->message;
+
+    if (g_str_has_prefix(rest, path) && g_str_has_prefix(rest + strlen(path), ": "))
+        rest += strlen(path) + 2;
+    return rest;
+}
+
+/* Why the file itself, whatever is in it, cannot be opened; NULL: it can. */
+static char *
+fault_of_file(const char *path, gboolean writable, const GError *error)
+{
+    GStatBuf st;
+
+    if (kho_image_is_remote(path))
+        return NULL;
+    if (!*path)
+        return g_strdup("The 'file' block driver requires a file name");
+    if (g_stat(path, &st) != 0 || (error->code == KHO_ERROR_DENIED && g_access(path, writable ? 6 : 4) != 0))
+        return g_strdup_printf("Could not open '%s': %s", path, g_strerror(errno));
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        return g_strdup_printf("'file' driver requires '%s' to be a regular file", path);
+    return NULL;
+}
+
+static char *
+fault_of_backing(const char *path, const char *format, KhoImageFlags flags)
+{
+    KhoImageInfo info;
+
+    if (!kho_image_info(path, format, &info, NULL))
+        return NULL;
+    g_autofree char *below = g_strdup(info.full_backing_path);
+    g_autofree char *below_format = g_strdup(info.backing_format);
+    kho_image_info_clear(&info);
+    if (!below)
+        return NULL;
+
+    KhoImageFlags how = flags & ~(guint) KHO_IMAGE_WRITE;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(KhoImage) image = kho_image_open(below, below_format, how, &kho_image_gate_open, &error);
+    if (image)
+        return NULL;
+    g_autofree char *fault = qimg_open_fault(below, below_format, how, error);
+    return g_strconcat("Could not open backing file: ", fault, NULL);
+}
+
+char *
+qimg_open_fault(const char *path, const char *format, KhoImageFlags flags, const GError *error)
+{
+    gboolean writable = (flags & KHO_IMAGE_WRITE) != 0;
+    char *fault = fault_of_file(path, writable, error);
+
+    if (fault)
+        return fault;
+    /* The image alone, and as it would be opened: else the fault is in what lies below it. */
+    g_autoptr(GError) alone = NULL;
+    g_autoptr(KhoImage) image =
+        kho_image_open(path, format, flags | KHO_IMAGE_NO_BACKING, &kho_image_gate_open, &alone);
+    if (image)
+        fault = flags & KHO_IMAGE_NO_BACKING ? NULL : fault_of_backing(path, format, flags);
+    if (fault)
+        return fault;
+    if (alone && alone->code == KHO_ERROR_BUSY)
+        return g_strdup_printf("Failed to get %s lock\nIs another process using the image [%s]?",
+                               writable ? "\"write\"" : "shared \"write\"", path);
+    if (error->code == KHO_ERROR_DENIED && image)
+        return g_strdup("Invalid password, cannot unlock any keyslot");
+    if (alone && alone->code == KHO_ERROR_INVALID && g_strcmp0(format, "qcow2") == 0
+        && strstr(alone->message, "is not a qcow2 image"))
+        return g_strdup("Image is not in qcow2 format");
+    return g_strdup(qimg_reason(alone ? alone : error, path));
+}
+
+/* Why nothing can be made at @path, whatever it would be; 0: it can. */
+static int
+errno_of_place(const char *path)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    GStatBuf st;
+
+    if (g_stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return EISDIR;
+    if (!*path || g_stat(folder, &st) != 0)
+        return *path ? errno : ENOENT;
+    if (!S_ISDIR(st.st_mode))
+        return ENOTDIR;
+    return g_access(folder, W_OK | X_OK) == 0 ? 0 : errno;
+}
+
+static gboolean
+is_too_large(const KhoImageCreate *create)
+{
+    KhoImageMeasure measure;
+
+    return !kho_image_measure(create, NULL, &measure, NULL, NULL);
+}
+
+char *
+qimg_create_fault(const char *path, const KhoImageCreate *create, const GError *error)
+{
+    const char *reason = qimg_reason(error, path);
+    int place = kho_image_is_remote(path) ? 0 : errno_of_place(path);
+
+    /* In somebody's use, or the source of what it should become. */
+    if (error->code == KHO_ERROR_BUSY
+        || (error->code == KHO_ERROR_INVALID && strstr(reason, "is the source itself")))
+        return g_strdup_printf("Failed to get \"write\" lock\nIs another process using the image [%s]?",
+                               path);
+    if (place != 0)
+        return g_strdup_printf("Could not create '%s': %s", path, g_strerror(place));
+    if (error->code == KHO_ERROR_INVALID && is_too_large(create))
+        return g_strdup_printf("The image size is too large for file format '%s'%s", create->format,
+                               create->cluster_bytes ? " (try using a larger cluster size)" : "");
+    return g_strdup(reason);
+}
+
+/* Headers alone can be read of an encrypted image that nobody named a secret for. */
+static gboolean
+lacks_key(const QimgSource *source, KhoImage *image, KhoImageFlags flags)
+{
+    KhoImageInfo info;
+
+    if (source->key_secret || (flags & KHO_IMAGE_NO_BACKING) || !g_str_equal(kho_image_format(image), "qcow2")
+        || !kho_image_describe(image, &info, NULL))
+        return FALSE;
+    gboolean encrypted = info.encrypted;
+    kho_image_info_clear(&info);
+    return encrypted;
+}
+
+KhoImage *
+qimg_source_open(const QimgSource *source, KhoImageFlags flags)
+{
+    const KhoImageSource open = { .path = source->path,
+                                  .format = source->format,
+                                  .flags = flags,
+                                  .gate = &kho_image_gate_open,
+                                  .secrets = qimg_object_secrets(),
+                                  .key_secret = source->key_secret };
+    g_autoptr(GError) error = NULL;
+
+    if (source->key_secret && (!open.secrets || !kho_secrets_has(open.secrets, source->key_secret))) {
+        qimg_error("Could not open '%s': No secret with id '%s'", source->name, source->key_secret);
+        return NULL;
+    }
+    g_autoptr(KhoImage) image = kho_image_open_source(&open, &error);
+    if (image && lacks_key(source, image, flags)) {
+        qimg_error("Could not open '%s': Parameter 'encrypt.key-secret' is required for cipher",
+                   source->name);
+        return NULL;
+    }
+    if (!image) {
+        g_autofree char *fault = qimg_open_fault(source->path, source->format, flags, error);
+        qimg_error("Could not open '%s': %s", source->name, fault);
+    }
+    return g_steal_pointer(&image);
+}
+
+KhoImage *
+qimg_open(const char *name, const char *format, gboolean image_opts, KhoImageFlags flags)
+{
+    g_auto(QimgSource) source = { 0 };
+
+    return qimg_source_read(name, format, image_opts, &source) ? qimg_source_open(&source, flags) : NULL;
+}
+
+void
+qimg_warn_if_guessed(const QimgSource *source, const KhoImage *image)
+{
+    if (!source->format && g_str_equal(kho_image_format(image), "raw"))
+        qimg_note(
+            "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+            "         Automatically detecting the format is dangerous for raw images, write operations on "
+            "block 0 will be restricted.\n"
+            "         Specify the 'raw' format explicitly to remove the restrictions.\n",
+            source->path);
+}
+
+static gboolean
+cache_mode_is_known(const char *mode, const char *which)
+{
+    static const char *const modes[] = { "none", "off", "writeback", "writethrough", "directsync", "unsafe" };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(modes); i++)
+        if (g_str_equal(modes[i], mode))
+            return TRUE;
+    qimg_error("Invalid %scache option: %s", which, mode);
+    return FALSE;
+}
+
+gboolean
+qimg_take_source_cache(const char *mode)
+{
+    return cache_mode_is_known(mode, "source ");
+}
+
+gboolean
+qimg_take_cache(const char *mode)
+{
+    return cache_mode_is_known(mode, "");
+}
+
+gboolean
+qimg_show_snapshot(KhoImage *image, const char *which)
+{
+    g_autoptr(GError) error = NULL;
+    gboolean shown;
+
+    if (g_str_has_prefix(which, "snapshot.")) {
+        g_autofree char *id = NULL, *name = NULL;
+        g_auto(GStrv) parts = g_strsplit(which, ",", -1);
+
+        for (guint i = 0; parts[i]; i++) {
+            if (g_str_has_prefix(parts[i], "snapshot.id=") && !id)
+                id = g_strdup(strchr(parts[i], '=') + 1);
+            else if (g_str_has_prefix(parts[i], "snapshot.name=") && !name)
+                name = g_strdup(strchr(parts[i], '=') + 1);
+            else {
+                qimg_error("Failed in parsing snapshot param '%s'", which);
+                return FALSE;
+            }
+        }
+        shown = kho_image_show_snapshot(image, id, name, &error);
+    } else {
+        shown = kho_image_show_snapshot(image, which, NULL, NULL)
+                || kho_image_show_snapshot(image, NULL, which, &error);
+    }
+    if (shown)
+        return TRUE;
+    if (error->code == KHO_ERROR_NOT_FOUND)
+        qimg_error("Failed to load snapshot: Can't find snapshot");
+    else if (error->code == KHO_ERROR_UNSUPPORTED)
+        qimg_error("Failed to load snapshot: Block format '%s' used by device '' does not support "
+                   "temporarily loading "
+                   "internal snapshots",
+                   kho_image_format(image));
+    else
+        qimg_error("Failed to load snapshot: %s", qimg_reason(error, kho_image_path(image)));
+    return FALSE;
+}

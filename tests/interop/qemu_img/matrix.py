@@ -1,0 +1,244 @@
+"""One row of the matrix: a command line that is given to Debian's qemu-img and to kho under that name, each in a folder
+of the same contents, and what is compared afterwards. Rows stand in rows_VERB.py beside this file."""
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import shutil
+
+import harness
+from interop.engine import qemu_img, qemu_io
+from interop.images import settle
+
+REAL = "/usr/bin/qemu-img"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """@line: the command line, as in a shell. @state: the folder it starts in (a function of STATES). @images: files that
+    it makes or changes, with their formats, to be read back by both programs. @says: kho has words of its own on stderr, one
+    line that holds this. @out, @err: whether stdout and stderr are compared. @holds: what else must hold, called with the
+    folder. @stat: whether the files are of one length."""
+    line: str
+    state: str = "empty"
+    images: tuple = ()
+    says: str = None
+    out: bool = True
+    err: bool = True
+    holds: object = None
+    stat: bool = True
+    readable: bool = True  # what it makes can be read: its backing file is there
+
+    def __str__(self):
+        return re.sub(r"[^\w=.,-]+", " ", f"{self.line} @{self.state}").strip()[:120]
+
+    @property
+    def words(self):
+        return shlex.split(self.line)
+
+
+def row(line, state="empty", *images, **more):
+    """@images: "x.qcow2" or "x:raw", where the name does not say the format."""
+    pairs = tuple(tuple(name.split(":")) if ":" in name else (name, name.rsplit(".", 1)[-1]) for name in images)
+    return Row(line, state, pairs, **more)
+
+
+# --- states: what is in the folder before ---------------------------------------------------------------------------
+
+def empty(folder):
+    pass
+
+
+def images(folder):
+    """One image of each kind, each with data, zeros and holes."""
+    qemu_img("create", "-q", "-f", "raw", folder / "a.raw", "3M")
+    qemu_io(folder / "a.raw", ["write -P 1 0 64k", "write -P 2 1M 100k", "write -z 2M 64k"], "raw")
+    qemu_img("create", "-q", "-f", "qcow2", folder / "a.qcow2", "4M")
+    qemu_io(folder / "a.qcow2", ["write -P 3 0 128k", "write -P 4 1M 70k", "write -z 2M 128k", "write -P 5 4190208 4k"])
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "compat=0.10,cluster_size=4k", folder / "old.qcow2", "1000000")
+    qemu_io(folder / "old.qcow2", ["write -P 6 4k 9k"])
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "compression_type=zstd,refcount_bits=1,lazy_refcounts=on",
+             folder / "zstd.qcow2", "2M")
+    qemu_io(folder / "zstd.qcow2", ["write -P 7 0 1M"])
+    qemu_img("convert", "-q", "-c", "-O", "qcow2", folder / "a.qcow2", folder / "packed.qcow2")
+    qemu_img("create", "-q", "-f", "qcow2", folder / "empty.qcow2", "64M")
+    os.truncate(os.open(folder / "odd", os.O_CREAT | os.O_WRONLY), 700)
+    (folder / "notes").write_bytes(b"these are words\n" * 64)
+
+
+def pairs(folder):
+    """Images that are alike, and some that are not: in one place, in length, in what is behind the end."""
+    images(folder)
+    qemu_img("convert", "-q", "-O", "qcow2", folder / "a.raw", folder / "a2.qcow2")
+    qemu_img("convert", "-q", "-c", "-O", "qcow2", folder / "a.raw", folder / "packed2.qcow2")
+    shutil.copy(folder / "a.raw", folder / "b.raw")
+    qemu_io(folder / "b.raw", ["write -P 9 1000k 10k", "write -P 9 2M 10k"], "raw")
+    for name, size in (("long", "4M"), ("short", "1M"), ("tail", "4M")):
+        qemu_img("create", "-q", "-f", "raw", folder / f"{name}.raw", size)
+    qemu_io(folder / "tail.raw", ["write -P 1 3500k 1k"], "raw")
+
+
+def chain(folder):
+    """base.raw <- mid.qcow2 <- top.qcow2; lost.qcow2 names a file that is not there."""
+    (folder / "sub").mkdir()
+    qemu_img("create", "-q", "-f", "raw", folder / "base.raw", "2M")
+    qemu_io(folder / "base.raw", ["write -P 1 0 1M"], "raw")
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", folder / "mid.qcow2")
+    qemu_io(folder / "mid.qcow2", ["write -P 2 64k 64k", "write -z 256k 128k"])
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "mid.qcow2", "-F", "qcow2", folder / "top.qcow2", "3M")
+    qemu_io(folder / "top.qcow2", ["write -P 3 128k 10k", "write -P 4 2M 64k"])
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "../mid.qcow2", "-F", "qcow2", folder / "sub/side.qcow2")
+    qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", "nowhere", "-F", "qcow2", folder / "lost.qcow2", "1M")
+    qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", "lost.qcow2", "-F", "qcow2", folder / "above.qcow2", "1M")
+    qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", "loop.qcow2", "-F", "qcow2", folder / "loop.qcow2", "1M")
+    qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", "base.raw", "-F", "qcow2", folder / "wrong.qcow2", "1M")
+
+
+def snapshots(folder):
+    """An image with two internal snapshots."""
+    path = folder / "snap.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", path, "4M")
+    qemu_io(path, ["write -P 1 0 1M"])
+    qemu_img("snapshot", "-c", "first", path)
+    qemu_io(path, ["write -P 2 512k 1M"])
+    qemu_img("snapshot", "-c", "2", path)
+    qemu_io(path, ["write -P 3 0 128k"])
+
+
+def damaged(folder):
+    """leaky.qcow2 has clusters that nobody names, broken.qcow2 an entry that leads out of the file, dirty.qcow2 the mark;
+    spoilt.qcow2 has a compressed cluster that cannot be read."""
+    images(folder)
+    shutil.copy(folder / "packed.qcow2", folder / "spoilt.qcow2")
+    with open(folder / "spoilt.qcow2", "r+b") as file:
+        file.seek(5 * 65536)
+        file.write(b"\xff" * 20)
+    for name in ("leaky", "broken", "dirty"):
+        qemu_img("create", "-q", "-f", "qcow2", folder / f"{name}.qcow2", "4M")
+        qemu_io(folder / f"{name}.qcow2", ["write -P 1 0 1M"])
+    with open(folder / "leaky.qcow2", "r+b") as file:
+        file.seek(2 * 65536 + 2 * 25)  # the counts of two clusters past the end
+        file.write(bytes((0, 1, 0, 1)))
+        file.truncate(27 * 65536)
+    with open(folder / "broken.qcow2", "r+b") as file:
+        file.seek(4 * 65536 + 8 * 2)  # the third entry of the first L2 table
+        file.write((0x8000000000000000 | 99 << 16).to_bytes(8, "big"))
+    with open(folder / "dirty.qcow2", "r+b") as file:
+        file.seek(72)
+        file.write((1).to_bytes(8, "big"))
+
+
+def luks(folder):
+    """Encrypted by a passphrase, "abc"; qemu-img 7.2 fails to make such an image now and then, since it measures by ticks."""
+    for _ in range(100):
+        ran = qemu_img("create", "-q", "-f", "qcow2", "--object", "secret,id=s0,data=abc", "-o",
+                       "encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=10", folder / "luks.qcow2", "1M", status=None)
+        if ran.status == 0:
+            break
+    assert ran.status == 0, str(ran)
+    opened = ("--object", "secret,id=s0,data=abc", "--image-opts",
+              f"driver=qcow2,encrypt.key-secret=s0,file.filename={folder}/luks.qcow2")
+    harness.run(["qemu-io", *opened, "-c", "write -P 7 64k 128k"])
+
+
+STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks)}
+
+
+class Templates:
+    """Folders of each state, made once and copied."""
+
+    def __init__(self, top):
+        self.top = top
+
+    def copy(self, state, to):
+        made = self.top / state
+        if not made.exists():
+            made.mkdir()
+            STATES[state](made)
+        # cp keeps holes, and with them what info says of disk space
+        harness.run(["cp", "-a", "--sparse=always", made, to])
+        settle(to)
+
+
+# --- one row --------------------------------------------------------------------------------------------------------
+
+def told(path, fmt):
+    """What the real qemu-img says of an image, without what depends on where the file system put it."""
+    said = json.loads(qemu_img("info", "-U", "-f", fmt, "--output=json", path.name, cwd=path.parent).out)
+    said.pop("actual-size", None)
+    return said
+
+
+def assert_images_alike(row, real, ours, kho_img, failed):
+    for name, fmt in row.images:
+        a, b = real / name, ours / name
+        if failed and not b.exists():
+            continue  # kho leaves nothing half made
+        assert b.exists() == a.exists(), f"{name} is there: qemu-img {a.exists()}, kho {b.exists()}"
+        if not a.exists():
+            continue
+        assert told(b, fmt) == told(a, fmt)
+        assert kho_img("info", "-f", fmt, a).out == qemu_img("info", "-f", fmt, a).out
+        if row.readable:
+            qemu_img("compare", "-f", fmt, "-F", fmt, a, b)
+        if fmt == "qcow2" and row.readable:
+            qemu_img("check", "-q", "-f", fmt, b)
+        if row.stat:
+            assert (a.stat().st_size, a.stat().st_mode) == (b.stat().st_size, b.stat().st_mode), name
+
+
+def run_row(row, build, templates, tmp):
+    """Gives the line to both and compares."""
+    face = tmp / "bin/qemu-img"
+    face.parent.mkdir(exist_ok=True)
+    face.symlink_to(build / "kho")
+    for name in ("real", "kho"):
+        templates.copy(row.state, tmp / name)
+    env = {**os.environ, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+    real = harness.run([REAL, *row.words], status=None, cwd=tmp / "real", env=env)
+    ours = harness.run([face, *row.words], status=None, cwd=tmp / "kho", env=env)
+    both = f"--- qemu-img\n{real}\n--- kho\n{ours}"
+    assert ours.status == real.status, both
+    if row.out:
+        assert ours.out == real.out, both
+    if row.says is None and row.err:
+        assert ours.err == real.err, both
+    elif row.says:
+        assert row.says in ours.err and ours.err.count("\n") == 1, both
+    for folder in (tmp / "real", tmp / "kho"):
+        settle(folder)
+    before, theirs, mine = (sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+                            for folder in (templates.top / row.state, tmp / "real", tmp / "kho"))
+    assert mine == (before if ours.status == 1 and theirs != mine else theirs), both  # kho leaves nothing half made
+    assert_images_alike(row, tmp / "real", tmp / "kho",
+                        lambda *args: harness.run([face, *args], status=None, env=env), ours.status == 1)
+    if row.holds:
+        row.holds(tmp / "kho")
+
+
+# --- which options rows cover ----------------------------------------------------------------------------------------
+
+def covered(rows, table):
+    """The lines of `qemu-img --table` ("info", "info --format") that the rows use."""
+    longs = {}
+    for line in table:
+        verb, _, option = line.partition(" ")
+        longs.setdefault(verb, []).extend([option] if option.startswith("--") else [])
+    found = set()
+    for one in rows:
+        words = one.words
+        if not words or words[0] not in longs:
+            continue
+        verb = words[0]
+        found.add(verb)
+        for word in words[1:]:
+            if word.startswith("--"):
+                name = word.split("=")[0]
+                matching = [option for option in longs[verb] if option.startswith(name)]
+                exact = [option for option in matching if option == name]
+                found.update(f"{verb} {option}" for option in exact or matching[:1])
+            elif word.startswith("-"):
+                found.update(f"{verb} -{letter}" for letter in word[1:])
+    return found

@@ -1,0 +1,200 @@
+"""kho under the name qemu-img, and Debian's qemu-img: the same command line to both, and all that is seen of it compared.
+The rows are in qemu_img/rows_VERB.py; a verb or an option without a row fails here."""
+
+import importlib
+import os
+import pathlib
+import re
+import shlex
+import signal
+import struct
+import subprocess
+import tempfile
+
+import pytest
+
+import harness
+from interop.qemu_img import matrix, rows_luks
+
+FOLDER = pathlib.Path(__file__).parent / "qemu_img"
+ROWS = [row for path in sorted(FOLDER.glob("rows_*.py"))
+        for row in importlib.import_module(f"interop.qemu_img.{path.stem}").ROWS]
+
+
+# In memory where that can be: every image that is made is flushed, which a disk takes its time for.
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
+
+
+@pytest.fixture(scope="session")
+def templates():
+    with tempfile.TemporaryDirectory(prefix="kho-matrix-", dir=MEMORY) as folder:
+        yield matrix.Templates(pathlib.Path(folder))
+
+
+@pytest.fixture
+def place():
+    with tempfile.TemporaryDirectory(prefix="kho-row-", dir=MEMORY) as folder:
+        yield pathlib.Path(folder)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_row(row, build, templates, place):
+    matrix.run_row(row, build, templates, place)
+
+
+@pytest.mark.parametrize("line,state", rows_luks.MADE, ids=["create", "convert"])
+def test_encrypted_images_are_made(build, templates, place, line, state):
+    """Which the real qemu-img cannot be relied on to make, so that there is nothing to compare with but that it reads them."""
+    templates.copy(state, place / "kho")
+    (place / "qemu-img").symlink_to(build / "kho")
+    harness.run([place / "qemu-img", *shlex.split(line)], cwd=place / "kho")
+    rows_luks.opens(place / "kho")
+
+
+def test_every_verb_and_option_has_a_row(build, tmp):
+    (tmp / "qemu-img").symlink_to(build / "kho")
+    table = harness.run([tmp / "qemu-img", "--table"]).out.splitlines()
+    missing = sorted(set(table) - matrix.covered(ROWS, table))
+    assert not missing, f"no row in tests/interop/qemu_img/ has: {', '.join(missing)}"
+
+
+@pytest.fixture
+def face(build, tmp):
+    """Runs kho under the name qemu-img, in tmp."""
+    (tmp / "bin").mkdir()
+    (tmp / "bin/qemu-img").symlink_to(build / "kho")
+
+    def run(*args, status=0, **keywords):
+        return harness.run([tmp / "bin/qemu-img", *args], status=status, cwd=tmp, **keywords)
+    return run
+
+
+@pytest.mark.parametrize("verb", [("create", "-f", "qcow2", "link", "1M"), ("convert", "-O", "qcow2", "source", "link"),
+                                  ("dd", "-O", "qcow2", "if=source", "of=link")], ids=lambda verb: verb[0])
+def test_what_is_replaced_keeps_its_dress(face, tmp, verb):
+    """Mode, owner and access list, through a symbolic link that stays one."""
+    (tmp / "source").write_bytes(bytes(1 << 20))
+    (tmp / "old").write_bytes(b"old")
+    (tmp / "link").symlink_to("old")
+    os.chown(tmp / "old", 65534, 65534)
+    os.chmod(tmp / "old", 0o640)
+    entries = [(0x01, 6, -1), (0x02, 4, 4242), (0x04, 4, -1), (0x10, 4, -1), (0x20, 0, -1)]  # user 4242 may read it
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(tmp / "old", "system.posix_acl_access", listed)
+    face(*verb)
+    assert os.readlink(tmp / "link") == "old"
+    now = os.stat(tmp / "old")
+    assert (now.st_uid, now.st_gid, now.st_mode & 0o7777) == (65534, 65534, 0o640)
+    assert os.getxattr(tmp / "old", "system.posix_acl_access") == listed
+    assert (tmp / "old").read_bytes()[:4] == b"QFI\xfb"
+    assert sorted(path.name for path in tmp.iterdir()) == ["bin", "link", "old", "source"]
+
+
+def test_cancelled_convert_leaves_what_stood_there(face, tmp, build):
+    """And ends by the signal, as qemu-img does; SIGUSR1 asks how far it is."""
+    with open(tmp / "source", "wb") as file:
+        for _ in range(256):
+            file.write(os.urandom(1 << 20))
+    (tmp / "target").write_bytes(b"old")
+    child = subprocess.Popen([tmp / "bin/qemu-img", "convert", "-p", "-S", "0", "-O", "qcow2", "-c", "source", "target"], cwd=tmp,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child.stdout.read(1)  # it has begun
+    child.send_signal(signal.SIGUSR1)
+    assert re.fullmatch(r" +\(\d+\.\d\d/100%\)\n", child.stderr.readline())  # how far it is
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=harness.HANG_GUARD_S)
+    assert child.returncode == -signal.SIGINT
+    assert (tmp / "target").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp.iterdir()) == ["bin", "source", "target"]
+
+
+def test_locks_are_told_in_qemus_words(face, tmp):
+    """Of a writer and of a reader, by each verb that meets one."""
+    for name in ("a.qcow2", "b.qcow2"):
+        face("create", "-q", "-f", "qcow2", name, "1M")
+    lines = {False: [("info", "a.qcow2"), ("info", "-U", "a.qcow2"), ("map", "a.qcow2"), ("check", "a.qcow2"),
+                     ("resize", "a.qcow2", "+1M"), ("convert", "a.qcow2", "x"), ("convert", "-n", "-O", "qcow2", "b.qcow2", "a.qcow2"),
+                     ("convert", "-O", "qcow2", "b.qcow2", "a.qcow2"), ("create", "-f", "qcow2", "a.qcow2", "1M"),
+                     ("compare", "a.qcow2", "b.qcow2"), ("measure", "a.qcow2"), ("check", "-U", "a.qcow2")],
+             True: [("info", "a.qcow2"), ("resize", "a.qcow2", "+1M"), ("check", "-r", "all", "a.qcow2"),
+                    ("create", "-f", "qcow2", "a.qcow2", "1M"), ("compare", "a.qcow2", "b.qcow2")]}
+    for read_only, tries in lines.items():
+        holder = subprocess.Popen(["qemu-io", *(["-r"] if read_only else []), "a.qcow2"], cwd=tmp, stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, text=True)
+        holder.stdin.write("map\n")
+        holder.stdin.flush()
+        holder.stdout.readline()  # it has the image open
+        try:
+            for line in tries:
+                real, ours = harness.run([matrix.REAL, *line], status=None, cwd=tmp), face(*line, status=None)
+                assert (ours.status, ours.out, ours.err) == (real.status, real.out, real.err), f"{real}\n{ours}"
+        finally:
+            holder.communicate("quit\n")
+
+
+@pytest.fixture
+def device(tmp):
+    """A loop device of 16 MiB, full of old data."""
+    (tmp / "device").write_bytes(b"old " * (4 << 20))
+    name = harness.run(["losetup", "--find", "--show", tmp / "device"]).out.strip()
+    yield name
+    harness.run(["losetup", "--detach", name])
+
+
+@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
+def test_devices_are_written_in_place(face, tmp, device, fmt):
+    """By convert and create, as by the real qemu-img, which reads what is there."""
+    face("create", "-q", "-f", "qcow2", "source", "12M")
+    harness.run(["qemu-io", "-f", "qcow2", "-c", "write -P 7 1M 3M", "-c", "write -z 5M 1M", tmp / "source"])
+    face("convert", "-O", fmt, "source", device)
+    ran = harness.run([matrix.REAL, "compare", "-f", "qcow2", "-F", fmt, tmp / "source", device], status=None)
+    assert ran.out.endswith("Images are identical.\n") or (fmt == "raw" and "mismatch at offset 12582912" in ran.out), str(ran)
+    face("create", "-q", "-f", "qcow2", device, "1G")
+    told = face("info", device).out
+    assert "virtual size: 1 GiB" in told and told == harness.run([matrix.REAL, "info", device]).out
+
+
+def test_a_device_that_is_too_small_keeps_what_it_has(face, tmp, device):
+    before = (tmp / "device").read_bytes()
+    face("create", "-q", "-f", "raw", "source", "17M")
+    assert "are needed" in face("convert", "-O", "raw", "source", device, status=1).err
+    assert (tmp / "device").read_bytes() == before
+
+
+def test_a_copy_into_a_device_that_is_cancelled_leaves_a_mark(face, tmp, device):
+    """What is half a disk is taken for none by anybody, and kho says why."""
+    with open(tmp / "source", "wb") as file:
+        file.write(os.urandom(15 << 20))
+    child = subprocess.Popen([tmp / "bin/qemu-img", "convert", "-p", "-r", "1M", "-O", "raw", "source", device], cwd=tmp,
+                             stdout=subprocess.PIPE)
+    child.stdout.read(1)
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=harness.HANG_GUARD_S)
+    assert child.returncode == -signal.SIGINT
+    assert (tmp / "device").read_bytes().startswith(b"kho: this disk is incomplete")
+    assert "incomplete" in face("info", device, status=1).err
+
+
+def test_a_file_of_somebody_else_stays_his(face, tmp):
+    """Written in place: by a user who may write the file, and neither own it nor make another beside it."""
+    (tmp / "source").write_bytes(b"new " * (1 << 20))
+    (tmp / "place").mkdir()
+    (tmp / "place/target").write_bytes(b"old " * 5000)
+    os.chmod(tmp / "place/target", 0o666)
+    os.chmod(tmp, 0o755)
+    before = os.stat(tmp / "place/target")
+    for fmt in ("raw", "qcow2"):
+        harness.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", tmp / "bin/qemu-img", "convert", "-f", "raw",
+                     "-O", fmt, tmp / "source", tmp / "place/target"])
+        now = os.stat(tmp / "place/target")
+        assert (now.st_ino, now.st_uid, now.st_mode) == (before.st_ino, before.st_uid, before.st_mode)
+        harness.run([matrix.REAL, "compare", "-f", "raw", "-F", fmt, tmp / "source", tmp / "place/target"])
+        assert os.listdir(tmp / "place") == ["target"]
+
+
+def test_rate(face, tmp):
+    """4 MiB at 4 MiB a second take most of a second; a limit that is no limit takes none."""
+    (tmp / "source").write_bytes(os.urandom(4 << 20))
+    assert face("convert", "-r", "4M", "source", "slow").seconds > 0.8
+    assert (tmp / "slow").read_bytes() == (tmp / "source").read_bytes()
+    face("convert", "-r", "100G", "source", "fast")
