@@ -364,14 +364,22 @@ qimg_warn_if_guessed(const QimgSource *source, const KhoImage *image)
             source->path);
 }
 
-static gboolean
-cache_mode_is_known(const char *mode, const char *which)
+gboolean
+qimg_cache_is_known(const char *mode)
 {
     static const char *const modes[] = { "none", "off", "writeback", "writethrough", "directsync", "unsafe" };
 
     for (gsize i = 0; i < G_N_ELEMENTS(modes); i++)
         if (g_str_equal(modes[i], mode))
             return TRUE;
+    return FALSE;
+}
+
+static gboolean
+cache_mode_is_known(const char *mode, const char *which)
+{
+    if (qimg_cache_is_known(mode))
+        return TRUE;
     qimg_error("Invalid %scache option: %s", which, mode);
     return FALSE;
 }

@@ -47,5 +47,7 @@ gboolean qimg_show_snapshot(KhoImage *image, const char *which);
  * what is read or written: kho's copies have an order of their own and are flushed at their end. */
 gboolean qimg_take_cache(const char *mode);
 gboolean qimg_take_source_cache(const char *mode);
+/* The same without a word. */
+gboolean qimg_cache_is_known(const char *mode);
 
 #endif

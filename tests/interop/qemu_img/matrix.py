@@ -165,9 +165,12 @@ class Templates:
 # --- one row --------------------------------------------------------------------------------------------------------
 
 def told(path, fmt):
-    """What the real qemu-img says of an image, without what depends on where the file system put it."""
+    """What the real qemu-img says of an image, without what depends on where the file system put it, and on when a snapshot
+    was taken."""
     said = json.loads(qemu_img("info", "-U", "-f", fmt, "--output=json", path.name, cwd=path.parent).out)
     said.pop("actual-size", None)
+    for snapshot in said.get("snapshots", ()):
+        del snapshot["date-sec"], snapshot["date-nsec"]
     return said
 
 
