@@ -180,9 +180,12 @@ typedef struct KhoImageCreate {
     gboolean lazy_refcounts;
     gboolean extended_l2;  /* qcow2 version 3, clusters of 16 KiB at least: mapped by their 32nd parts */
     const char *data_file; /* qcow2 version 3: made beside it, for the guest's bytes; named as backing_file */
-    gboolean data_file_raw;               /* it reads like the disk, all of which is allocated */
-    const char *compression;              /* NULL: zlib */
-    mode_t mode;                          /* 0: 0644 less the umask */
+    gboolean data_file_raw;    /* it reads like the disk, all of which is allocated */
+    const char *compression;   /* NULL: zlib */
+    guint32 extent_hint_bytes; /* the file's space comes in such pieces, where the file system can; 0: as it
+                                  does */
+    void (*no_extent_hint)(int error_number); /* told where it cannot; may be NULL */
+    mode_t mode;                              /* 0: 0644 less the umask */
     gboolean overwrite;                   /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */
     const KhoImageEncryption *encryption; /* qcow2 only; NULL: none. Preallocated space is written then */
     const KhoSecrets *secrets;            /* the one that @encryption names is among them */
@@ -194,45 +197,6 @@ typedef struct KhoImageCreate {
  * space reserved does not fit, before anything is written. */
 KHO_PUBLIC gboolean kho_image_create(const char *path, const KhoImageCreate *options,
                                      const KhoImageGate *gate, const KhoJob *job, GError **error);
-
-typedef struct KhoImageConvert {
-    const char *source_format;     /* NULL: probe */
-    KhoImageFlags source_flags;    /* KHO_IMAGE_NO_LOCK where wanted */
-    const KhoSecrets *secrets;     /* for the source's chain, and the target's backing files */
-    const char *source_key_secret; /* as KhoImageSource.key_secret */
-    KhoImageCreate target; /* size_bytes 0: the source's; with backing_file only what differs is copied */
-    guint workers;         /* 0: as many as processors, twice as many to compress; at most 8 */
-    gboolean keep_zeros;   /* do not look for zeros in data */
-    gboolean fill_holes;   /* what reads as zeros gets its space as well, and zeros in it; with keep_zeros */
-    gboolean compress;     /* qcow2: compress clusters, as target.compression says */
-    guint64 rate_bytes;    /* at most so many a second are copied; 0: as many as can be */
-    /* What cannot be read becomes zeros, and is told of here, a stretch at a time, from one thread at a time;
-     * NULL: it is an error. */
-    void (*unreadable)(guint64 off, guint64 len, const char *why, gpointer data);
-    gpointer unreadable_data;
-    /* An image open for writing that is written in place, and flushed: its format, and whatever target says,
-     * are left aside. It is the caller's before and after; a failure leaves it half written. */
-    KhoImage *into;
-    gboolean into_is_zero; /* it reads as zeros where nothing is written */
-    /* Asked when the copy is whole and has no name yet: FALSE drops it, and is the call's error. May be NULL.
-     */
-    gboolean (*confirm)(gpointer data, GError **error);
-    gpointer confirm_data;
-} KhoImageConvert;
-
-KHO_PUBLIC gboolean kho_image_convert(const char *source, const char *target, const KhoImageConvert *options,
-                                      const KhoImageGate *gate, const KhoJob *job, GError **error);
-/* A stretch of an image that is open. */
-typedef struct KhoImagePart {
-    KhoImage *image;
-    guint64 off_bytes, length_bytes;
-} KhoImagePart;
-
-/* The same from images that are open: the target reads like all of the @n_parts parts, one behind the other.
- * source_format and source_flags count for nothing; with into, neither does @target. */
-KHO_PUBLIC gboolean kho_image_convert_parts(const KhoImagePart *parts, guint n_parts, const char *target,
-                                            const KhoImageConvert *options, const KhoImageGate *gate,
-                                            const KhoJob *job, GError **error);
 
 typedef struct KhoImageResize {
     guint64 size_bytes;   /* the new size, rounded up to whole sectors */

@@ -5,6 +5,7 @@
 #include "base/pipe.h"
 #include "vm/emulator.h"
 
+#include <kho/image_convert.h>
 #include <string.h>
 
 static gboolean

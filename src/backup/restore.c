@@ -14,7 +14,7 @@
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
-#include <kho/image.h>
+#include <kho/image_convert.h>
 #include <string.h>
 
 /* Whoever records another volume's format is done in milliseconds. */

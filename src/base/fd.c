@@ -324,6 +324,18 @@ fd_seek_extent(int fd, gboolean data, guint64 off, guint64 size, guint64 *found,
     return TRUE;
 }
 
+int
+fd_set_extent_hint(int fd, guint32 bytes)
+{
+    struct fsxattr attributes;
+
+    if (ioctl(fd, FS_IOC_FSGETXATTR, &attributes) != 0)
+        return errno;
+    attributes.fsx_xflags |= FS_XFLAG_EXTSIZE;
+    attributes.fsx_extsize = bytes;
+    return ioctl(fd, FS_IOC_FSSETXATTR, &attributes) == 0 ? 0 : errno;
+}
+
 gboolean
 fd_size(int fd, guint64 *bytes, const char *label, GError **error)
 {

@@ -93,6 +93,10 @@ fd_space(int fd, FdSpace how, guint64 off, guint64 len, gboolean *done, const ch
 gboolean fd_seek_extent(int fd, gboolean data, guint64 off, guint64 size, guint64 *found, const char *label,
                         GError **error);
 
+/* Asks the file system to give the empty file its space in pieces of @bytes (FS_XFLAG_EXTSIZE). 0, or the
+ * error number where it does not. */
+int fd_set_extent_hint(int fd, guint32 bytes);
+
 /* The size of a regular file or block device in bytes; KHO_ERROR_INVALID for anything else. */
 gboolean fd_size(int fd, guint64 *bytes, const char *label, GError **error);
 

@@ -2,6 +2,8 @@
 #include "cli/img_options.h"
 #include "cli/output.h"
 
+#include <kho/image_convert.h>
+
 #include "base/error.h"
 
 typedef struct {

@@ -1,9 +1,9 @@
 /* kho img snapshot. */
 #include "cli/img_options.h"
-#include "cli/img_snapshots.h"
 #include "cli/output.h"
 
 #include "base/error.h"
+#include "qemuimg/image_info.h"
 
 #include <jansson.h>
 #include <kho/image_change.h>
@@ -42,9 +42,11 @@ print_list(CliRun *cli, const SnapshotArgs *a, GError **error)
     if (!kho_image_info(a->path, a->format, &info, error))
         return FALSE;
     if (img_wants_json(cli, a->output))
-        out_json(img_snapshots_json(info.snapshots));
-    else if (info.snapshots->len > 0)
-        img_print_snapshots(info.snapshots);
+        out_json(qimg_snapshots_json(info.snapshots));
+    else if (info.snapshots->len > 0) {
+        g_autofree char *table = qimg_snapshots_text(info.snapshots);
+        out_print("Snapshot list:\n%s", table);
+    }
     kho_image_info_clear(&info);
     return TRUE;
 }

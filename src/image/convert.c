@@ -6,6 +6,7 @@
 #include "image/target.h"
 
 #include <glib/gstdio.h>
+#include <kho/image_convert.h>
 
 typedef struct {
     const KhoImagePart *list;

@@ -20,19 +20,26 @@ check_format(const KhoImageCreate *options, GError **error)
 }
 
 gboolean
-encryption_read(const KhoImageCreate *options, LuksFormat *format, GError **error)
+encryption_read_spec(const KhoImageCreate *options, LuksSpec *spec, GError **error)
 {
     const KhoImageEncryption *e = options->encryption;
     const LuksNames names = { e->cipher_alg, e->cipher_mode, e->ivgen_alg, e->ivgen_hash_alg, e->hash_alg };
+
+    return check_format(options, error) && luks_spec_of_names(&names, spec, error);
+}
+
+gboolean
+encryption_read(const KhoImageCreate *options, LuksFormat *format, GError **error)
+{
+    const KhoImageEncryption *e = options->encryption;
     LuksFormat f = { .iteration_ms = e->iter_time_ms ? e->iter_time_ms : DEFAULT_ITERATION_MS };
     Secret found;
 
-    if (!check_format(options, error))
+    if (!encryption_read_spec(options, &f.spec, error))
         return FALSE;
     if (!e->key_secret)
         return fail(error, KHO_ERROR_INVALID, "Parameter 'encrypt.key-secret' is required for cipher");
-    if (!luks_spec_of_names(&names, &f.spec, error)
-        || !secrets_find_passphrase(options->secrets, e->key_secret, &found, error))
+    if (!secrets_find_passphrase(options->secrets, e->key_secret, &found, error))
         return FALSE;
     f.passphrase = (LuksPassphrase){ found.bytes, found.len };
     *format = f;

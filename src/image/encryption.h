@@ -10,4 +10,7 @@
  * _UNSUPPORTED or _NOT_FOUND (the secret). */
 gboolean encryption_read(const KhoImageCreate *options, LuksFormat *format, GError **error);
 
+/* The ciphers alone: the passphrase is not looked for. */
+gboolean encryption_read_spec(const KhoImageCreate *options, LuksSpec *spec, GError **error);
+
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/num.h"
 #include "block/nbd.h"
 
 #include <string.h>
@@ -72,6 +73,18 @@ kho_image_free(KhoImage *image)
         g_warning("%s", error->message);
 }
 
+/* Small holes are everywhere; QEMU too looks for tables that were made beforehand only where a tenth of the
+ * file's clusters, and two of them, are missing. In an image with a data file, that is the file of the tables
+ * all the same. */
+static gboolean
+has_file_holes(const KhoImage *image)
+{
+    guint64 clusters = num_div_up((guint64) image->identity.st_size, image->cluster_bytes);
+    guint64 there = (guint64) image->identity.st_blocks * 512 / image->cluster_bytes;
+
+    return clusters >= MAX(there / 9 * 10 + there % 9 * 10 / 9, there + 2);
+}
+
 KhoImage *
 image_over_store(BlkStore *file, const FormatOps *ops, FormatFlags flags, const char *path, GError **error)
 {
@@ -97,10 +110,7 @@ image_over_store(BlkStore *file, const FormatOps *ops, FormatFlags flags, const 
     image->has_data_file = info.has_data_file;
     image->data_is_raw = info.data_file_raw;
     image->data_name = g_steal_pointer(&info.data_file);
-    /* Small holes are everywhere; QEMU too looks for preallocated tables only where a tenth is missing, and
-     * not in data files. */
-    image->has_file_holes =
-        !info.has_data_file && image->identity.st_blocks * 512 < image->identity.st_size / 10 * 9;
+    image->has_file_holes = has_file_holes(image);
     format_info_clear(&info);
     return g_steal_pointer(&image);
 }

@@ -2,12 +2,14 @@
  * of qemu-img measure. */
 #include "base/error.h"
 #include "base/num.h"
+#include "image/encryption.h"
 #include "image/image.h"
 #include "image/target.h"
 
 #include <kho/image_compare.h>
 
-#define ENTRY_BYTES           8
+#define TABLE_ENTRY_BYTES     8
+#define EXTENDED_ENTRY_BYTES  16
 #define DEFAULT_CLUSTER_BYTES 65536
 #define DEFAULT_REFCOUNT_BITS 16
 /* QEMU's own limit, and the format's as kho has it. */
@@ -24,7 +26,7 @@ refcount_clusters(guint64 clusters, guint64 cluster, guint refcount_bits)
     do {
         before = blocks + tables;
         blocks = num_div_up(clusters + before, counts_a_block);
-        tables = num_div_up(blocks, cluster / ENTRY_BYTES);
+        tables = num_div_up(blocks, cluster / TABLE_ENTRY_BYTES);
     } while (blocks + tables != before);
     return blocks + tables;
 }
@@ -36,8 +38,9 @@ metadata_bytes(const KhoImageCreate *options, guint64 disk, guint64 *bytes, GErr
     guint64 cluster = options->cluster_bytes ? options->cluster_bytes : DEFAULT_CLUSTER_BYTES;
     guint bits = options->refcount_bits ? options->refcount_bits : DEFAULT_REFCOUNT_BITS;
 
-    guint64 l2 = num_div_up(disk / cluster, cluster / ENTRY_BYTES);
-    guint64 l1_bytes = l2 * ENTRY_BYTES;
+    guint64 l2 = num_div_up(disk / cluster,
+                            cluster / (options->extended_l2 ? EXTENDED_ENTRY_BYTES : TABLE_ENTRY_BYTES));
+    guint64 l1_bytes = l2 * TABLE_ENTRY_BYTES;
     if (l1_bytes > L1_BYTES_MAX)
         return fail(error, KHO_ERROR_INVALID,
                     "a disk of %" G_GUINT64_FORMAT " bytes is too large for clusters of %" G_GUINT64_FORMAT
@@ -45,6 +48,21 @@ metadata_bytes(const KhoImageCreate *options, guint64 disk, guint64 *bytes, GErr
                     disk, cluster);
     guint64 clusters = 1 + l2 + num_div_up(l1_bytes, cluster);
     *bytes = (clusters + refcount_clusters(clusters + disk / cluster, cluster, bits)) * cluster;
+    return TRUE;
+}
+
+/* Of the header that keeps the keys, in whole clusters. */
+static gboolean
+luks_bytes(const KhoImageCreate *options, guint64 cluster, guint64 *bytes, GError **error)
+{
+    LuksSpec spec;
+
+    *bytes = 0;
+    if (!options->encryption)
+        return TRUE;
+    if (!encryption_read_spec(options, &spec, error))
+        return FALSE;
+    *bytes = num_align_up(luks_room_bytes(&spec), cluster);
     return TRUE;
 }
 
@@ -77,7 +95,7 @@ kho_image_measure(const KhoImageCreate *options, KhoImage *source, KhoImageMeasu
 {
     guint64 size = source ? kho_image_size_bytes(source) : options->size_bytes;
     guint64 cluster = options->cluster_bytes ? options->cluster_bytes : DEFAULT_CLUSTER_BYTES;
-    guint64 metadata, data = 0;
+    guint64 metadata, keys, data = 0;
 
     if (size > NUM_OFFSET_MAX - IMAGE_SECTOR_BYTES)
         return fail(error, KHO_ERROR_INVALID, "a disk of %" G_GUINT64_FORMAT " bytes is too large", size);
@@ -89,8 +107,9 @@ kho_image_measure(const KhoImageCreate *options, KhoImage *source, KhoImageMeasu
     if (size > NUM_OFFSET_MAX / 2)
         return fail(error, KHO_ERROR_INVALID, "a disk of %" G_GUINT64_FORMAT " bytes is too large", size);
     guint64 disk = num_align_up(size, cluster);
-    if (!metadata_bytes(options, disk, &metadata, error))
+    if (!metadata_bytes(options, disk, &metadata, error) || !luks_bytes(options, cluster, &keys, error))
         return FALSE;
+    metadata += keys;
     /* Over a backing file it is not known what will be the same. */
     gboolean all = (source && options->backing_file) || options->prealloc == KHO_PREALLOC_FALLOC
                    || options->prealloc == KHO_PREALLOC_FULL;

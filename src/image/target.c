@@ -232,6 +232,27 @@ check_space(Target *target, const KhoImageCreate *options, guint64 reserved, GEr
                                prealloc_space_bytes(prealloc, reserved, cluster_bytes(options)), error);
 }
 
+/* While the file is empty. A file system that knows no such thing is as good. */
+static void
+hint_extents(BlkStore *file, const KhoImageCreate *options)
+{
+    int error_number = 0;
+
+    if (file && options->extent_hint_bytes && blk_fd(file) >= 0)
+        error_number = fd_set_extent_hint(blk_fd(file), options->extent_hint_bytes);
+    if (error_number && options->no_extent_hint)
+        options->no_extent_hint(error_number);
+}
+
+static BlkStore *
+new_file(Publish *publish, const KhoImageCreate *options, GError **error)
+{
+    BlkStore *file = publish_store(publish, error);
+
+    hint_extents(file, options);
+    return file;
+}
+
 /* The store that the new image is made in. What is written in place is marked now. */
 static BlkStore *
 target_store(Target *target, const KhoImageCreate *options, guint64 size_bytes, GError **error)
@@ -240,15 +261,18 @@ target_store(Target *target, const KhoImageCreate *options, guint64 size_bytes, 
     guint64 there;
 
     if (target->publish)
-        return check_space(target, options, reserved, error) ? publish_store(target->publish, error) : NULL;
+        return check_space(target, options, reserved, error) ? new_file(target->publish, options, error)
+                                                             : NULL;
     gboolean is_raw = g_str_equal(options->format, raw_format.name);
 
     /* Before anything is lost. */
     if (!blk_size(target->place, &there, error))
         return NULL;
     if (target->grows) { /* what it holds goes first; the mark has room all the same */
-        if (!blk_truncate(target->place, 0, error)
-            || !blk_truncate(target->place, is_raw ? MIN(size_bytes, MARK_BYTES) : MARK_BYTES, error))
+        if (!blk_truncate(target->place, 0, error))
+            return NULL;
+        hint_extents(target->place, options);
+        if (!blk_truncate(target->place, is_raw ? MIN(size_bytes, MARK_BYTES) : MARK_BYTES, error))
             return NULL;
     } else if (is_raw && there < size_bytes) {
         fail(error, KHO_ERROR_NO_SPACE,
@@ -282,11 +306,12 @@ begin_data(Target *target, const KhoImageCreate *options, const KhoImageGate *ga
 }
 
 static gboolean
-attach_data(Target *target, KhoImage *image, guint64 size_bytes, GError **error)
+attach_data(Target *target, const KhoImageCreate *options, KhoImage *image, guint64 size_bytes,
+            GError **error)
 {
     if (!target->data)
         return TRUE;
-    g_autoptr(BlkStore) store = publish_store(target->data, error);
+    g_autoptr(BlkStore) store = new_file(target->data, options, error);
     if (!store || !blk_truncate(store, size_bytes, error))
         return FALSE;
     g_autofree char *path = g_strdup(store->label);
@@ -330,7 +355,7 @@ target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes, c
     g_autoptr(KhoImage) image = image_over_store(g_steal_pointer(&file), ops,
                                                  FORMAT_WRITABLE | FORMAT_UNPUBLISHED, target->path, error);
     if (!image || (options->encryption && !qcow2_unlock_with(image->format, &key, error))
-        || !attach_data(target, image, size, error) || !preallocate(image, options, job, error))
+        || !attach_data(target, options, image, size, error) || !preallocate(image, options, job, error))
         return NULL;
     return g_steal_pointer(&image);
 }

@@ -314,10 +314,11 @@ luks_spec_names(const LuksSpec *spec, LuksNames *names)
     };
 }
 
+/* In QEMU's words, which scripts read. */
 static gboolean
 invalid_name(GError **error, const char *what, const char *value)
 {
-    return fail(error, KHO_ERROR_INVALID, "unknown %s '%s'", what, value);
+    return fail(error, KHO_ERROR_INVALID, "Parameter '%s' does not accept value '%s'", what, value);
 }
 
 gboolean
@@ -335,15 +336,15 @@ luks_spec_of_names(const LuksNames *names, LuksSpec *spec, GError **error)
         if (g_str_equal(ciphers[i].name, cipher))
             row = &ciphers[i];
     if (!row)
-        return invalid_name(error, "cipher", cipher);
+        return invalid_name(error, "cipher-alg", cipher);
     if (mode_row < 0)
-        return invalid_name(error, "cipher mode", mode);
+        return invalid_name(error, "cipher-mode", mode);
     if (iv_row < 0)
-        return invalid_name(error, "IV generator", iv);
+        return invalid_name(error, "ivgen-alg", iv);
     if (hash_row < 0)
-        return invalid_name(error, "hash", hash);
+        return invalid_name(error, "hash-alg", hash);
     if (iv_hash_row < 0)
-        return invalid_name(error, "hash of the IV generator", iv_hash);
+        return invalid_name(error, "ivgen-hash-alg", iv_hash);
     LuksSpec s = {
         .cipher = { row->algorithm, (CryptoMode) mode_row, (CipherIv) iv_row, (CryptoHash) iv_hash_row },
         .hash = (CryptoHash) hash_row,

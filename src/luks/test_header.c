@@ -135,11 +135,11 @@ test_names(void)
         { { "cast5-128", "cbc", "essiv", "sha256", "sha512" }, "essiv" },
         { { "aes-256", "xts", "essiv", "sha512", NULL }, "essiv" },
         { { "aes-192", "cbc", "plain64", NULL, NULL }, "cannot open" },
-        { { "des", NULL, NULL, NULL, NULL }, "unknown cipher 'des'" },
-        { { NULL, "ofb", NULL, NULL, NULL }, "unknown cipher mode 'ofb'" },
-        { { NULL, NULL, "benbi", NULL, NULL }, "unknown IV generator 'benbi'" },
-        { { NULL, NULL, NULL, NULL, "tiger" }, "unknown hash 'tiger'" },
-        { { NULL, NULL, "essiv", "tiger", NULL }, "hash of the IV generator 'tiger'" },
+        { { "des", NULL, NULL, NULL, NULL }, "'cipher-alg' does not accept value 'des'" },
+        { { NULL, "ofb", NULL, NULL, NULL }, "'cipher-mode' does not accept value 'ofb'" },
+        { { NULL, NULL, "benbi", NULL, NULL }, "'ivgen-alg' does not accept value 'benbi'" },
+        { { NULL, NULL, NULL, NULL, "tiger" }, "'hash-alg' does not accept value 'tiger'" },
+        { { NULL, NULL, "essiv", "tiger", NULL }, "'ivgen-hash-alg' does not accept value 'tiger'" },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(specs); i++) {

@@ -5,6 +5,7 @@
 #include "store/tree.h"
 
 #include <glib/gstdio.h>
+#include <kho/image_convert.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -8,6 +8,7 @@
 #include "qemuimg/source.h"
 
 #include <errno.h>
+#include <kho/image_convert.h>
 #include <string.h>
 
 #define SPARSE_MAX_BYTES (16 * MIB)
@@ -286,7 +287,9 @@ convert(const ConvertArgs *a, const GPtrArray *sources, const char *path, const 
     plan.target =
         (KhoImageCreate){ .format = g_str_equal(format, "file") ? "raw" : format, .overwrite = TRUE };
     g_autofree char *subject = g_strdup_printf("%s: error while converting %s", path, format);
-    if (!qimg_create_options_apply(&options, subject, &plan.target) || !look_at_backing(path, &plan.target))
+    if (!qimg_create_options_apply(&options, subject, &plan.target)
+        || !qimg_create_options_check_folder(&plan.target, path, subject)
+        || !look_at_backing(path, &plan.target))
         return 1;
     int status = copy(a, sources, path, &plan, &error);
     if (error) {

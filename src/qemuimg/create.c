@@ -126,7 +126,8 @@ make(const CreateArgs *a, const char *path, const char *format, QimgOptions *opt
         qimg_print("\n");
     }
     create.size_bytes = qimg_options_number(options, "size");
-    if (!qimg_create_options_apply(options, path, &create))
+    if (!qimg_create_options_apply(options, path, &create)
+        || !qimg_create_options_check_folder(&create, path, path))
         return 1;
     if (kho_image_create(path, &create, &kho_image_gate_open, qimg_job(FALSE), &error))
         return 0;

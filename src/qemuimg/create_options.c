@@ -7,6 +7,9 @@
 
 #include <string.h>
 
+/* Of the format. */
+#define EXTENDED_CLUSTER_BYTES_MIN 16384
+
 /* In the order in which QEMU shows what it makes. The first RAW_ROWS of the file's own are raw's. */
 static const QimgOptRow qcow2_rows[] = {
     { "encryption", QIMG_OPT_BOOL,
@@ -157,19 +160,33 @@ apply_raw(const QimgOptions *options, const char *subject, KhoImageCreate *creat
 static gboolean
 refuse_missing(const QimgOptions *options, const char *subject)
 {
-    static const char *const missing[] = { "encryption", "extended_l2", "data_file_raw", "nocow" };
+    static const char *const missing[] = { "encryption", "nocow" };
 
-    for (guint i = 0; i < options->n_rows; i++) {
-        const char *name = options->rows[i].name;
-        gboolean refused = options->values[i] && g_str_equal(name, "data_file");
-
-        for (gsize m = 0; m < G_N_ELEMENTS(missing); m++)
-            refused |= g_str_equal(name, missing[m]) && g_strcmp0(options->values[i], "on") == 0;
-        if (refused) {
-            qimg_error_about(subject, "kho makes no images with the option '%s'", name);
+    for (gsize m = 0; m < G_N_ELEMENTS(missing); m++)
+        if (g_strcmp0(qimg_options_given(options, missing[m]), "on") == 0) {
+            qimg_error_about(subject, "kho makes no images with the option '%s'", missing[m]);
             return FALSE;
         }
+    return TRUE;
+}
+
+static void
+warn_of_hint(int error_number)
+{
+    qimg_warning("Failed to set extent size hint: %s", g_strerror(error_number));
+}
+
+static gboolean
+read_hint(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    guint64 hint = qimg_options_number(options, "extent_size_hint");
+
+    if (hint > G_MAXUINT32) {
+        qimg_error_about(subject, "Extent size hint is too large");
+        return FALSE;
     }
+    create->extent_hint_bytes = (guint32) hint;
+    create->no_extent_hint = warn_of_hint;
     return TRUE;
 }
 
@@ -193,42 +210,90 @@ read_compression(const QimgOptions *options, const char *subject, KhoImageCreate
            || bad_value(subject, "compression-type", create->compression);
 }
 
+/* @wrong, where there is such. */
 static gboolean
-read_numbers(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+all_well(const char *subject, const char *wrong)
+{
+    if (wrong)
+        qimg_error_about(subject, "%s", wrong);
+    return !wrong;
+}
+
+static gboolean
+read_clusters(const QimgOptions *options, const char *subject, KhoImageCreate *create)
 {
     guint64 cluster = qimg_options_number(options, "cluster_size");
+    const char *wrong = NULL;
+
+    create->extended_l2 = qimg_options_number(options, "extended_l2") != 0;
+    if (!num_is_pow2(cluster) || cluster < 512 || cluster > 2 * MIB)
+        wrong = "Cluster size must be a power of two between 512 and 2048k";
+    else if (create->extended_l2 && cluster < EXTENDED_CLUSTER_BYTES_MIN)
+        wrong = "Extended L2 entries are only supported with cluster sizes of at least 16384 bytes";
+    create->cluster_bytes = (guint32) cluster;
+    return all_well(subject, wrong);
+}
+
+/* @newer: how the level that it takes is asked for. */
+static gboolean
+read_refcount_bits(const QimgOptions *options, const char *subject, const char *newer, KhoImageCreate *create)
+{
     guint64 bits = qimg_options_number(options, "refcount_bits");
 
-    if (!num_is_pow2(cluster) || cluster < 512 || cluster > 2 * MIB) {
-        qimg_error_about(subject, "Cluster size must be a power of two between 512 and 2048k");
-        return FALSE;
-    }
-    create->cluster_bytes = (guint32) cluster;
-    create->lazy_refcounts = qimg_options_number(options, "lazy_refcounts") != 0;
-    if (create->prealloc != KHO_PREALLOC_OFF && create->backing_file) {
-        qimg_error_about(
-            subject, "Backing file and preallocation can only be used at the same time if extended_l2 is on");
-        return FALSE;
-    }
-    if (create->qcow2_version < 3 && create->lazy_refcounts) {
-        qimg_error_about(
-            subject,
-            "Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or "
-            "greater)");
-        return FALSE;
-    }
-    if (!num_is_pow2(bits) || bits > 64) {
-        qimg_error_about(subject, "Refcount width must be a power of two and may not exceed 64 bits");
-        return FALSE;
-    }
-    if (create->qcow2_version < 3 && bits != 16) {
-        qimg_error_about(
-            subject, "Different refcount widths than 16 bits require compatibility level 1.1 or above (use "
-                     "version=v3 or greater)");
-        return FALSE;
-    }
+    if (!num_is_pow2(bits) || bits > 64)
+        return all_well(subject, "Refcount width must be a power of two and may not exceed 64 bits");
     create->refcount_bits = (guint) bits;
-    return TRUE;
+    if (create->qcow2_version >= 3 || bits == 16)
+        return TRUE;
+    qimg_error_about(
+        subject,
+        "Different refcount widths than 16 bits require compatibility level 1.1 or above (use %s or greater)",
+        newer);
+    return FALSE;
+}
+
+/* What does not go together, in the order in which QEMU looks. */
+static gboolean
+read_layout(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    const gboolean is_old = create->qcow2_version < 3;
+    const char *wrong = NULL;
+
+    if (is_old && qimg_options_number(options, "extended_l2"))
+        return all_well(subject,
+                        "Extended L2 entries are only supported with compatibility level 1.1 and above "
+                        "(use version=v3 or greater)");
+    if (!read_clusters(options, subject, create))
+        return FALSE;
+    create->lazy_refcounts = qimg_options_number(options, "lazy_refcounts") != 0;
+    if (create->prealloc != KHO_PREALLOC_OFF && create->backing_file && !create->extended_l2)
+        wrong = "Backing file and preallocation can only be used at the same time if extended_l2 is on";
+    else if (create->backing_format && !create->backing_file)
+        wrong = "Backing format cannot be used without backing file";
+    else if (is_old && create->lazy_refcounts)
+        wrong = "Lazy refcounts only supported with compatibility level 1.1 and above (use version=v3 or "
+                "greater)";
+    return all_well(subject, wrong) && read_refcount_bits(options, subject, "version=v3", create);
+}
+
+static gboolean
+read_data_file(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    const char *wrong = NULL;
+
+    create->data_file = qimg_options_given(options, "data_file");
+    create->data_file_raw = qimg_options_number(options, "data_file_raw") != 0;
+    if (create->data_file_raw && !create->data_file)
+        wrong = "data-file-raw requires data-file";
+    else if (create->data_file_raw && create->backing_file)
+        wrong = "Backing file and data-file-raw cannot be used at the same time";
+    else if (create->data_file && create->qcow2_version < 3)
+        wrong = "External data files are only supported with compatibility level 1.1 and above (use "
+                "version=v3 or greater)";
+    else if (create->qcow2_version < 3 && !g_str_equal(create->compression, "zlib"))
+        wrong = "Non-zlib compression type is only supported with compatibility level 1.1 and above (use "
+                "version=v3 or greater)";
+    return all_well(subject, wrong);
 }
 
 static gboolean
@@ -241,44 +306,16 @@ apply_qcow2(const QimgOptions *options, const char *subject, KhoImageCreate *cre
         return FALSE;
     if (create->backing_format && !qimg_format_exists(create->backing_format))
         return bad_value(subject, "backing-fmt", create->backing_format);
-    if (!read_numbers(options, subject, create))
-        return FALSE;
-    if (create->backing_format && !create->backing_file) {
-        qimg_error_about(subject, "Backing format cannot be used without backing file");
-        return FALSE;
-    }
-    if (create->qcow2_version < 3 && !g_str_equal(create->compression, "zlib")) {
-        qimg_error_about(
-            subject,
-            "Non-zlib compression type is only supported with compatibility level 1.1 and above (use "
-            "version=v3 or greater)");
-        return FALSE;
-    }
-    return TRUE;
+    return read_layout(options, subject, create) && read_data_file(options, subject, create);
 }
 
-/* Which encryption is asked for: create->encryption, NULL for none. */
 static gboolean
-read_encryption(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+read_luks(const QimgOptions *options, const char *subject, KhoImageCreate *create)
 {
     static KhoImageEncryption encryption; /* of the one image that a run makes */
-    const char *format = qimg_options_given(options, "encrypt.format");
 
-    for (guint i = 0; !format && i < options->n_rows; i++)
-        if (options->values[i] && g_str_has_prefix(options->rows[i].name, "encrypt.")) {
-            qimg_error_about(subject, "Parameter 'encrypt.format' is missing");
-            return FALSE;
-        }
-    if (!format)
-        return TRUE;
-    if (g_str_equal(format, "aes")) {
-        qimg_error_about(subject, "kho makes no images with the option 'encrypt.format=aes'");
-        return FALSE;
-    }
-    if (!g_str_equal(format, "luks"))
-        return bad_value(subject, "format", format);
     encryption = (KhoImageEncryption){
-        .format = format,
+        .format = "luks",
         .key_secret = qimg_options_given(options, "encrypt.key-secret"),
         .cipher_alg = qimg_options_given(options, "encrypt.cipher-alg"),
         .cipher_mode = qimg_options_given(options, "encrypt.cipher-mode"),
@@ -303,12 +340,80 @@ read_encryption(const QimgOptions *options, const char *subject, KhoImageCreate 
     return TRUE;
 }
 
+/* Which encryption is asked for: create->encryption, NULL for none. */
+static gboolean
+read_encryption(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    const char *format = qimg_options_given(options, "encrypt.format");
+
+    if (format && g_strcmp0(qimg_options_given(options, "encryption"), "on") == 0) {
+        qimg_error_about(subject,
+                         "'encrypt.format' and its alias 'encryption' can't be used at the same time");
+        return FALSE;
+    }
+    for (guint i = 0; !format && i < options->n_rows; i++)
+        if (options->values[i] && g_str_has_prefix(options->rows[i].name, "encrypt.")) {
+            qimg_error_about(subject, "Parameter 'encrypt.format' is missing");
+            return FALSE;
+        }
+    if (!format)
+        return TRUE;
+    if (g_str_equal(format, "aes")) {
+        qimg_error_about(subject, "kho makes no images with the option 'encrypt.format=aes'");
+        return FALSE;
+    }
+    return g_str_equal(format, "luks") ? read_luks(options, subject, create)
+                                       : bad_value(subject, "format", format);
+}
+
 gboolean
 qimg_create_options_apply(const QimgOptions *options, const char *subject, KhoImageCreate *create)
 {
-    gboolean is_qcow2 = g_str_equal(create->format, "qcow2");
-
-    if (!(is_qcow2 ? apply_qcow2 : apply_raw)(options, subject, create))
+    if (!read_hint(options, subject, create))
         return FALSE;
-    return refuse_missing(options, subject) && (!is_qcow2 || read_encryption(options, subject, create));
+    if (!g_str_equal(create->format, "qcow2"))
+        return apply_raw(options, subject, create) && refuse_missing(options, subject);
+    return apply_qcow2(options, subject, create) && read_encryption(options, subject, create)
+           && refuse_missing(options, subject);
+}
+
+gboolean
+qimg_create_options_measure(const QimgOptions *options, KhoImageCreate *create)
+{
+    const char *prealloc = qimg_options_given(options, "preallocation");
+    const char *compat = qimg_options_given(options, "compat");
+
+    if (!g_str_equal(create->format, "qcow2"))
+        return TRUE;
+    create->backing_file = qimg_options_given(options, "backing_file");
+    create->qcow2_version = g_strcmp0(compat, "0.10") == 0 ? 2 : 3;
+    if (!read_clusters(options, NULL, create))
+        return FALSE;
+    if (prealloc && !qimg_prealloc_parse(prealloc, &create->prealloc)) {
+        qimg_error("invalid parameter value: %s", prealloc);
+        return FALSE;
+    }
+    if (compat && create->qcow2_version == 3 && !g_str_equal(compat, "1.1")) {
+        qimg_error("Invalid compatibility level: '%s'", compat);
+        return FALSE;
+    }
+    return read_refcount_bits(options, NULL, "compat=1.1", create)
+           && (g_strcmp0(qimg_options_given(options, "encrypt.format"), "luks") != 0
+               || read_luks(options, NULL, create));
+}
+
+gboolean
+qimg_create_options_check_folder(const KhoImageCreate *create, const char *path, const char *subject)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *here = g_get_current_dir();
+    g_autofree char *there = g_canonicalize_filename(folder, here);
+
+    if (!create->data_file || g_path_is_absolute(create->data_file) || g_str_equal(here, there))
+        return TRUE;
+    qimg_error_about(subject,
+                     "kho looks for the data file %s in the image's folder, and qemu-img where it runs: give "
+                     "its whole path",
+                     create->data_file);
+    return FALSE;
 }

@@ -19,6 +19,14 @@ gboolean qimg_create_options_help(const char *format, const char *path);
  * each other, which has been said about @subject. Texts in @create belong to @options. */
 gboolean qimg_create_options_apply(const QimgOptions *options, const char *subject, KhoImageCreate *create);
 
+/* What counts for how long the file would be; the rest is passed over, as QEMU does. */
+gboolean qimg_create_options_measure(const QimgOptions *options, KhoImageCreate *create);
+
+/* Is the data file that @create names for a new image at @path to be found by QEMU as well, which takes a
+ * relative name from where it runs? FALSE has been said about @subject. */
+gboolean
+qimg_create_options_check_folder(const KhoImageCreate *create, const char *path, const char *subject);
+
 /* "off", "metadata", "falloc", "full". */
 gboolean qimg_prealloc_parse(const char *text, KhoPrealloc *prealloc);
 

@@ -6,6 +6,7 @@
 #include "qemuimg/size.h"
 #include "qemuimg/source.h"
 
+#include <kho/image_convert.h>
 #include <string.h>
 
 #define BLOCK_BYTES 512

@@ -7,8 +7,8 @@
 
 /* --- JSON --- */
 
-static json_t *
-snapshots_json(const GPtrArray *snapshots)
+json_t *
+qimg_snapshots_json(const GPtrArray *snapshots)
 {
     json_t *list = json_array();
 
@@ -75,7 +75,7 @@ qimg_info_json(const KhoImageInfo *info)
     if (info->backing_format)
         json_object_set_new(root, "backing-filename-format", json_string(info->backing_format));
     if (info->snapshots->len > 0)
-        json_object_set_new(root, "snapshots", snapshots_json(info->snapshots));
+        json_object_set_new(root, "snapshots", qimg_snapshots_json(info->snapshots));
     if (info->qcow2_version)
         json_object_set_new(root, "format-specific", qcow2_json(info));
     json_t *specific = info->specific ? json_loads(info->specific, JSON_DECODE_ANY, NULL) : NULL;

@@ -10,7 +10,8 @@ char *qimg_info_text(const KhoImageInfo *info);
 /* A new reference. */
 struct json_t *qimg_info_json(const KhoImageInfo *info);
 
-/* The table of internal snapshots, head and all. */
+/* Of internal snapshots (KhoImageSnapshot): the table, its heads too, and a new reference to the list. */
 char *qimg_snapshots_text(const GPtrArray *snapshots);
+struct json_t *qimg_snapshots_json(const GPtrArray *snapshots);
 
 #endif

@@ -31,7 +31,7 @@ typedef struct {
 static gboolean
 tell(const QimgSource *source, KhoImageFlags flags, Told *told, QimgSource *next)
 {
-    g_autoptr(KhoImage) image = qimg_source_open(source, flags | KHO_IMAGE_NO_BACKING);
+    g_autoptr(KhoImage) image = qimg_source_open(source, flags | KHO_IMAGE_NO_BACKING | KHO_IMAGE_NO_DATA);
     g_autoptr(GError) error = NULL;
     KhoImageInfo info;
 

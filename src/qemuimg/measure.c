@@ -99,16 +99,14 @@ measure(const MeasureArgs *a, KhoImage *source, const char *format, gboolean jso
         qimg_error("Invalid options for file format '%s'", format);
         return 1;
     }
-    if (!qimg_create_options_apply(&options, NULL, &create))
+    if (!qimg_create_options_measure(&options, &create))
         return 1;
-    if (create.encryption) {
-        qimg_error("kho does not measure images with the option 'encrypt.format'");
-        return 1;
-    }
     if (a->size) /* looked at when the command line was read */
         qimg_size_parse(a->size, &create.size_bytes);
     if (!kho_image_measure(&create, source, &found, qimg_job(FALSE), &error)) {
-        if (error->code == KHO_ERROR_INVALID)
+        KhoImageCreate plain = create;
+        plain.encryption = NULL;
+        if (error->code == KHO_ERROR_INVALID && !kho_image_measure(&plain, source, &found, NULL, NULL))
             qimg_error("The image size is too large (try using a larger cluster size)");
         else
             qimg_error("%s", error->message);

@@ -4,6 +4,7 @@
 #include "qemuimg/source.h"
 
 #include <kho/image_change.h>
+#include <kho/image_layers.h>
 
 typedef struct {
     const char *format, *backing, *backing_format;

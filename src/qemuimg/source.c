@@ -232,6 +232,18 @@ fault_of_backing(const char *path, const char *format, KhoImageFlags flags)
     return g_strconcat("Could not open backing file: ", fault, NULL);
 }
 
+static char *
+fault_of_data(const char *path, const char *format, gboolean writable, const GError *error)
+{
+    KhoImageInfo info;
+
+    if (!kho_image_info(path, format, &info, NULL))
+        return NULL;
+    char *fault = info.full_data_path ? fault_of_file(info.full_data_path, writable, error) : NULL;
+    kho_image_info_clear(&info);
+    return fault;
+}
+
 char *
 qimg_open_fault(const char *path, const char *format, KhoImageFlags flags, const GError *error)
 {
@@ -246,6 +258,8 @@ qimg_open_fault(const char *path, const char *format, KhoImageFlags flags, const
         kho_image_open(path, format, flags | KHO_IMAGE_NO_BACKING, &kho_image_gate_open, &alone);
     if (image)
         fault = flags & KHO_IMAGE_NO_BACKING ? NULL : fault_of_backing(path, format, flags);
+    else
+        fault = fault_of_data(path, format, writable, alone);
     if (fault)
         return fault;
     if (alone && alone->code == KHO_ERROR_BUSY)
@@ -278,9 +292,11 @@ errno_of_place(const char *path)
 static gboolean
 is_too_large(const KhoImageCreate *create)
 {
+    KhoImageCreate plain = *create;
     KhoImageMeasure measure;
 
-    return !kho_image_measure(create, NULL, &measure, NULL, NULL);
+    plain.encryption = NULL;
+    return !kho_image_measure(&plain, NULL, &measure, NULL, NULL);
 }
 
 char *
@@ -296,6 +312,8 @@ qimg_create_fault(const char *path, const KhoImageCreate *create, const GError *
                                path);
     if (place != 0)
         return g_strdup_printf("Could not create '%s': %s", path, g_strerror(place));
+    if (create->data_file && (place = errno_of_place(create->data_file)) != 0)
+        return g_strdup_printf("Could not create '%s': %s", create->data_file, g_strerror(place));
     if (error->code == KHO_ERROR_INVALID && is_too_large(create))
         return g_strdup_printf("The image size is too large for file format '%s'%s", create->format,
                                create->cluster_bytes ? " (try using a larger cluster size)" : "");

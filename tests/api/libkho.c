@@ -1,7 +1,7 @@
 /* libkho as a program outside this project sees it: only include/kho/ and the shared library. Linking proves
  * that what the headers declare is exported; running, that it works without anything of ours around it. */
 #include <kho/host.h>
-#include <kho/image.h>
+#include <kho/image_convert.h>
 #include <kho/save.h>
 
 #include <glib/gstdio.h>

@@ -322,7 +322,7 @@ def test_refusals(kho):
             (["-f", "qcow2", "-o", "encrypt.format=luks"], "'encrypt.key-secret' is required"),
             (["-f", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=other"], "No secret with id 'other'"),
             (["-f", "raw", "-o", good], "raw image is not encrypted"),
-            (["-f", "qcow2", "-o", good + ",encrypt.cipher-alg=des"], "unknown cipher 'des'"),
+            (["-f", "qcow2", "-o", good + ",encrypt.cipher-alg=des"], "'cipher-alg' does not accept value 'des'"),
             (["-f", "qcow2", "-o", good + ",encrypt.cipher-alg=cast5-128"], "mode xts"),
             (["-f", "qcow2", "-o", good + ",encrypt.cipher-alg=aes-192,encrypt.cipher-mode=cbc"], "QEMU cannot open"),
             (["-f", "qcow2", "-o", good + ",encrypt.iter-time=4000000000"], "too long"),

@@ -1,6 +1,7 @@
 """kho under the name qemu-img, and Debian's qemu-img: the same command line to both, and all that is seen of it compared.
 The rows are in qemu_img/rows_VERB.py; a verb or an option without a row fails here."""
 
+import fcntl
 import importlib
 import os
 import pathlib
@@ -190,6 +191,47 @@ def test_a_file_of_somebody_else_stays_his(face, tmp):
         assert (now.st_ino, now.st_uid, now.st_mode) == (before.st_ino, before.st_uid, before.st_mode)
         harness.run([matrix.REAL, "compare", "-f", "raw", "-F", fmt, tmp / "source", tmp / "place/target"])
         assert os.listdir(tmp / "place") == ["target"]
+
+
+@pytest.mark.parametrize("verb", [("create", "{}", "1M"), ("convert", "-O", "qcow2", "source", "{}")], ids=lambda verb: verb[0])
+def test_a_data_file_that_qemu_would_look_for_elsewhere(face, tmp, verb):
+    """A relative name leads from the image's folder for kho, and from the working directory for QEMU: where it is to be taken
+    for both, it must be whole."""
+    (tmp / "sub").mkdir()
+    (tmp / "source").write_bytes(b"1" * (1 << 20))
+    line = [word.format("sub/x") for word in verb]
+    assert "give its whole path" in face(line[0], *(["-f", "qcow2"] if verb[0] == "create" else []), "-o", "data_file=q",
+                                         *line[1:], status=1).err
+    assert not list((tmp / "sub").iterdir())
+    face(line[0], *(["-f", "qcow2"] if verb[0] == "create" else []), "-o", f"data_file={tmp}/q", *line[1:])
+    harness.run([matrix.REAL, "check", tmp / "sub/x"], cwd="/")
+
+
+def extent_size(path):
+    """What FS_IOC_FSGETXATTR says: whether FS_XFLAG_EXTSIZE is set, and the size."""
+    with open(path, "rb") as file:
+        told = fcntl.ioctl(file, 0x801c581f, bytes(28))
+    flags, size = struct.unpack_from("=2I", told)
+    return flags & 0x800 != 0, size
+
+
+@pytest.mark.parametrize("verb", [("create", "-f", "{fmt}", "-o", "{options}", "{path}", "1M"),
+                                  ("convert", "-O", "{fmt}", "-o", "{options}", "{source}", "{path}")], ids=lambda verb: verb[0])
+def test_extents_have_the_size_asked_for(face, tmp, small_fs, verb):
+    """Where the file system knows how: on XFS, and no less than the real qemu-img has it; a data file too."""
+    place = small_fs("xfs", 300).path
+    (tmp / "source").write_bytes(bytes(1 << 20))
+    for fmt, more, names in (("raw", "", ("x",)), ("qcow2", "", ("x",)), ("qcow2", f",data_file={place}/d", ("x", "d"))):
+        line = [word.format(fmt=fmt, options=f"extent_size_hint=2M{more}", path=place / "x", source=tmp / "source")
+                for word in verb]
+        told = {}
+        for who in (lambda *args: harness.run([matrix.REAL, *args]), face):
+            assert not who(*line).err
+            told[who] = [extent_size(place / name) for name in names]
+            for name in names:
+                (place / name).unlink()
+        theirs, ours = told.values()
+        assert ours == theirs == [(True, 2 << 20)] * len(names)
 
 
 def test_rate(face, tmp):

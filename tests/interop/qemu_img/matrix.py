@@ -131,7 +131,8 @@ def damaged(folder):
 
 
 def luks(folder):
-    """Encrypted by a passphrase, "abc"; qemu-img 7.2 fails to make such an image now and then, since it measures by ticks."""
+    """Encrypted by a passphrase, "abc", which is in the file key; qemu-img 7.2 fails to make such an image now and then, since it measures by ticks."""
+    (folder / "key").write_text("abc")
     for _ in range(100):
         ran = qemu_img("create", "-q", "-f", "qcow2", "--object", "secret,id=s0,data=abc", "-o",
                        "encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=10", folder / "luks.qcow2", "1M", status=None)
@@ -143,7 +144,20 @@ def luks(folder):
     harness.run(["qemu-io", *opened, "-c", "write -P 7 64k 128k"])
 
 
-STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks)}
+def layouts(folder):
+    """data.qcow2 keeps its data in d.raw, alone.qcow2 in r.raw, which reads like the disk; fine.qcow2 has subclusters, also
+    over.qcow2, which lies on data.qcow2; gone.qcow2 names a data file that is not there."""
+    for name, options in (("data", "data_file=d.raw"), ("alone", "data_file=r.raw,data_file_raw=on"), ("fine", "extended_l2=on"),
+                          ("gone", "data_file=g.raw")):
+        qemu_img("create", "-q", "-f", "qcow2", "-o", options, f"{name}.qcow2", "3M", cwd=folder)
+        qemu_io(f"{name}.qcow2", ["write -P 1 0 64k", "write -P 2 1M 100k", "write -z 2M 64k", "write -P 3 2500k 2k"], cwd=folder)
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "extended_l2=on,cluster_size=16k", "-b", "data.qcow2", "-F", "qcow2",
+             "over.qcow2", cwd=folder)
+    qemu_io("over.qcow2", ["write -P 4 3k 1k", "write -P 5 1100k 100k"], cwd=folder)
+    (folder / "g.raw").unlink()
+
+
+STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, layouts)}
 
 
 class Templates:
@@ -174,6 +188,18 @@ def told(path, fmt):
     return said
 
 
+def assert_read_alike(name, fmt, real, ours):
+    """By the real qemu-img, which looks for a data file from the folder that it runs in."""
+    chain = qemu_img("info", "-U", "-f", fmt, "--backing-chain", name, cwd=real, status=None).out
+    if "data file:" not in chain:
+        qemu_img("compare", "-f", fmt, "-F", fmt, real / name, ours / name)
+        return
+    flat = real.parent / "flat"
+    qemu_img("convert", "-f", fmt, "-O", "raw", name, flat, cwd=real)
+    qemu_img("compare", "-f", "raw", "-F", fmt, flat, name, cwd=ours)
+    flat.unlink()
+
+
 def assert_images_alike(row, real, ours, kho_img, failed):
     for name, fmt in row.images:
         a, b = real / name, ours / name
@@ -183,13 +209,22 @@ def assert_images_alike(row, real, ours, kho_img, failed):
         if not a.exists():
             continue
         assert told(b, fmt) == told(a, fmt)
-        assert kho_img("info", "-f", fmt, a).out == qemu_img("info", "-f", fmt, a).out
+        assert kho_img("info", "-f", fmt, name, cwd=real).out == qemu_img("info", "-f", fmt, name, cwd=real).out
         if row.readable:
-            qemu_img("compare", "-f", fmt, "-F", fmt, a, b)
+            assert_read_alike(name, fmt, real, ours)
         if fmt == "qcow2" and row.readable:
-            qemu_img("check", "-q", "-f", fmt, b)
+            qemu_img("check", "-q", "-f", fmt, name, cwd=ours)
         if row.stat:
             assert (a.stat().st_size, a.stat().st_mode) == (b.stat().st_size, b.stat().st_mode), name
+
+
+def run_real(row, folder, env):
+    """qemu-img 7.2 fails now and then where it derives a key, since it measures by ticks: nothing has changed then."""
+    for _ in range(100):
+        ran = harness.run([REAL, *row.words], status=None, cwd=folder, env=env)
+        if "Unable to get accurate CPU usage" not in ran.err:
+            break
+    return ran
 
 
 def run_row(row, build, templates, tmp):
@@ -200,7 +235,7 @@ def run_row(row, build, templates, tmp):
     for name in ("real", "kho"):
         templates.copy(row.state, tmp / name)
     env = {**os.environ, "TZ": "UTC", "LC_ALL": "C.UTF-8"}
-    real = harness.run([REAL, *row.words], status=None, cwd=tmp / "real", env=env)
+    real = run_real(row, tmp / "real", env)
     ours = harness.run([face, *row.words], status=None, cwd=tmp / "kho", env=env)
     both = f"--- qemu-img\n{real}\n--- kho\n{ours}"
     assert ours.status == real.status, both
@@ -216,7 +251,7 @@ def run_row(row, build, templates, tmp):
                             for folder in (templates.top / row.state, tmp / "real", tmp / "kho"))
     assert mine == (before if ours.status == 1 and theirs != mine else theirs), both  # kho leaves nothing half made
     assert_images_alike(row, tmp / "real", tmp / "kho",
-                        lambda *args: harness.run([face, *args], status=None, env=env), ours.status == 1)
+                        lambda *args, **how: harness.run([face, *args], status=None, env=env, **how), ours.status == 1)
     if row.holds:
         row.holds(tmp / "kho")
 

@@ -14,6 +14,10 @@ OPTIONS = ("cluster_size=512", "cluster_size=4k", "cluster_size=2M", "cluster_si
            "lazy_refcounts=on,compat=v2", "compression_type=zlib", "compression_type=zstd", "compression_type=lzo",
            "compression_type=zstd,compat=v2", "preallocation=off", "preallocation=metadata", "preallocation=falloc",
            "preallocation=full", "preallocation=some", "unheard=1", "nocow", "nocow=off", "data_file_raw=off", "extended_l2=off",
+           "extended_l2=on", "extended_l2", "extended_l2=on,cluster_size=16k", "extended_l2=on,cluster_size=2M,preallocation=metadata",
+           "extended_l2=on,preallocation=falloc", "extended_l2=on,preallocation=full", "extended_l2=on,cluster_size=8k",
+           "extended_l2=on,compat=0.10", "extended_l2=maybe", "extended_l2=on,compat=v2,cluster_size=3", "data_file_raw=on",
+           "backing_fmt=raw,refcount_bits=3", "extent_size_hint=0", "extent_size_hint=1M", "extent_size_hint=5G", "extent_size_hint=x",
            "encryption=off", "size=2M", "backing_fmt=qcow2", "cluster_size=1M -o refcount_bits=8", "''", ",", "cluster_size=4k,")
 
 ROWS = [
@@ -22,7 +26,7 @@ ROWS = [
     *(row(f"create -f qcow2 -o {options} x 3M", "empty", "x:qcow2") for options in OPTIONS),
     *(row(f"create -f raw -o {options} x 3M", "empty", "x:raw") for options in (
         "preallocation=off", "preallocation=falloc", "preallocation=full", "preallocation=metadata", "size=1M", "unheard=1",
-        "nocow=off", "extent_size_hint=0", "cluster_size=64k")),
+        "nocow=off", "extent_size_hint=0", "extent_size_hint=1M", "extent_size_hint=5G", "extent_size_hint=x", "cluster_size=64k")),
     row("create"),
     row("create -f qcow2"),
     row("create -f"),
@@ -75,6 +79,25 @@ ROWS = [
     row("create -f qcow2 -b above.qcow2 -F qcow2 x", "chain"),
     row("create -f qcow2 -b top.qcow2 -F qcow2 sub/x", "chain"),
     row("create -f qcow2 -b ../top.qcow2 -F qcow2 sub/x", "chain", "sub/x:qcow2"),
+]
+
+DATA_FILES = ("data_file=q", "data_file=q,data_file_raw=on", "data_file=q,data_file_raw=on,preallocation=falloc",
+              "data_file=q,preallocation=metadata", "data_file=q,preallocation=full", "data_file=q,extended_l2=on",
+              "data_file=q,cluster_size=4k,lazy_refcounts=on", "data_file=q,compression_type=zstd")
+FAULTS = ("data_file=q,compat=v2", "data_file=q,compat=v2,refcount_bits=8", "data_file=nowhere/q", "data_file=.",
+          "compat=v2,compression_type=zstd,data_file=q", "data_file=q,cluster_size=3", "data_file=q,data_file_raw=maybe")
+ROWS += [
+    *(row(f"create -f qcow2 -o {options} x 3M", "empty", "x:qcow2", "q:raw") for options in DATA_FILES),
+    *(row(f"create -f qcow2 -o {options} x 3M") for options in FAULTS),
+    row("create -f qcow2 -o data_file=x x 3M", says="x cannot be its own data file"),
+    row("create -f qcow2 -o data_file=a.raw x 1M", "images", "x:qcow2", "a.raw"),
+    row("create -f qcow2 -o data_file=q -b a.qcow2 -F qcow2 x", "images", "x:qcow2", "q:raw"),
+    row("create -f qcow2 -o data_file=q,data_file_raw=on -b a.qcow2 -F qcow2 x", "images"),
+    row("create -f qcow2 -o extended_l2=on -b a.qcow2 -F qcow2 x", "images", "x:qcow2"),
+    row("create -f qcow2 -o extended_l2=on -b fine.qcow2 -F qcow2 x", "layouts", "x:qcow2"),
+    row("create -f qcow2 -b data.qcow2 -F qcow2 x", "layouts", "x:qcow2", readable=False),
+    row("create -f qcow2 -b gone.qcow2 -F qcow2 x", "layouts"),
+    row("create -f qcow2 data.qcow2 1M", "layouts", "data.qcow2", "d.raw"),
 ]
 
 if harness.SOAK:

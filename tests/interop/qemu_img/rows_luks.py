@@ -5,6 +5,9 @@ from interop.qemu_img.matrix import row
 
 SECRET = "--object secret,id=s0,data=abc"
 OPENED = "--image-opts driver=qcow2,encrypt.key-secret=s0,file.filename=luks.qcow2"
+WRONG = "--object secret,id=s0,data=word " + OPENED
+JSON = """'json:{"driver":"qcow2","encrypt":{"key-secret":"s0"},"file":{"driver":"file","filename":"luks.qcow2"}}'"""
+LUKS = "encrypt.format=luks,encrypt.key-secret=s0"
 ENCRYPTED = "-o encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=10"
 
 
@@ -30,6 +33,16 @@ ROWS = [
     row(f"map {SECRET} {OPENED}", "luks"),
     row(f"map {SECRET} --output=json {OPENED}", "luks"),
     row(f"check {SECRET} {OPENED}", "luks"),
+    row("check --object secret,id=s0,file=key --image-opts driver=qcow2,encrypt.format=luks,encrypt.key-secret=s0,"
+        "file.filename=luks.qcow2", "luks"),
+    row(f"check --object secret,id=s0,data=YWJj,format=base64 {OPENED}", "luks"),
+    row(f"check --output=json {SECRET} {OPENED}", "luks"),
+    row(f"check {SECRET} {JSON}", "luks"),
+    row(f"check {WRONG}", "luks"),
+    row(f"check {OPENED}", "luks"),
+    row(f"measure -O qcow2 {SECRET} {OPENED}", "luks"),
+    row("measure -O raw luks.qcow2", "luks"),
+    row(f"convert -O qcow2 {SECRET} {OPENED} x", "luks", "x:qcow2", stat=False),
     row(f"resize {SECRET} {OPENED} 2M", "luks", "luks.qcow2", readable=False, stat=False),
     row(f"compare {SECRET} {OPENED} driver=qcow2,encrypt.key-secret=s0,file.filename=luks.qcow2", "luks"),
     row("create -f qcow2 -o encrypt.format=luks x 1M"),
@@ -37,5 +50,13 @@ ROWS = [
     row("create -f qcow2 -o encrypt.format=unheard,encrypt.key-secret=s1 x 1M"),
     row("create -f qcow2 -o encrypt.key-secret=s1 x 1M"),
     row(f"convert {SECRET} {OPENED} -O qcow2 -o encrypt.format=luks x", "luks"),
+    row(f"create -f qcow2 {SECRET} -o encrypt.format=luks x 1M"),
+    row(f"create -f qcow2 {SECRET} -o {LUKS},encryption=on x 1M"),
+    *(row(f"create -f qcow2 {SECRET} -o {LUKS},encrypt.{name}=unheard x 1M")
+      for name in ("cipher-alg", "cipher-mode", "ivgen-alg", "ivgen-hash-alg", "hash-alg", "iter-time")),
+    row("create -f qcow2 --object secret,id=s0 -o encrypt.format=luks x 1M"),
+    row("create -f qcow2 --object secret,id=s0,data=a,file=key -o encrypt.format=luks x 1M"),
+    row("create -f qcow2 --object secret,data=a -o encrypt.format=luks x 1M"),
+    row("create -f qcow2 --object secret,id=s0,data=a,keyid=m,iv=AAAA -o encrypt.format=luks x 1M"),
 ]
 MADE = [(f"create -f qcow2 {SECRET} {ENCRYPTED} x 1M", "empty"), (f"convert {SECRET} {OPENED} -O qcow2 {ENCRYPTED} x", "luks")]
