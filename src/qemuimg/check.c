@@ -53,7 +53,7 @@ print_json(const char *path, const KhoImageCheck *r)
         { "corruptions-fixed", r->corruptions_fixed },
         { "leaks-fixed", r->leaks_fixed },
     };
-    json_t *root = json_pack("{s:s,s:s,s:I}", "filename", path, "format", "qcow2", "check-errors",
+    json_t *root = json_pack("{s:s,s:s,s:I}", "filename", path, "format", r->format, "check-errors",
                              (json_int_t) r->check_errors);
 
     for (gsize i = 0; i < G_N_ELEMENTS(counts); i++)
@@ -145,7 +145,7 @@ look(const QimgSource *source, KhoImageFlags flags)
         return 1;
     if (flags & KHO_IMAGE_WRITE)
         qimg_warn_if_guessed(source, image);
-    if (g_str_equal(kho_image_format(image), "qcow2"))
+    if (!g_str_equal(kho_image_format(image), "raw"))
         return 0;
     qimg_error("This image format does not support checks");
     return CHECK_IMPOSSIBLE;
@@ -176,8 +176,13 @@ run_check(const void *p, char *const *names)
         return status;
     if (!kho_image_check(source.path, source.format, repair, flags & KHO_IMAGE_NO_LOCK, &result,
                          qimg_job(FALSE), &error)) {
-        qimg_error("Check failed: %s", qimg_reason(error, source.path));
-        return 1;
+        /* A format that QEMU reads for kho. */
+        gboolean impossible = error->code == KHO_ERROR_UNSUPPORTED && repair == KHO_REPAIR_NONE;
+        if (impossible)
+            qimg_error("This image format does not support checks");
+        else
+            qimg_error("Check failed: %s", qimg_reason(error, source.path));
+        return impossible ? CHECK_IMPOSSIBLE : 1;
     }
     status = tell(a, names[0], json, &result);
     kho_image_check_clear(&result);

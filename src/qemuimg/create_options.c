@@ -1,6 +1,7 @@
 #include "qemuimg/create_options.h"
 
 #include "base/num.h"
+#include "qemuimg/foreign_options.h"
 #include "qemuimg/object.h"
 #include "qemuimg/output.h"
 #include "qemuimg/source.h"
@@ -44,28 +45,52 @@ static const QimgOptRow file_rows[] = {
 };
 #define RAW_ROWS 1
 
-/* What qcow2 has too is not told twice. */
+#define FORMAT_ROWS_MAX 32
+G_STATIC_ASSERT(G_N_ELEMENTS(qcow2_rows) <= FORMAT_ROWS_MAX);
+
+/* What the format has is not told twice. */
 static const QimgOptRow *
 rows_of(const char *format, gboolean with_file, guint *n)
 {
-    static QimgOptRow both[G_N_ELEMENTS(qcow2_rows) + G_N_ELEMENTS(file_rows)];
+    static QimgOptRow both[FORMAT_ROWS_MAX + G_N_ELEMENTS(file_rows)];
+    const QimgOptRow *own = qcow2_rows;
+    guint n_own = G_N_ELEMENTS(qcow2_rows);
 
     if (g_str_equal(format, "raw") || g_str_equal(format, "file")) {
         *n = with_file ? G_N_ELEMENTS(file_rows) : RAW_ROWS;
         return file_rows;
     }
     if (!g_str_equal(format, "qcow2"))
+        own = qimg_foreign_rows(format, &n_own);
+    if (!own)
         return NULL;
-    memcpy(both, qcow2_rows, sizeof qcow2_rows);
-    *n = G_N_ELEMENTS(qcow2_rows);
+    g_assert(n_own <= FORMAT_ROWS_MAX);
+    memcpy(both, own, n_own * sizeof *own);
+    *n = n_own;
     for (gsize i = 0; with_file && i < G_N_ELEMENTS(file_rows); i++) {
         gboolean is_new = TRUE;
-        for (gsize q = 0; q < G_N_ELEMENTS(qcow2_rows); q++)
-            is_new &= !g_str_equal(qcow2_rows[q].name, file_rows[i].name);
+        for (guint q = 0; q < n_own; q++)
+            is_new &= !g_str_equal(own[q].name, file_rows[i].name);
         if (is_new)
             both[(*n)++] = file_rows[i];
     }
     return both;
+}
+
+static void
+refuse_format(const char *format, const char *subject)
+{
+    static const char *const only_read[] = { "bochs", "cloop", "dmg", "vvfat" };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(only_read); i++)
+        if (g_str_equal(format, only_read[i])) {
+            qimg_error_about(subject, "Format driver '%s' does not support image creation", format);
+            return;
+        }
+    if (qimg_format_exists(format))
+        qimg_error_about(subject, "kho makes no images of the format '%s'", format);
+    else
+        qimg_error_about(subject, "Unknown file format '%s'", format);
 }
 
 gboolean
@@ -74,12 +99,10 @@ qimg_create_options_init(QimgOptions *options, const char *format, gboolean with
     guint n = 0;
     const QimgOptRow *rows = rows_of(format, with_file, &n);
 
-    if (!rows && qimg_format_exists(format))
-        qimg_error_about(subject, "kho makes no images of the format '%s': there are qcow2 and raw", format);
-    else if (!rows)
-        qimg_error_about(subject, "Unknown file format '%s'", format);
-    else
+    if (rows)
         qimg_options_init(options, rows, n);
+    else
+        refuse_format(format, subject);
     return rows != NULL;
 }
 
@@ -90,10 +113,7 @@ qimg_create_options_help(const char *format, const char *path)
     const QimgOptRow *rows = rows_of(format, path != NULL, &n);
 
     if (!rows) {
-        if (qimg_format_exists(format))
-            qimg_error("kho makes no images of the format '%s': there are qcow2 and raw", format);
-        else
-            qimg_error("Unknown file format '%s'", format);
+        refuse_format(format, NULL);
         return FALSE;
     }
     if (path)
@@ -371,8 +391,10 @@ qimg_create_options_apply(const QimgOptions *options, const char *subject, KhoIm
 {
     if (!read_hint(options, subject, create))
         return FALSE;
-    if (!g_str_equal(create->format, "qcow2"))
+    if (g_str_equal(create->format, "raw"))
         return apply_raw(options, subject, create) && refuse_missing(options, subject);
+    if (!g_str_equal(create->format, "qcow2"))
+        return qimg_foreign_apply(options, subject, create);
     return apply_qcow2(options, subject, create) && read_encryption(options, subject, create)
            && refuse_missing(options, subject);
 }

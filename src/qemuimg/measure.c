@@ -95,6 +95,10 @@ measure(const MeasureArgs *a, KhoImage *source, const char *format, gboolean jso
 
     if (!qimg_create_options_init(&options, format, TRUE, NULL))
         return 1;
+    if (!g_str_equal(create.format, "raw") && !g_str_equal(create.format, "qcow2")) {
+        qimg_error("Block driver '%s' does not support size measurement", format);
+        return 1;
+    }
     if (!qimg_options_read(&options, a->options, NULL)) {
         qimg_error("Invalid options for file format '%s'", format);
         return 1;

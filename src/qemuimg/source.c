@@ -187,7 +187,10 @@ const char *
 qimg_reason(const GError *error, const char *path)
 {
     const char *rest = error->message;
+    g_autofree char *whole = g_canonicalize_filename(path, NULL);
 
+    if (g_str_has_prefix(rest, whole))
+        path = whole;
     if (g_str_has_prefix(rest, path) && g_str_has_prefix(rest + strlen(path), ": "))
         rest += strlen(path) + 2;
     return rest;

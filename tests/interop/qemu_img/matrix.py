@@ -157,7 +157,16 @@ def layouts(folder):
     (folder / "g.raw").unlink()
 
 
-STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, layouts)}
+def foreign(folder):
+    """An image of each format that QEMU reads for kho, and b.raw, which is unlike them."""
+    qemu_img("create", "-q", "-f", "raw", folder / "b.raw", "3M")
+    qemu_io(folder / "b.raw", ["write -P 1 0 64k", "write -P 2 1M 100k"], "raw")
+    for fmt in ("vmdk", "vdi", "vhdx", "vpc", "qed", "parallels", "qcow"):
+        qemu_img("convert", "-q", "-f", "raw", "-O", fmt, folder / "b.raw", folder / f"a.{fmt}")
+    qemu_io(folder / "b.raw", ["write -P 3 2M 64k"], "raw")
+
+
+STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, layouts, foreign)}
 
 
 class Templates:
@@ -183,6 +192,7 @@ def told(path, fmt):
     was taken."""
     said = json.loads(qemu_img("info", "-U", "-f", fmt, "--output=json", path.name, cwd=path.parent).out)
     said.pop("actual-size", None)
+    said.get("format-specific", {}).get("data", {}).pop("cid", None)  # a vmdk's: at random
     for snapshot in said.get("snapshots", ()):
         del snapshot["date-sec"], snapshot["date-nsec"]
     return said
@@ -209,7 +219,8 @@ def assert_images_alike(row, real, ours, kho_img, failed):
         if not a.exists():
             continue
         assert told(b, fmt) == told(a, fmt)
-        assert kho_img("info", "-f", fmt, name, cwd=real).out == qemu_img("info", "-f", fmt, name, cwd=real).out
+        if fmt in ("raw", "qcow2"):
+            assert kho_img("info", "-f", fmt, name, cwd=real).out == qemu_img("info", "-f", fmt, name, cwd=real).out
         if row.readable:
             assert_read_alike(name, fmt, real, ours)
         if fmt == "qcow2" and row.readable:
