@@ -1,6 +1,7 @@
 /* kho img check. */
 #include "cli/exit.h"
 #include "cli/img_options.h"
+#include "cli/img_trust.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -9,7 +10,8 @@
 
 typedef struct {
     const char *path, *format, *repair, *output;
-    gboolean share, force;
+    char **allowed;
+    gboolean share, force, untrusted;
 } CheckArgs;
 
 static const CliArg check_args[] = {
@@ -26,6 +28,7 @@ static const CliArg check_args[] = {
       "with --repair: also a file that a snapshot closed, which then needs --force itself, and a disk of a "
       "machine that has a managed "
       "save" },
+    IMG_TRUST_ARGS(CheckArgs),
     { 0 },
 };
 
@@ -113,6 +116,8 @@ run_check(CliRun *cli, const void *p, GError **error)
     KhoRepair repair = !a->repair                        ? KHO_REPAIR_NONE
                        : g_str_equal(a->repair, "leaks") ? KHO_REPAIR_LEAKS
                                                          : KHO_REPAIR_ALL;
+    ImgTrust trust = { a->untrusted, a->allowed, { a->path }, repair == KHO_REPAIR_NONE ? NULL : a->path };
+    KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
     KhoImageCheck result;
 
     if (repair != KHO_REPAIR_NONE && !a->force && !img_check_writable(cli, a->path, error)) {
@@ -121,8 +126,8 @@ run_check(CliRun *cli, const void *p, GError **error)
     }
     if (repair != KHO_REPAIR_NONE && !a->force && !img_check_unsaved(cli, a->path, error))
         return FALSE;
-    if (!kho_image_check(a->path, a->format, repair, a->share ? KHO_IMAGE_NO_LOCK : 0, &result, cli->job,
-                         error))
+    if (!img_trust_begin(&trust, &flags, error)
+        || !kho_image_check(a->path, a->format, repair, flags, &result, cli->job, error))
         return FALSE;
     if (img_wants_json(cli, a->output))
         out_json(to_json(a, &result));

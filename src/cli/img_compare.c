@@ -1,6 +1,7 @@
 /* kho img compare. */
 #include "cli/exit.h"
 #include "cli/img_options.h"
+#include "cli/img_trust.h"
 #include "cli/output.h"
 
 #include <jansson.h>
@@ -9,7 +10,8 @@
 typedef struct {
     const char *one, *other, *format, *other_format;
     guint64 workers;
-    gboolean strict, share;
+    char **allowed;
+    gboolean strict, share, untrusted;
 } CompareArgs;
 
 static const CliArg compare_args[] = {
@@ -25,6 +27,7 @@ static const CliArg compare_args[] = {
       "how many compare at the same time; as many as processors, at most 8", 'm', .max = 16 },
     { CLI_FLAG, "--force-share", offsetof(CompareArgs, share), "no",
       "although another process writes one of them", 'U' },
+    IMG_TRUST_ARGS(CompareArgs),
     { 0 },
 };
 
@@ -74,14 +77,17 @@ static gboolean
 run_compare(CliRun *cli, const void *p, GError **error)
 {
     const CompareArgs *a = p;
-    const KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
+    ImgTrust trust = { a->untrusted, a->allowed, { a->one, a->other }, NULL };
+    KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
     const KhoImageCompare options = { .strict = a->strict, .workers = (guint) a->workers };
     KhoImageDifference found;
 
-    g_autoptr(KhoImage) one = kho_image_open(a->one, a->format, flags, &kho_image_gate_open, error);
+    if (!img_trust_begin(&trust, &flags, error))
+        return FALSE;
+    g_autoptr(KhoImage) one = kho_image_open(a->one, a->format, flags, &trust.gate, error);
     if (!one)
         return FALSE;
-    g_autoptr(KhoImage) other = kho_image_open(a->other, a->other_format, flags, &kho_image_gate_open, error);
+    g_autoptr(KhoImage) other = kho_image_open(a->other, a->other_format, flags, &trust.gate, error);
     if (!other || !kho_image_compare(one, other, &options, &found, cli->job, error))
         return FALSE;
     if (cli->json)

@@ -1,5 +1,6 @@
 /* kho img convert. */
 #include "cli/img_options.h"
+#include "cli/img_trust.h"
 #include "cli/output.h"
 
 #include <kho/image_convert.h>
@@ -8,9 +9,9 @@
 
 typedef struct {
     const char *source, *target, *source_format, *format, *backing_file, *backing_format;
-    char **options, **secrets;
+    char **options, **secrets, **allowed;
     guint64 workers, sparse_bytes;
-    gboolean compress, progress, out_of_order, share, force;
+    gboolean compress, progress, out_of_order, share, force, untrusted;
 } ConvertArgs;
 
 static const CliArg convert_args[] = {
@@ -39,6 +40,7 @@ static const CliArg convert_args[] = {
     { CLI_FLAG, "--force", offsetof(ConvertArgs, force), "no",
       "replace the file that stands at TARGET, or write over the disk that an NBD server has there" },
     IMG_SECRET_ARG(ConvertArgs),
+    IMG_TRUST_ARGS(ConvertArgs),
     { CLI_FLAG, "--progress", offsetof(ConvertArgs, progress), "no",
       "as qemu-img; it is shown on a terminal anyway", 'p' },
     { CLI_FLAG, "--out-of-order", offsetof(ConvertArgs, out_of_order), "no",
@@ -51,6 +53,8 @@ run_convert(CliRun *cli, const void *p, GError **error)
 {
     const ConvertArgs *a = p;
     g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
+    ImgTrust trust = { a->untrusted, a->allowed, { a->source }, a->target };
+    KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
     ImgOptions options;
 
     if (!secrets)
@@ -60,23 +64,25 @@ run_convert(CliRun *cli, const void *p, GError **error)
         options.create.backing_file = a->backing_file;
     if (a->backing_format)
         options.create.backing_format = a->backing_format;
-    gboolean done = img_options_read(&options, a->options, error)
-                    && (!a->force || img_check_writable(cli, a->target, error))
-                    && (a->share || img_check_readable(cli, a->source, a->source_format, error))
-                    && img_check_backing(cli, a->target, &options.create, error);
+    gboolean done =
+        img_options_read(&options, a->options, error)
+        && (!a->force || img_check_writable(cli, a->target, error))
+        && (a->share || a->untrusted || img_check_readable(cli, a->source, a->source_format, error))
+        && img_check_backing(cli, a->target, &options.create, error)
+        && img_trust_target(&trust, &options.create, error) && img_trust_begin(&trust, &flags, error);
     if (done) {
         options.create.overwrite = a->force;
         options.create.secrets = secrets;
         KhoImageConvert convert = {
             .source_format = a->source_format,
-            .source_flags = a->share ? KHO_IMAGE_NO_LOCK : 0,
+            .source_flags = flags,
             .secrets = secrets,
             .target = options.create,
             .workers = (guint) a->workers,
             .keep_zeros = a->sparse_bytes == 0,
             .compress = a->compress,
         };
-        done = kho_image_convert(a->source, a->target, &convert, &kho_image_gate_open, cli->job, error)
+        done = kho_image_convert(a->source, a->target, &convert, &trust.gate, cli->job, error)
                && img_keep_sound(cli, a->target, &options.create, error);
     }
     if (done)

@@ -1,5 +1,6 @@
 /* kho img dd. */
 #include "cli/img_options.h"
+#include "cli/img_trust.h"
 #include "cli/output.h"
 
 #include <kho/image_convert.h>
@@ -8,8 +9,8 @@
 
 typedef struct {
     const char *source, *target, *source_format, *format, *offset, *length;
-    char **options;
-    gboolean share, force;
+    char **options, **allowed;
+    gboolean share, force, untrusted;
 } DdArgs;
 
 static const CliArg dd_args[] = {
@@ -26,6 +27,7 @@ static const CliArg dd_args[] = {
     { CLI_FLAG, "--force-share", offsetof(DdArgs, share), "no",
       "read although another process writes: the copy may be torn", 'U' },
     { CLI_FLAG, "--force", offsetof(DdArgs, force), "no", "replace the file that stands at TARGET" },
+    IMG_TRUST_ARGS(DdArgs),
     { 0 },
 };
 
@@ -56,15 +58,18 @@ read_part(const DdArgs *a, KhoImagePart *part, GError **error)
 static gboolean
 copy(CliRun *cli, const DdArgs *a, const KhoImageCreate *create, GError **error)
 {
+    ImgTrust trust = { a->untrusted, a->allowed, { a->source }, a->target };
     KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
-    g_autoptr(KhoImage) source =
-        kho_image_open(a->source, a->source_format, flags, &kho_image_gate_open, error);
+
+    if (!img_trust_target(&trust, create, error) || !img_trust_begin(&trust, &flags, error))
+        return FALSE;
+    g_autoptr(KhoImage) source = kho_image_open(a->source, a->source_format, flags, &trust.gate, error);
     KhoImagePart part = { .image = source };
     KhoImageConvert convert = { .target = *create };
 
     convert.target.overwrite = a->force;
     return source && read_part(a, &part, error)
-           && kho_image_convert_parts(&part, 1, a->target, &convert, &kho_image_gate_open, cli->job, error);
+           && kho_image_convert_parts(&part, 1, a->target, &convert, &trust.gate, cli->job, error);
 }
 
 static gboolean
@@ -74,12 +79,12 @@ run_dd(CliRun *cli, const void *p, GError **error)
     ImgOptions options;
 
     img_options_init(&options, a->format);
-    gboolean done = img_options_read(&options, a->options, error)
-                    && (!a->force || img_check_writable(cli, a->target, error))
-                    && (a->share || img_check_readable(cli, a->source, a->source_format, error))
-                    && img_check_backing(cli, a->target, &options.create, error)
-                    && copy(cli, a, &options.create, error)
-                    && img_keep_sound(cli, a->target, &options.create, error);
+    gboolean done =
+        img_options_read(&options, a->options, error)
+        && (!a->force || img_check_writable(cli, a->target, error))
+        && (a->share || a->untrusted || img_check_readable(cli, a->source, a->source_format, error))
+        && img_check_backing(cli, a->target, &options.create, error) && copy(cli, a, &options.create, error)
+        && img_keep_sound(cli, a->target, &options.create, error);
     if (done)
         out_done(cli, "Copied %s to %s, format %s", a->source, a->target, a->format);
     img_options_clear(&options);

@@ -1,5 +1,6 @@
 /* kho img info. */
 #include "cli/img_options.h"
+#include "cli/img_trust.h"
 #include "cli/output.h"
 
 #include "qemuimg/image_info.h"
@@ -8,7 +9,8 @@
 
 typedef struct {
     const char *path, *format, *output;
-    gboolean chain, share;
+    char **allowed;
+    gboolean chain, share, untrusted;
 } InfoArgs;
 
 static const CliArg info_args[] = {
@@ -19,6 +21,7 @@ static const CliArg info_args[] = {
     { CLI_FLAG, "--backing-chain", offsetof(InfoArgs, chain), "no", "its backing files too" },
     { CLI_FLAG, "--force-share", offsetof(InfoArgs, share), "no", "as qemu-img; info never needs the lock",
       'U' },
+    IMG_TRUST_ARGS(InfoArgs),
     { 0 },
 };
 
@@ -41,6 +44,7 @@ tell_chain(const KhoImageSource *source, json_t *list, GError **error)
     for (KhoImage *image = chain; image; image = kho_image_backing(image)) {
         KhoImageSource one = { .path = kho_image_path(image),
                                .format = kho_image_format(image),
+                               .flags = source->flags & KHO_IMAGE_LOCAL,
                                .gate = source->gate,
                                .job = source->job };
         KhoImageInfo info;
@@ -62,12 +66,16 @@ static gboolean
 run_info(CliRun *cli, const void *p, GError **error)
 {
     const InfoArgs *a = p;
+    ImgTrust trust = { a->untrusted, a->allowed, { a->path }, NULL };
     KhoImageSource source = { .path = a->path,
                               .format = a->format,
                               .flags = KHO_IMAGE_IDLE_LOCK,
-                              .gate = &kho_image_gate_open,
+                              .gate = &trust.gate,
                               .job = cli->job };
     KhoImageInfo info;
+
+    if (!img_trust_begin(&trust, &source.flags, error))
+        return FALSE;
 
     if (a->chain) {
         json_t *list = img_wants_json(cli, a->output) ? json_array() : NULL;

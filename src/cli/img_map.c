@@ -1,5 +1,6 @@
 /* kho img map. */
 #include "cli/img_options.h"
+#include "cli/img_trust.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -8,7 +9,8 @@
 
 typedef struct {
     const char *path, *format, *output;
-    gboolean share;
+    char **allowed;
+    gboolean share, untrusted;
 } MapArgs;
 
 static const CliArg map_args[] = {
@@ -17,6 +19,7 @@ static const CliArg map_args[] = {
       'f', .choices = IMG_FORMATS },
     IMG_OUTPUT_ARG(MapArgs),
     { CLI_FLAG, "--force-share", offsetof(MapArgs, share), "no", "although another process writes it", 'U' },
+    IMG_TRUST_ARGS(MapArgs),
     { 0 },
 };
 
@@ -73,11 +76,15 @@ static gboolean
 run_map(CliRun *cli, const void *p, GError **error)
 {
     const MapArgs *a = p;
+    ImgTrust trust = { a->untrusted, a->allowed, { a->path }, NULL };
     KhoImageSource source = { .path = a->path,
                               .format = a->format,
                               .flags = a->share ? KHO_IMAGE_NO_LOCK : 0,
-                              .gate = &kho_image_gate_open,
+                              .gate = &trust.gate,
                               .job = cli->job };
+
+    if (!img_trust_begin(&trust, &source.flags, error))
+        return FALSE;
     g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
 
     if (!image)

@@ -1,5 +1,6 @@
 /* kho img measure. */
 #include "cli/img_options.h"
+#include "cli/img_trust.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -10,8 +11,8 @@
 
 typedef struct {
     const char *path, *size, *format, *target_format, *output;
-    char **options;
-    gboolean share;
+    char **options, **allowed;
+    gboolean share, untrusted;
 } MeasureArgs;
 
 static const CliArg measure_args[] = {
@@ -27,6 +28,7 @@ static const CliArg measure_args[] = {
     IMG_OUTPUT_ARG(MeasureArgs),
     { CLI_FLAG, "--force-share", offsetof(MeasureArgs, share), "no", "although another process writes FILE",
       'U' },
+    IMG_TRUST_ARGS(MeasureArgs),
     { 0 },
 };
 
@@ -45,12 +47,15 @@ print(const KhoImageMeasure *measure, gboolean json)
 static gboolean
 measure(CliRun *cli, const MeasureArgs *a, const KhoImageCreate *create, GError **error)
 {
+    ImgTrust trust = { a->untrusted, a->allowed, { a->path }, NULL };
+    KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
     g_autoptr(KhoImage) source = NULL;
     KhoImageMeasure found;
 
+    if (!img_trust_begin(&trust, &flags, error))
+        return FALSE;
     if (a->path) {
-        source =
-            kho_image_open(a->path, a->format, a->share ? KHO_IMAGE_NO_LOCK : 0, &kho_image_gate_open, error);
+        source = kho_image_open(a->path, a->format, flags, &trust.gate, error);
         if (!source)
             return FALSE;
     }
