@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 SANITIZED := -Db_sanitize=address,undefined -Dtests=true
 JOBS := $(shell nproc)
 
-.PHONY: all packages check soak bench lint demo guest fuzz install clean help
+.PHONY: all packages check soak bench bench-image lint demo guest fuzz install clean help
 
 all: packages
 	@tools/build build --buildtype=debugoptimized -Dwerror=false
@@ -23,6 +23,9 @@ soak: all
 
 bench: all guest
 	@$(PYTHON) tools/bench
+
+bench-image: all
+	@$(PYTHON) tools/bench-image $(BENCH)
 
 lint: packages
 	@$(PYTHON) tools/lint
@@ -51,6 +54,7 @@ help:
 	@echo 'make check     lint, unit tests and end-to-end tests, under sanitizers (build-check/)'
 	@echo 'make soak      the same with the long counts, then everything again in a clean Debian tree'
 	@echo 'make bench     what kho costs, beside QEMU and qemu-img'
+	@echo 'make bench-image  images beside qemu-img: BENCH="--runs 3 info convert" picks (root; 30 GB in /var/tmp)'
 	@echo 'make lint      formatting, who includes whom, what is linked, which calls are made'
 	@echo 'make fuzz      run each decoder under libFuzzer for a minute (needs clang)'
 	@echo 'make install   DESTDIR and PREFIX (now $(PREFIX)) say where'

@@ -80,31 +80,31 @@ tell_share(guint64 done_bytes, guint64 total_bytes, gpointer data)
     share->job->progress(share->before_bytes + done_bytes, share->total_bytes, share->job->data);
 }
 
-/* The parts one behind the other. @plan says how; what and where is filled in here. */
+/* The parts one behind the other. @how lacks what and where. */
 static gboolean
-copy_all(const Parts *parts, CopyPlan *plan, const KhoJob *job, GError **error)
+copy_all(const Parts *parts, const CopyPlan *how, const KhoJob *job, GError **error)
 {
     Share share = { .job = job };
     KhoJob told = { .progress = job && job->progress ? tell_share : NULL,
                     .data = &share,
                     .cancelled = job ? job->cancelled : NULL };
-    const gboolean compress = plan->compress;
+    CopyPlan plan = *how;
 
     for (guint i = 0; i < parts->n; i++)
         share.total_bytes += parts->list[i].length_bytes;
-    plan->job = &told;
+    plan.job = &told;
     for (guint i = 0; i < parts->n; i++) {
         const KhoImagePart *part = &parts->list[i];
 
-        plan->source = part->image;
-        plan->source_off = part->off_bytes;
-        plan->target_off = share.before_bytes;
-        plan->bytes = part->length_bytes;
+        plan.source = part->image;
+        plan.source_off = part->off_bytes;
+        plan.target_off = share.before_bytes;
+        plan.bytes = part->length_bytes;
         /* A part that begins within a cluster is stored as it is. */
-        plan->compress = compress && plan->target_off % plan->target->cluster_bytes == 0;
-        if (!image_copy(plan, error))
+        plan.compress = how->compress && plan.target_off % plan.target->cluster_bytes == 0;
+        if (!image_copy(&plan, error))
             return FALSE;
-        share.before_bytes += plan->bytes;
+        share.before_bytes += plan.bytes;
     }
     return TRUE;
 }

@@ -95,7 +95,7 @@ kho_image_measure(const KhoImageCreate *options, KhoImage *source, KhoImageMeasu
 {
     guint64 size = source ? kho_image_size_bytes(source) : options->size_bytes;
     guint64 cluster = options->cluster_bytes ? options->cluster_bytes : DEFAULT_CLUSTER_BYTES;
-    guint64 metadata, keys, data = 0;
+    guint64 metadata = 0, keys = 0, data = 0;
 
     if (size > NUM_OFFSET_MAX - IMAGE_SECTOR_BYTES)
         return fail(error, KHO_ERROR_INVALID, "a disk of %" G_GUINT64_FORMAT " bytes is too large", size);
