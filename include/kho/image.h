@@ -129,6 +129,14 @@ typedef struct KhoImageSnapshot {
     gint64 icount; /* -1: not recorded */
 } KhoImageSnapshot;
 
+/* A persistent bitmap: which parts of the disk were written while it was enabled. */
+typedef struct KhoImageBitmap {
+    char *name;
+    guint64 granularity_bytes; /* what a bit stands for */
+    gboolean in_use;  /* inconsistent: a program that wrote has not ended as it should, or is still at it */
+    gboolean is_auto; /* enabled */
+} KhoImageBitmap;
+
 typedef struct KhoImageInfo {
     char *path, *format;
     guint64 virtual_bytes, actual_bytes /* disk space in use */, file_bytes /* apparent size */;
@@ -143,6 +151,7 @@ typedef struct KhoImageInfo {
     char *data_file, *full_data_path;   /* as its header names it, and where that leads; NULL: not named */
     KhoImageEncryptionInfo *encryption; /* NULL: not encrypted */
     GPtrArray *snapshots;               /* of KhoImageSnapshot */
+    GPtrArray *bitmaps;                 /* of KhoImageBitmap */
     char *specific; /* of a format that QEMU reads for kho: what it says of it, as JSON; or NULL */
 } KhoImageInfo;
 

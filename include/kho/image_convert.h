@@ -16,7 +16,12 @@ typedef struct KhoImageConvert {
     gboolean keep_zeros;   /* do not look for zeros in data */
     gboolean fill_holes;   /* what reads as zeros gets its space as well, and zeros in it; with keep_zeros */
     gboolean compress;     /* qcow2: compress clusters, as target.compression says */
-    guint64 rate_bytes;    /* at most so many a second are copied; 0: as many as can be */
+    gboolean bitmaps;      /* qcow2 to qcow2, one whole image: its own bitmaps too, enabled ones enabled */
+    /* With bitmaps: called for each that is inconsistent, which is left out then; NULL: they are an error
+     * (KHO_ERROR_CORRUPT) before anything is copied. */
+    void (*skip_bitmap)(const char *name, gpointer data);
+    gpointer skip_data;
+    guint64 rate_bytes; /* at most so many a second are copied; 0: as many as can be */
     /* What cannot be read becomes zeros, and is told of here, a stretch at a time, from one thread at a time;
      * NULL: it is an error. */
     void (*unreadable)(guint64 off, guint64 len, const char *why, gpointer data);

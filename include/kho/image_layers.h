@@ -24,7 +24,8 @@ typedef struct KhoImageMerge {
  * be any image of the overlay's chain), then makes its header name what the base names. What the overlay
  * reads as changes at no moment, also across a crash; a failure or a cancel leaves it longer at most. Durable
  * when it returns TRUE, also where it had been done before. The base may then go, if nothing else names it.
- * KHO_ERROR_INVALID where the overlay does not lie on the base, _NO_SPACE before anything is written where it
+ * KHO_ERROR_INVALID where the overlay does not lie on the base, _UNSUPPORTED where what would go has
+ * bitmaps, _NO_SPACE before anything is written where it
  * cannot fit. */
 KHO_PUBLIC gboolean kho_image_merge_up(const KhoImageMerge *merge, const KhoImageGate *gate,
                                        const KhoJob *job, GError **error);
@@ -45,7 +46,7 @@ typedef struct KhoImageMergeCost {
 
 /* Looks at the maps of both files alone: nothing below the base is opened. @flags: KHO_IMAGE_NO_LOCK
  * (a guest writes them, and QEMU will merge them) or 0: KHO_ERROR_UNSUPPORTED then where one of them takes no
- * writes of kho's, since it has persistent bitmaps. */
+ * writes of kho's, or has persistent bitmaps, which would go with it. */
 KHO_PUBLIC gboolean kho_image_merge_cost(const KhoImageMerge *merge, KhoImageFlags flags,
                                          KhoImageMergeCost *cost, const KhoJob *job, GError **error);
 

@@ -5,6 +5,7 @@
 #ifndef KHO_BLOCK_MAP_H
 #define KHO_BLOCK_MAP_H
 
+#include "block/bitmap.h"
 #include "block/blk.h"
 
 typedef struct {
@@ -99,6 +100,7 @@ typedef struct {
     struct LuksHeader *luks; /* owned; NULL where the image is not encrypted with LUKS */
     char *refusal;        /* why the format writes nothing into this image (KHO_ERROR_UNSUPPORTED), or NULL */
     GPtrArray *snapshots; /* of FormatSnapshot */
+    GPtrArray *bitmaps;   /* of FormatBitmap, or NULL: none, or not to be read */
 } FormatInfo;
 
 typedef struct {
@@ -117,7 +119,6 @@ typedef struct {
 
 typedef enum { FORMAT_REPAIR_NONE, FORMAT_REPAIR_LEAKS, FORMAT_REPAIR_ALL } FormatRepair;
 
-typedef struct FormatImage FormatImage;
 typedef struct FormatPacker FormatPacker; /* compresses clusters; one thread's */
 
 typedef struct {
@@ -210,6 +211,12 @@ typedef struct {
      * refused before anything is written; with @only_check nothing is written at all. A crash leaves an image
      * that has what it had or all that was asked for. Durable when it returns TRUE. May be NULL. */
     gboolean (*amend)(FormatImage *image, const FormatAmend *wish, gboolean only_check, GError **error);
+
+    /* Changes the bitmaps of an image that nobody else uses meanwhile. Enabled ones are told of all that
+     * changes through prepare, zero and put_packed, and follow the disk's size; what they cannot follow is
+     * refused before it begins. A crash leaves the old bitmaps or the new ones. Durable when it returns TRUE.
+     * May be NULL. */
+    gboolean (*bitmap)(FormatImage *image, const FormatBitmapChange *change, GError **error);
 
     gboolean (*check)(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);
 

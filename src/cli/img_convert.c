@@ -11,7 +11,7 @@ typedef struct {
     const char *source, *target, *source_format, *format, *backing_file, *backing_format;
     char **options, **secrets, **allowed;
     guint64 workers, sparse_bytes;
-    gboolean compress, progress, out_of_order, share, force, untrusted;
+    gboolean compress, progress, out_of_order, share, force, untrusted, bitmaps, skip_broken;
 } ConvertArgs;
 
 static const CliArg convert_args[] = {
@@ -31,6 +31,10 @@ static const CliArg convert_args[] = {
       .choices = IMG_FORMATS },
     { CLI_FLAG, "--compress", offsetof(ConvertArgs, compress), "no",
       "qcow2: compress it, by zlib or as -o compression_type=zstd says", 'c' },
+    { CLI_FLAG, "--bitmaps", offsetof(ConvertArgs, bitmaps), "no",
+      "qcow2 to qcow2: the source's own persistent bitmaps too" },
+    { CLI_FLAG, "--skip-broken-bitmaps", offsetof(ConvertArgs, skip_broken), "no",
+      "with --bitmaps: leave out those that are inconsistent" },
     { CLI_UINT, "--workers", offsetof(ConvertArgs, workers), CLI_OPTIONAL,
       "how many copy at the same time; as many as processors, at most 8", 'm', .max = 16 },
     { CLI_SIZE, "--sparse", offsetof(ConvertArgs, sparse_bytes), "4k", "0: do not look for zeros in data",
@@ -48,6 +52,33 @@ static const CliArg convert_args[] = {
     { 0 },
 };
 
+static void
+tell_skipped(const char *name, gpointer data)
+{
+    (void) data;
+    g_autofree char *shown = error_one_line(name);
+
+    out_warning("left out the inconsistent bitmap '%s'", shown);
+}
+
+/* What the copy will lack; whatever is wrong with the source is told by the copy itself. */
+static void
+warn_of_loss(const CliRun *cli, const ConvertArgs *a)
+{
+    const KhoImageSource source = { .path = a->source,
+                                    .format = a->source_format,
+                                    .flags = KHO_IMAGE_IDLE_LOCK | KHO_IMAGE_LOCAL,
+                                    .job = cli->job };
+    KhoImageInfo info;
+
+    if (a->bitmaps || !kho_image_info_source(&source, &info, NULL))
+        return;
+    if (info.bitmaps->len > 0)
+        out_warning("%s has %u persistent bitmap%s, which the copy will not have: see --bitmaps", a->source,
+                    info.bitmaps->len, info.bitmaps->len == 1 ? "" : "s");
+    kho_image_info_clear(&info);
+}
+
 static gboolean
 run_convert(CliRun *cli, const void *p, GError **error)
 {
@@ -59,6 +90,8 @@ run_convert(CliRun *cli, const void *p, GError **error)
 
     if (!secrets)
         return FALSE;
+    if (a->skip_broken && !a->bitmaps)
+        return fail(error, KHO_ERROR_INVALID, "--skip-broken-bitmaps goes with --bitmaps");
     img_options_init(&options, a->format);
     if (a->backing_file)
         options.create.backing_file = a->backing_file;
@@ -81,7 +114,10 @@ run_convert(CliRun *cli, const void *p, GError **error)
             .workers = (guint) a->workers,
             .keep_zeros = a->sparse_bytes == 0,
             .compress = a->compress,
+            .bitmaps = a->bitmaps,
+            .skip_bitmap = a->skip_broken ? tell_skipped : NULL,
         };
+        warn_of_loss(cli, a);
         done = kho_image_convert(a->source, a->target, &convert, &trust.gate, cli->job, error)
                && img_keep_sound(cli, a->target, &options.create, error);
     }

@@ -2,6 +2,7 @@
 #include "base/fd.h"
 #include "base/num.h"
 #include "block/nbd.h"
+#include "image/bitmaps.h"
 #include "image/copy.h"
 #include "image/target.h"
 
@@ -123,6 +124,18 @@ plan_of(const KhoImageConvert *options, KhoImage *target)
     };
 }
 
+/* They tell of the disk that they came from, and of nothing else. */
+static gboolean
+check_bitmaps(const Parts *parts, const KhoImageConvert *options, GError **error)
+{
+    const KhoImagePart *part = &parts->list[0];
+    gboolean whole =
+        parts->n == 1 && part->off_bytes == 0 && part->length_bytes == kho_image_size_bytes(part->image);
+
+    return whole ? bitmaps_check_copy(part->image, options, error)
+                 : fail(error, KHO_ERROR_INVALID, "bitmaps are copied with one whole image only");
+}
+
 static gboolean
 convert_into(const Parts *parts, const KhoImageConvert *options, const KhoJob *job, GError **error)
 {
@@ -140,7 +153,9 @@ convert_into(const Parts *parts, const KhoImageConvert *options, const KhoJob *j
                     options->into->path, kho_image_size_bytes(options->into), needed);
     plan.target_is_zero = options->into_is_zero && !options->fill_holes;
     plan.only_changes = options->into->backing != NULL;
-    return copy_all(parts, &plan, job, error) && kho_image_flush(options->into, error);
+    return copy_all(parts, &plan, job, error)
+           && (!options->bitmaps || bitmaps_copy(parts->list[0].image, options->into, error))
+           && kho_image_flush(options->into, error);
 }
 
 static gboolean
@@ -157,6 +172,7 @@ copy_new(Target *target, const Parts *parts, guint64 size_bytes, const KhoImageC
     plan.target_is_zero = target_is_zero(target, create) && !options->fill_holes;
     plan.only_changes = create->backing_file != NULL;
     return copy_all(parts, &plan, job, error)
+           && (!options->bitmaps || bitmaps_copy(parts->list[0].image, image, error))
            && (!options->confirm || options->confirm(options->confirm_data, error))
            && target_finish(target, g_steal_pointer(&image), job, error);
 }
@@ -171,6 +187,8 @@ kho_image_convert_parts(const KhoImagePart *list, guint n_parts, const char *tar
     guint64 size_bytes = 0;
 
     g_assert(n_parts > 0);
+    if (options->bitmaps && !check_bitmaps(&parts, options, error))
+        return FALSE;
     if (options->into)
         return convert_into(&parts, options, job, error);
     if (!target_check(create, error) || (options->compress && !check_compress(create, error))

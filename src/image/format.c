@@ -138,6 +138,15 @@ snapshot_free(gpointer data)
     g_free(snapshot);
 }
 
+static void
+bitmap_free(gpointer data)
+{
+    FormatBitmap *bitmap = data;
+
+    g_free(bitmap->name);
+    g_free(bitmap);
+}
+
 void
 format_info_clear(FormatInfo *info)
 {
@@ -146,6 +155,10 @@ format_info_clear(FormatInfo *info)
     g_free(info->data_file);
     g_free(info->refusal);
     g_free(info->luks);
+    if (info->bitmaps) {
+        g_ptr_array_set_free_func(info->bitmaps, bitmap_free);
+        g_ptr_array_unref(info->bitmaps);
+    }
     if (info->snapshots) {
         g_ptr_array_set_free_func(info->snapshots, snapshot_free);
         g_ptr_array_unref(info->snapshots);
@@ -368,6 +381,20 @@ format_amend(FormatImage *image, const FormatAmend *wish, gboolean only_check, G
         return fail(error, KHO_ERROR_UNSUPPORTED, "%s is a %s image, which has nothing to amend",
                     image->file->label, image->ops->name);
     return image->ops->amend(image, wish, only_check, error);
+}
+
+gboolean
+format_bitmap(FormatImage *image, const FormatBitmapChange *change, GError **error)
+{
+    if (!is_writable(image, error))
+        return FALSE;
+    if (!image->ops->bitmap)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s is a %s image, which cannot have bitmaps",
+                    image->file->label, image->ops->name);
+    if (change->source && change->source->ops != image->ops)
+        return fail(error, KHO_ERROR_NOT_FOUND, "%s is a %s image: there is no bitmap '%s'",
+                    change->source->file->label, change->source->ops->name, change->source_name);
+    return image->ops->bitmap(image, change, error);
 }
 
 gboolean

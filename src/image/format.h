@@ -61,6 +61,8 @@ gboolean format_snapshot_create(FormatImage *image, const FormatSnapshotNew *sna
 gboolean format_snapshot_revert(FormatImage *image, guint index, GError **error);
 gboolean format_snapshot_delete(FormatImage *image, guint index, GError **error);
 gboolean format_amend(FormatImage *image, const FormatAmend *wish, gboolean only_check, GError **error);
+/* KHO_ERROR_UNSUPPORTED where the format has none. */
+gboolean format_bitmap(FormatImage *image, const FormatBitmapChange *change, GError **error);
 gboolean format_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);
 gboolean format_close(FormatImage *image, GError **error);
 

@@ -37,6 +37,33 @@ snapshots_of(const FormatInfo *found)
     return snapshots;
 }
 
+static void
+bitmap_free(gpointer data)
+{
+    KhoImageBitmap *bitmap = data;
+
+    g_free(bitmap->name);
+    g_free(bitmap);
+}
+
+static GPtrArray *
+bitmaps_of(const FormatInfo *found)
+{
+    GPtrArray *bitmaps = g_ptr_array_new_with_free_func(bitmap_free);
+
+    for (guint i = 0; found->bitmaps && i < found->bitmaps->len; i++) {
+        const FormatBitmap *from = g_ptr_array_index(found->bitmaps, i);
+        KhoImageBitmap *to = g_new0(KhoImageBitmap, 1);
+
+        to->name = error_one_line(from->name);
+        to->granularity_bytes = from->granularity_bytes;
+        to->in_use = from->in_use;
+        to->is_auto = from->is_auto;
+        g_ptr_array_add(bitmaps, to);
+    }
+    return bitmaps;
+}
+
 static KhoImageEncryptionInfo *
 encryption_of(const FormatInfo *found)
 {
@@ -94,6 +121,7 @@ take_over(KhoImageInfo *info, FormatInfo *found)
     info->data_file_raw = found->data_file_raw;
     info->data_file = g_steal_pointer(&found->data_file);
     info->snapshots = snapshots_of(found);
+    info->bitmaps = bitmaps_of(found);
 }
 
 /* What QEMU says of a foreign image. */
@@ -177,5 +205,6 @@ kho_image_info_clear(KhoImageInfo *info)
     g_free(info->data_file);
     g_free(info->full_data_path);
     g_clear_pointer(&info->snapshots, g_ptr_array_unref);
+    g_clear_pointer(&info->bitmaps, g_ptr_array_unref);
     memset(info, 0, sizeof *info);
 }

@@ -1,6 +1,7 @@
 /* The public verbs on two layers: which files are meant, and whether they lie on each other. */
 #include "base/error.h"
 #include "base/fd.h"
+#include "image/bitmaps.h"
 #include "image/merge.h"
 
 #include <glib/gstdio.h>
@@ -95,6 +96,9 @@ up(const KhoImageMerge *m, KhoImage *overlay, const KhoJob *job, GError **error)
         return FALSE;
     if (!merge.base) /* whoever did it may have been killed before it was durable */
         return kho_image_flush(overlay, error);
+    for (KhoImage *layer = overlay->backing; layer != merge.base->backing; layer = layer->backing)
+        if (!bitmaps_refuse_loss(layer, error))
+            return FALSE;
     if (!m->backing_file && !merge_name_below(merge.base, m->overlay, &file, &format, error))
         return FALSE;
     merge.backing_file = m->backing_file ? m->backing_file : file;
@@ -149,7 +153,8 @@ kho_image_merge_down(const KhoImageMerge *m, const KhoImageGate *gate, const Kho
 {
     g_autoptr(KhoImage) overlay = NULL;
 
-    if (!check_options(m, error) || !open_alone(m, KHO_IMAGE_READ, gate, &overlay, error))
+    if (!check_options(m, error) || !open_alone(m, KHO_IMAGE_READ, gate, &overlay, error)
+        || !bitmaps_refuse_loss(overlay, error))
         return FALSE;
     const KhoImageSource source = { .path = m->base,
                                     .format = m->base_format,
@@ -181,7 +186,8 @@ kho_image_merge_cost(const KhoImageMerge *m, KhoImageFlags flags, KhoImageMergeC
         return FALSE;
     overlay->backing->depth = 1;
     if (!(flags & KHO_IMAGE_NO_LOCK)
-        && (!image_takes_writes(overlay, error) || !image_takes_writes(overlay->backing, error)))
+        && (!image_takes_writes(overlay, error) || !image_takes_writes(overlay->backing, error)
+            || !bitmaps_refuse_loss(overlay, error) || !bitmaps_refuse_loss(overlay->backing, error)))
         return FALSE;
     return merge_cost(overlay, overlay->backing, cost, job, error);
 }

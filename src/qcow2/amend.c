@@ -150,7 +150,7 @@ plan(Qcow2Image *image, const FormatAmend *wish, Qcow2Header *to, GError **error
 {
     guint version = wish->version ? wish->version : image->header.version;
     guint bits = wish->refcount_bits ? wish->refcount_bits : image->geo.refcount_bits;
-    g_autofree char *refusal = qcow2_write_refusal(image);
+    g_autofree char *refusal = qcow2_write_refusal_locked(image);
 
     if (refusal || image->refusal)
         return fail(error, refusal ? KHO_ERROR_UNSUPPORTED : KHO_ERROR_CORRUPT, "%s",

@@ -6,10 +6,14 @@
 
 #include <string.h>
 
+#define BITMAPS_BYTES 24
+
 /* What the new header shall say, and how it may be laid out. */
 typedef struct {
     const Qcow2Header *to;     /* all fields but those of the backing file's name */
     const char *file, *format; /* NULL: none */
+    gboolean sets_bitmaps;     /* the extension for bitmaps is @bitmaps; else as it is, unless stale */
+    const guint8 *bitmaps;     /* its BITMAPS_BYTES; NULL: none */
     gboolean keep_features;    /* the table of feature names */
     gboolean name_apart;       /* the name lies behind all that the old header uses */
 } Wish;
@@ -48,7 +52,15 @@ name_end(const Qcow2Header *header)
     return header->backing_off == 0 ? 0 : header->backing_off + header->backing_bytes;
 }
 
-/* All extensions as they shall be: each in its turn, the format in the place of the old one or last. */
+/* Is the old extension for bitmaps left out? What no autoclear bit vouches for is nobody's. */
+static gboolean
+drops_bitmaps(const Wish *wish)
+{
+    return wish->sets_bitmaps || !(wish->to->autoclear & QCOW2_AUTOCLEAR_BITMAPS);
+}
+
+/* All extensions as they shall be: each in its turn, the format in the place of the old one or last; bitmaps
+ * that are set come first, where they lie within a sector. */
 static GByteArray *
 extensions_with(const Qcow2Image *image, const Wish *wish)
 {
@@ -56,9 +68,13 @@ extensions_with(const Qcow2Image *image, const Wish *wish)
     const GArray *places = image->extensions.places;
     gboolean has_format = wish->format == NULL;
 
+    if (wish->bitmaps)
+        qcow2_extension_append(bytes, QCOW2_EXT_BITMAPS, wish->bitmaps, BITMAPS_BYTES);
     for (guint i = 0; i < places->len; i++) {
         const Qcow2ExtensionPlace *p = &g_array_index(places, Qcow2ExtensionPlace, i);
         if (p->type == QCOW2_EXT_FEATURE_NAMES && (!wish->keep_features || wish->to->version < 3))
+            continue;
+        if (p->type == QCOW2_EXT_BITMAPS && drops_bitmaps(wish))
             continue;
         if (p->type != (guint32) QCOW2_EXT_BACKING_FORMAT)
             qcow2_extension_append(bytes, p->type, image->head + p->off_bytes, p->len_bytes);
@@ -117,13 +133,14 @@ spares_the_old(const Qcow2Image *image, const Layout *layout)
 }
 
 static gboolean
-find_layout(const Qcow2Image *image, const Qcow2Header *to, const char *file, const char *format,
-            Layout *layout, GError **error)
+find_layout(const Qcow2Image *image, const Wish *all, Layout *layout, GError **error)
 {
     gboolean fits = FALSE;
 
     for (guint try = 0; try < 4; try++) {
-        Wish wish = { to, file, format, .keep_features = try < 2, .name_apart = try % 2 == 1 };
+        Wish wish = *all;
+        wish.keep_features = try < 2;
+        wish.name_apart = try % 2 == 1;
         g_auto(Layout) found = { .cluster = NULL };
 
         if (!lay_out(image, &wish, &found))
@@ -135,13 +152,18 @@ find_layout(const Qcow2Image *image, const Qcow2Header *to, const char *file, co
         found.cluster = NULL;
         return TRUE;
     }
+    if (all->sets_bitmaps)
+        return fail(
+            error, KHO_ERROR_UNSUPPORTED,
+            "%s: the header has no room for bitmaps beside its extensions and the backing file's name",
+            image->base.file->label);
     return fits ? fail(error, KHO_ERROR_UNSUPPORTED,
                        "%s: the header has no room for another backing file's name beside its extensions",
                        image->base.file->label)
                 : fail(error, KHO_ERROR_INVALID,
                        "%s: the backing file's name of %" G_GSIZE_FORMAT
                        " bytes does not fit in its header's cluster of %" G_GUINT64_FORMAT " bytes",
-                       image->base.file->label, file ? strlen(file) : 0, image->geo.cluster_bytes);
+                       image->base.file->label, all->file ? strlen(all->file) : 0, image->geo.cluster_bytes);
 }
 
 /* The sectors behind the first one, as far as they change. */
@@ -204,7 +226,8 @@ qcow2_set_backing(FormatImage *format, const char *file, const char *file_format
         return fail(error, KHO_ERROR_INVALID,
                     "the backing file's name is %" G_GSIZE_FORMAT " bytes long: at most %u fit", strlen(file),
                     QCOW2_BACKING_BYTES);
-    if (!find_layout(image, &image->header, file, file_format, &layout, error))
+    const Wish wish = { .to = &image->header, .file = file, .format = file_format };
+    if (!find_layout(image, &wish, &layout, error))
         return FALSE;
     return only_check
            || (write_layout(image, &layout, error) && qcow2_barrier(image, QCOW2_RULE_NONE, error));
@@ -214,10 +237,68 @@ gboolean
 qcow2_header_change_locked(Qcow2Image *image, const Qcow2Header *to, gboolean only_check, GError **error)
 {
     const Qcow2Extensions *now = &image->extensions;
+    const Wish wish = { .to = to, .file = now->backing_file, .format = now->backing_format };
     g_auto(Layout) layout = { .cluster = NULL };
 
-    if (!find_layout(image, to, now->backing_file, now->backing_format, &layout, error))
+    if (!find_layout(image, &wish, &layout, error))
         return FALSE;
     return only_check
            || (write_layout(image, &layout, error) && qcow2_barrier(image, QCOW2_RULE_NONE, error));
+}
+
+/* Where the extension stands that can be written over: one that is valid and lies within a sector. */
+static const Qcow2ExtensionPlace *
+find_bitmaps(const Qcow2Image *image)
+{
+    const GArray *places = image->extensions.places;
+
+    if (!(image->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
+        return NULL;
+    for (guint i = 0; i < places->len; i++) {
+        const Qcow2ExtensionPlace *p = &g_array_index(places, Qcow2ExtensionPlace, i);
+        guint64 first = p->off_bytes / QCOW2_SECTOR_BYTES;
+        if (p->type == QCOW2_EXT_BITMAPS && (p->off_bytes + BITMAPS_BYTES - 1) / QCOW2_SECTOR_BYTES == first)
+            return p;
+    }
+    return NULL;
+}
+
+static gboolean
+write_over(Qcow2Image *image, const Qcow2ExtensionPlace *place, const Qcow2BitmapsPlace *to,
+           const guint8 *data, GError **error)
+{
+    if (!blk_pwrite(image->base.file, place->off_bytes, data, BITMAPS_BYTES, error)) {
+        image->broken = TRUE; /* nobody can say which directory it names now */
+        return FALSE;
+    }
+    memcpy(image->head + place->off_bytes, data, BITMAPS_BYTES);
+    image->extensions.bitmaps = to->bitmaps;
+    image->extensions.bitmap_directory_off = to->off;
+    image->extensions.bitmap_directory_bytes = to->bytes;
+    return TRUE;
+}
+
+gboolean
+qcow2_header_set_bitmaps_locked(Qcow2Image *image, const Qcow2BitmapsPlace *to, GError **error)
+{
+    const Qcow2ExtensionPlace *place = to ? find_bitmaps(image) : NULL;
+    Qcow2Header header = image->header;
+    Wish wish = { .to = &header,
+                  .file = image->extensions.backing_file,
+                  .format = image->extensions.backing_format,
+                  .sets_bitmaps = TRUE };
+    g_auto(Layout) layout = { .cluster = NULL };
+    guint8 data[BITMAPS_BYTES] = { 0 };
+
+    header.autoclear &= ~(guint64) QCOW2_AUTOCLEAR_BITMAPS;
+    if (to) {
+        be32_store(data, to->bitmaps);
+        be64_store(data + 8, to->bytes);
+        be64_store(data + 16, to->off);
+        wish.bitmaps = data;
+        header.autoclear |= QCOW2_AUTOCLEAR_BITMAPS;
+    }
+    if (place)
+        return write_over(image, place, to, data, error);
+    return find_layout(image, &wish, &layout, error) && write_layout(image, &layout, error);
 }

@@ -27,4 +27,15 @@ gboolean qcow2_set_backing(FormatImage *image, const char *file, const char *fil
 gboolean
 qcow2_header_change_locked(Qcow2Image *image, const Qcow2Header *to, gboolean only_check, GError **error);
 
+/* Where a bitmap directory lies. */
+typedef struct {
+    guint32 bitmaps; /* how many; > 0 */
+    guint64 off, bytes;
+} Qcow2BitmapsPlace;
+
+/* Makes the extension for bitmaps say @to (NULL: there are none any more), and its autoclear bit with it: in
+ * one write, within a sector. What @to names is durable before, and what the header named before is let go
+ * after the next barrier: the caller's business. KHO_ERROR_UNSUPPORTED where the header has no room. */
+gboolean qcow2_header_set_bitmaps_locked(Qcow2Image *image, const Qcow2BitmapsPlace *to, GError **error);
+
 #endif

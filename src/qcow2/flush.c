@@ -1,6 +1,7 @@
 #include "qcow2/flush.h"
 
 #include "base/error.h"
+#include "qcow2/bitmap_track.h"
 #include "qcow2/l1.h"
 #include "qcow2/packed.h"
 #include "qcow2/refcount.h"
@@ -244,6 +245,15 @@ qcow2_settle_locked(Qcow2Image *image, GError **error)
     return TRUE;
 }
 
+/* Bitmaps that are in use can be believed again; not of an image that contradicts itself, where nothing more
+ * is allocated. */
+static gboolean
+end_bitmaps(Qcow2Image *image, GError **error)
+{
+    return !image->bitmaps || !image->bitmaps->tracking || image->refusal
+           || (qcow2_bitmaps_store_locked(image, error) && qcow2_flush_locked(image, TRUE, error));
+}
+
 /* The deferred refcounts are durable before the mark that excuses them goes. */
 static gboolean
 clear_dirty_mark(Qcow2Image *image, GError **error)
@@ -292,7 +302,8 @@ qcow2_close(FormatImage *image, GError **error)
         g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&qcow2->meta);
         if (qcow2->held.is_set)
             qcow2_l1_take_back_locked(qcow2);
-        done = qcow2_flush_locked(qcow2, TRUE, error) && clear_dirty_mark(qcow2, error);
+        done = qcow2_flush_locked(qcow2, TRUE, error) && end_bitmaps(qcow2, error)
+               && clear_dirty_mark(qcow2, error);
         /* Also where the flush itself met it, which is the failure to be told then. */
         done = mark_corrupt(qcow2, done ? error : NULL) && done;
     }

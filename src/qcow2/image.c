@@ -1,6 +1,7 @@
 #include "qcow2/image.h"
 
 #include "base/error.h"
+#include "qcow2/bitmap_track.h"
 #include "qcow2/crypt.h"
 #include "qcow2/entry.h"
 #include "qcow2/flush.h"
@@ -50,6 +51,7 @@ qcow2_image_free(Qcow2Image *image)
     qcow2_words_clear(&image->reftable);
     qcow2_cache_clear(&image->cache);
     qcow2_guard_clear(&image->guard);
+    qcow2_bitmaps_free(image->bitmaps);
     g_queue_clear_full(&image->places, g_free);
     g_array_unref(image->lowers);
     for (guint i = 0; i < QCOW2_INFLATED; i++)
@@ -209,25 +211,26 @@ build_guard(Qcow2Image *image, GError **error)
         if (off != 0 && !guard_table(image, off, cluster, "L2 table", i, error))
             return FALSE;
     }
-    return TRUE;
+    return qcow2_bitmaps_guard_locked(image, error);
+}
+
+/* The encryption that is only read. */
+static char *
+refuse_aes(const Qcow2Image *image)
+{
+    if (image->header.crypt_method != QCOW2_CRYPT_AES)
+        return NULL;
+    return g_strdup_printf("%s has QEMU's old AES encryption, which is only read, since it is broken: "
+                           "convert it (kho img convert -O qcow2 -o encrypt.format=luks,...)",
+                           image->base.file->label);
 }
 
 char *
-qcow2_write_refusal(const Qcow2Image *image)
+qcow2_write_refusal_locked(Qcow2Image *image)
 {
-    const char *label = image->base.file->label;
+    char *refusal = refuse_aes(image);
 
-    if (image->header.crypt_method == QCOW2_CRYPT_AES)
-        return g_strdup_printf("%s has QEMU's old AES encryption, which is only read, since it is broken: "
-                               "convert it (kho img convert -O qcow2 -o encrypt.format=luks,...)",
-                               label);
-    /* Without the bit they are stale already, and of no use to anybody. */
-    if (!image->extensions.has_bitmaps || !(image->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
-        return NULL;
-    return g_strdup_printf(
-        "%s has persistent bitmaps, which kho cannot keep yet: remove them (qemu-img bitmap "
-        "--remove %s NAME), or use qemu-img",
-        label, label);
+    return refusal ? refusal : qcow2_bitmaps_refusal_locked(image);
 }
 
 gboolean
@@ -243,7 +246,7 @@ qcow2_begin_write_locked(Qcow2Image *image, GError **error)
         return fail(error, KHO_ERROR_CORRUPT, "%s takes no writes: %s", label, image->refusal);
     if (image->writing)
         return TRUE;
-    g_autofree char *refusal = qcow2_write_refusal(image);
+    g_autofree char *refusal = refuse_aes(image);
     if (refusal)
         return fail(error, KHO_ERROR_UNSUPPORTED, "%s", refusal);
     if (!image->base.data)
@@ -255,6 +258,8 @@ qcow2_begin_write_locked(Qcow2Image *image, GError **error)
     if (!build_guard(image, error))
         return FALSE;
     guint64 kept = image->header.autoclear & QCOW2_AUTOCLEAR_RAW_DATA_FILE;
+    if (qcow2_has_bitmaps(image))
+        kept |= QCOW2_AUTOCLEAR_BITMAPS;
     if (image->header.autoclear != kept) {
         image->header.autoclear = kept;
         if (!qcow2_header_write_locked(image, error) || !qcow2_barrier(image, QCOW2_RULE_NONE, error))

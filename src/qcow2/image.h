@@ -37,6 +37,8 @@ typedef struct {
     guint64 kept, shared; /* L1 entries that are the same in both tables; then, of the next one's L2 table */
 } Qcow2Held;
 
+typedef struct Qcow2Bitmaps Qcow2Bitmaps; /* bitmap_track.h */
+
 typedef struct {
     FormatImage base;
     Qcow2Geometry geo; /* fixed but for l1_guest_entries and reftable_entries */
@@ -58,6 +60,7 @@ typedef struct {
     guint64 packed_to;      /* where the packed bytes last stored end; on a cluster's boundary: none */
     guint64 free_hint;      /* no cluster below this index is free */
     Qcow2Guard guard;       /* which clusters hold metadata; built by the first write */
+    Qcow2Bitmaps *bitmaps;  /* NULL: none, or not looked at yet */
     guint references_serve; /* rules that the next barrier before references keeps beside its own */
     gboolean writing;       /* qcow2_begin_write_locked has passed */
     char *refusal;          /* why nothing may be changed any more, or NULL */
@@ -130,13 +133,14 @@ gboolean qcow2_load_l1_locked(Qcow2Image *image, GError **error);
 /* Loads the refcount table. */
 gboolean qcow2_load_reftable_locked(Qcow2Image *image, GError **error);
 
-/* Why this version writes nothing into the image (what it names would be lost), or NULL. Free with g_free. */
-char *qcow2_write_refusal(const Qcow2Image *image);
+/* Why nothing of the guest's is written into the image (what it names would be lost), or NULL. Free with
+ * g_free. */
+char *qcow2_write_refusal_locked(Qcow2Image *image);
 
 /* Every operation that changes the image starts here. The first one builds the guard, rebuilds the refcounts
  * of a dirty image, and clears the autoclear bits, durably, but for the one that kho maintains what it
- * vouches for: a raw data file. KHO_ERROR_DENIED on a read-only image, _UNSUPPORTED where qcow2_write_refusal
- * says so; otherwise the reason why this image takes no writes. */
+ * vouches for: a raw data file, bitmaps. KHO_ERROR_DENIED on a read-only image, _UNSUPPORTED where the data
+ * is enciphered in a way that kho only reads; otherwise the reason why this image takes no writes. */
 gboolean qcow2_begin_write_locked(Qcow2Image *image, GError **error);
 
 /* Writes the header's fields in one piece (112 bytes, within one sector). */

@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "qcow2/bitmap_change.h"
 #include "qcow2/crypt.h"
 #include "qcow2/map.h"
 #include "qcow2/snapshot.h"
@@ -67,7 +68,8 @@ qcow2_info(FormatImage *format, FormatInfo *info, GError **error)
         .has_data_file = qcow2_has_data_file(h),
         .data_file_raw = qcow2_data_is_raw(image),
         .data_file = qcow2_has_data_file(h) ? g_strdup(image->extensions.data_file) : NULL,
-        .refusal = qcow2_write_refusal(image),
+        .refusal = qcow2_write_refusal_locked(image),
+        .bitmaps = qcow2_bitmaps_describe_locked(image),
         .snapshots = snapshots,
     };
     return TRUE;

@@ -1,6 +1,7 @@
 #include "qcow2/l1.h"
 
 #include "base/error.h"
+#include "qcow2/bitmap_track.h"
 #include "qcow2/flush.h"
 #include "qcow2/l2.h"
 #include "qcow2/refcount.h"
@@ -128,9 +129,12 @@ void
 qcow2_l1_take_back_locked(Qcow2Image *image)
 {
     Qcow2Words mine = image->l1;
+    gboolean shorter = image->held.guest_bytes < image->base.guest_bytes;
 
     image->l1 = image->held.l1;
     set_size(image, image->held.guest_bytes);
+    if (shorter)
+        qcow2_bitmaps_cut_locked(image);
     image->held.is_set = FALSE;
     /* Only a refcount table that moved has let something go meanwhile. */
     if (!image->broken && (image->lowers->len == 0 || qcow2_barrier(image, QCOW2_RULE_L2_BEFORE_LOWER, NULL))
@@ -162,6 +166,7 @@ gboolean
 qcow2_l1_commit_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
 {
     Qcow2Words old = image->held.l1;
+    guint64 was_bytes = image->header.guest_bytes;
 
     if ((image->held.is_set && !qcow2_words_write(&image->l1, image->base.file, error))
         || !qcow2_flush_locked(image, FALSE, error) || !qcow2_write_refcounts_locked(image, error)
@@ -170,6 +175,8 @@ qcow2_l1_commit_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
     if (!write_header(image, guest_bytes, error))
         return FALSE;
     set_size(image, guest_bytes);
+    if (guest_bytes < was_bytes)
+        qcow2_bitmaps_cut_locked(image);
     if (!image->held.is_set)
         return TRUE;
     image->held.is_set = FALSE;

@@ -1,6 +1,7 @@
 #include "qcow2/packed.h"
 
 #include "base/error.h"
+#include "qcow2/bitmap_track.h"
 #include "qcow2/codec.h"
 #include "qcow2/flush.h"
 #include "qcow2/l2.h"
@@ -102,11 +103,12 @@ find_room(Qcow2Image *image, guint64 start, gsize len, guint64 *host, GError **e
     guint offset_bits = qcow2_packed_offset_bits(&image->header);
 
     qcow2_wait_places_locked(image, start, start + image->geo.cluster_bytes);
-    if (!qcow2_begin_write_locked(image, error) || !qcow2_settle_locked(image, error)
-        || !reserve(image, len, host, error))
+    if (!qcow2_begin_write_locked(image, error) || !qcow2_bitmaps_begin_locked(image, error)
+        || !qcow2_settle_locked(image, error) || !reserve(image, len, host, error))
         return FALSE;
     if (*host + len <= G_GUINT64_CONSTANT(1) << MIN(offset_bits, 56)) {
         image->packed_to = *host + len;
+        qcow2_bitmaps_mark_locked(image, start, image->geo.cluster_bytes);
         return TRUE;
     }
     give_back(image, *host, len);

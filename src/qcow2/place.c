@@ -1,6 +1,7 @@
 #include "qcow2/place.h"
 
 #include "base/error.h"
+#include "qcow2/bitmap_track.h"
 #include "qcow2/flush.h"
 #include "qcow2/l2.h"
 #include "qcow2/refcount.h"
@@ -207,9 +208,13 @@ qcow2_prepare(FormatImage *format, GuestOff at, guint64 max_bytes, Place *place,
     guint64 start = num_align_down(at.bytes, image->geo.cluster_bytes);
 
     qcow2_wait_places_locked(image, start, start + image->geo.cluster_bytes);
-    if (!qcow2_begin_write_locked(image, error) || !qcow2_settle_locked(image, error)
-        || !prepare_locked(image, at.bytes, max_bytes, place, error))
+    if (!qcow2_begin_write_locked(image, error) || !qcow2_bitmaps_begin_locked(image, error)
+        || !qcow2_settle_locked(image, error))
         return FALSE;
+    max_bytes = qcow2_bitmaps_room_locked(image, at.bytes, max_bytes);
+    if (!prepare_locked(image, at.bytes, max_bytes, place, error))
+        return FALSE;
+    qcow2_bitmaps_mark_locked(image, at.bytes, MIN(max_bytes, place->at.bytes + place->bytes - at.bytes));
     if (!place->in_place)
         hold(image, place);
     return TRUE;
@@ -410,8 +415,11 @@ qcow2_zero(FormatImage *format, GuestOff at, guint64 len, guint64 *done, GError 
     guint64 covered;
 
     qcow2_wait_places_locked(image, num_align_down(at.bytes, cluster), num_align_up(at.bytes + len, cluster));
-    if (!qcow2_begin_write_locked(image, error)
-        || !zero_in_table(image, at.bytes, at.bytes + len, &covered, error)
+    if (!qcow2_begin_write_locked(image, error) || !qcow2_bitmaps_begin_locked(image, error))
+        return FALSE;
+    len = qcow2_bitmaps_room_locked(image, at.bytes, len);
+    qcow2_bitmaps_mark_locked(image, at.bytes, len);
+    if (!zero_in_table(image, at.bytes, at.bytes + len, &covered, error)
         || !qcow2_settle_locked(image, error))
         return FALSE;
     *done = covered > at.bytes ? covered - at.bytes : 0;

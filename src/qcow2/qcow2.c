@@ -3,6 +3,7 @@
 
 #include "qcow2/amend.h"
 #include "qcow2/backing.h"
+#include "qcow2/bitmap_change.h"
 #include "qcow2/crypt.h"
 #include "qcow2/flush.h"
 #include "qcow2/image.h"
@@ -46,6 +47,7 @@ const FormatOps qcow2_format = {
     .snapshot_revert = qcow2_snapshot_revert,
     .snapshot_delete = qcow2_snapshot_delete,
     .amend = qcow2_amend,
+    .bitmap = qcow2_bitmap_change,
     .check = qcow2_check,
     .close = qcow2_close,
 };

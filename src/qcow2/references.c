@@ -5,6 +5,7 @@
 #include "qcow2/entry.h"
 
 #include <stdarg.h>
+#include <string.h>
 
 #define HEX "0x%" G_GINT64_MODIFIER "x"
 #define U64 "%" G_GUINT64_FORMAT
@@ -22,6 +23,7 @@
 #define BITMAP_GRANULARITY_MAX   31
 #define BITMAP_BYTES_MAX         (512 * MIB)
 #define BITMAP_TABLE_ENTRIES_MAX (8 * MIB) /* 64 MiB of table: QEMU's own limit */
+#define NAMES_COMPARED_BYTES     (16 * MIB)
 #define SUBCLUSTERS_ALLOC        G_GUINT64_CONSTANT(0xffffffff)
 
 void
@@ -369,11 +371,31 @@ judge_bitmap(const Qcow2Check *check, const BitmapEntry *e)
     return NULL;
 }
 
+/* Notes a name that no bitmap can have, or that another one has. Those of a huge directory are not compared.
+ */
+static gboolean
+judge_name(Qcow2Check *check, guint64 at, const BitmapEntry *e, guint index, GHashTable *names,
+           GError **error)
+{
+    guint64 bytes = MIN(e->name_bytes, QCOW2_BACKING_BYTES);
+    g_autofree char *name = g_malloc0(bytes + 1);
+
+    if (!blk_pread_padded(check->file, at + BITMAP_HEAD_BYTES + e->extra_bytes, name, bytes, error))
+        return FALSE;
+    if (memchr(name, 0, bytes))
+        corrupt(check, "the name of bitmap %u of the directory has a NUL in it", index);
+    else if (check->extensions.bitmap_directory_bytes <= NAMES_COMPARED_BYTES
+             && !g_hash_table_add(names, g_steal_pointer(&name)))
+        corrupt(check, "bitmap %u of the directory has the name of another one", index);
+    return TRUE;
+}
+
 static gboolean
 count_bitmaps(Qcow2Check *check, GError **error)
 {
     guint64 start = check->extensions.bitmap_directory_off, len = check->extensions.bitmap_directory_bytes,
             at = 0;
+    g_autoptr(GHashTable) names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 
     /* Without its autoclear bit the directory is stale, whoever wrote last did not know of it. */
     if (!check->extensions.has_bitmaps || !(check->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS))
@@ -393,7 +415,8 @@ count_bitmaps(Qcow2Check *check, GError **error)
         const char *wrong = judge_bitmap(check, &e);
         if (wrong)
             corrupt(check, "bitmap %u of the directory %s", i, wrong);
-        if (!count_bitmap(check, e.table_off, e.table_entries, error))
+        if (!judge_name(check, start + at, &e, i, names, error)
+            || !count_bitmap(check, e.table_off, e.table_entries, error))
             return FALSE;
         at = num_align_up(at + sizeof head + e.name_bytes + e.extra_bytes, 8);
     }

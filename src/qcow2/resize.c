@@ -1,6 +1,7 @@
 #include "qcow2/resize.h"
 
 #include "base/error.h"
+#include "qcow2/bitmap_track.h"
 #include "qcow2/flush.h"
 #include "qcow2/l1.h"
 #include "qcow2/l2.h"
@@ -345,6 +346,7 @@ qcow2_extend(FormatImage *format, guint64 guest_bytes, GError **error)
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
 
     return qcow2_begin_write_locked(image, error) && check_size(image, guest_bytes, FALSE, error)
+           && qcow2_bitmaps_begin_resize_locked(image, guest_bytes, error)
            && prepare_size(image, guest_bytes, TRUE, NULL, error);
 }
 
@@ -360,6 +362,8 @@ qcow2_resize(FormatImage *format, guint64 guest_bytes, gboolean may_shrink, cons
         return FALSE;
     if (guest_bytes == format->guest_bytes)
         return qcow2_flush_locked(image, TRUE, error);
+    if (!qcow2_bitmaps_begin_resize_locked(image, guest_bytes, error))
+        return FALSE;
     if (guest_bytes < format->guest_bytes)
         return shrink_locked(image, guest_bytes, job, error);
     return prepare_size(image, guest_bytes, FALSE, job, error) && publish_size(image, guest_bytes, error)

@@ -38,9 +38,14 @@ typedef enum {
     QCOW2_RULE_BASE_BEFORE_EMPTY = 1 << 12,
     /* Guest data in a file of its own is durable before an L2 entry names it. */
     QCOW2_RULE_DATA_FILE_BEFORE_L2 = 1 << 13,
+    /* The in-use flag of a bitmap is durable before the guest data that it does not tell of yet: else a crash
+       leaves a bitmap that calls changed parts clean. */
+    QCOW2_RULE_IN_USE_BEFORE_DATA = 1 << 14,
+    /* A bitmap's contents are durable, and named, before its in-use flag goes: the same. */
+    QCOW2_RULE_STORED_BEFORE_BELIEVED = 1 << 15,
 } Qcow2Rule;
 
-#define QCOW2_RULES 14
+#define QCOW2_RULES 16
 
 #ifdef KHO_MUTANTS
 /* The rules that this run breaks; set by the test before it opens an image. */

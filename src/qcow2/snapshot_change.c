@@ -2,6 +2,7 @@
  * used by nobody else meanwhile, and is flushed before it begins. A crash in between leaves clusters that
  * nothing names, or COPIED flags that are cleared where they need not be: neither loses data. */
 #include "base/error.h"
+#include "qcow2/bitmap_track.h"
 #include "qcow2/copied.h"
 #include "qcow2/flush.h"
 #include "qcow2/l2.h"
@@ -391,6 +392,25 @@ switch_l1(Qcow2Image *image, const Qcow2Snapshot *s, Qcow2Words *new, GError **e
                          error);
 }
 
+/* They tell of writes, and cannot tell what differs from a snapshot. */
+static gboolean
+refuse_bitmaps(Qcow2Image *image, GError **error)
+{
+    const char *label = image->base.file->label;
+
+    if (!qcow2_bitmaps_load_locked(image, error))
+        return FALSE;
+    if (!image->bitmaps || image->bitmaps->list->len == 0)
+        return TRUE;
+    const Qcow2Bitmap *first = image->bitmaps->list->pdata[0];
+    g_autofree char *name = error_one_line(first->name);
+    return fail(
+        error, KHO_ERROR_UNSUPPORTED,
+        "%s cannot go back to a snapshot: its bitmap '%s' would not tell what changes then: remove it "
+        "(kho img bitmap --remove %s NAME)",
+        label, name, label);
+}
+
 /* Rules, in this order: COPIED_BEFORE_RAISE, SNAPSHOT_BEFORE_ENTRY, L2_BEFORE_LOWER, ONE_BEFORE_COPIED. */
 static gboolean
 revert_locked(Qcow2Image *image, guint index, GError **error)
@@ -398,7 +418,7 @@ revert_locked(Qcow2Image *image, guint index, GError **error)
     g_autoptr(GPtrArray) snapshots = NULL;
     Qcow2Words new = { 0 };
 
-    if (!begin(image, &snapshots, NULL, error))
+    if (!refuse_bitmaps(image, error) || !begin(image, &snapshots, NULL, error))
         return FALSE;
     const Qcow2Snapshot *s = find(image, snapshots, index, error);
     if (!s || !switch_l1(image, s, &new, error)) {

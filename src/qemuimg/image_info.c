@@ -31,6 +31,25 @@ qimg_snapshots_json(const GPtrArray *snapshots)
 }
 
 static json_t *
+bitmaps_json(const GPtrArray *bitmaps)
+{
+    json_t *list = json_array();
+
+    for (guint i = 0; i < bitmaps->len; i++) {
+        const KhoImageBitmap *b = g_ptr_array_index(bitmaps, i);
+        json_t *flags = json_array();
+
+        if (b->in_use)
+            json_array_append_new(flags, json_string("in-use"));
+        if (b->is_auto)
+            json_array_append_new(flags, json_string("auto"));
+        json_array_append_new(list, json_pack("{s:o,s:s,s:I}", "flags", flags, "name", b->name, "granularity",
+                                              (json_int_t) b->granularity_bytes));
+    }
+    return list;
+}
+
+static json_t *
 qcow2_json(const KhoImageInfo *info)
 {
     json_t *data = json_object();
@@ -40,6 +59,8 @@ qcow2_json(const KhoImageInfo *info)
         json_object_set_new(data, "compression-type", json_string(info->compression));
     if (info->qcow2_version >= 3)
         json_object_set_new(data, "lazy-refcounts", json_boolean(info->lazy_refcounts));
+    if (info->bitmaps->len > 0)
+        json_object_set_new(data, "bitmaps", bitmaps_json(info->bitmaps));
     json_object_set_new(data, "refcount-bits", json_integer(info->refcount_bits));
     if (info->data_file)
         json_object_set_new(data, "data-file", json_string(info->data_file));
@@ -119,6 +140,24 @@ append_flag(GString *text, const char *name, gboolean on)
 }
 
 static void
+append_bitmaps(GString *text, const GPtrArray *bitmaps)
+{
+    for (guint i = 0; i < bitmaps->len; i++) {
+        const KhoImageBitmap *b = g_ptr_array_index(bitmaps, i);
+        guint flag = 0;
+
+        g_string_append_printf(text, "%s        [%u]:\n            flags:\n", i == 0 ? "    bitmaps:\n" : "",
+                               i);
+        if (b->in_use)
+            g_string_append_printf(text, "                [%u]: in-use\n", flag++);
+        if (b->is_auto)
+            g_string_append_printf(text, "                [%u]: auto\n", flag);
+        g_string_append_printf(text, "            name: %s\n            granularity: %" G_GUINT64_FORMAT "\n",
+                               b->name, b->granularity_bytes);
+    }
+}
+
+static void
 append_qcow2(GString *text, const KhoImageInfo *info)
 {
     g_string_append_printf(text, "Format specific information:\n    compat: %s\n",
@@ -127,6 +166,7 @@ append_qcow2(GString *text, const KhoImageInfo *info)
         g_string_append_printf(text, "    compression type: %s\n", info->compression);
     if (info->qcow2_version >= 3)
         append_flag(text, "lazy refcounts", info->lazy_refcounts);
+    append_bitmaps(text, info->bitmaps);
     g_string_append_printf(text, "    refcount bits: %u\n", info->refcount_bits);
     if (info->data_file)
         g_string_append_printf(text, "    data file: %s\n", info->data_file);

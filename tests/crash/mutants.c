@@ -26,9 +26,13 @@ static const struct {
     { "inactive-before-wipe", QCOW2_RULE_INACTIVE_BEFORE_WIPE, "is active, and no passphrase", "keys" },
     { "base-before-empty", QCOW2_RULE_BASE_BEFORE_EMPTY, "under an overlay that is empty", "commit" },
     { "data-file-before-L2", QCOW2_RULE_DATA_FILE_BEFORE_L2, "sector ", "data file" },
+    { "in-use-before-data", QCOW2_RULE_IN_USE_BEFORE_DATA, "bitmap calls sector", "bitmaps" },
+    { "stored-before-believed", QCOW2_RULE_STORED_BEFORE_BELIEVED, "bitmap calls sector", "bitmaps" },
+    { "bitmap-refcount-before-reference", QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE, ": refcount 0, but ",
+      "bitmaps" },
+    { "bitmap-table-before-pointer", QCOW2_RULE_TABLE_BEFORE_POINTER, "bitmap", "bitmaps" },
+    { "bitmap-before-lower", QCOW2_RULE_L2_BEFORE_LOWER, ", but ", "bitmaps" },
 };
-
-G_STATIC_ASSERT(G_N_ELEMENTS(mutants) == QCOW2_RULES);
 
 static void
 sweep_writes(const CrashOptions *options, CrashReport *report)
@@ -49,7 +53,7 @@ static const struct {
     { "write", sweep_writes },        { "resize", sweep_resizes },    { "create", sweep_create },
     { "backing", sweep_backing },     { "merge up", sweep_merge_up }, { "merge down", sweep_merge_down },
     { "rebase", sweep_merge_onto },   { "commit", sweep_commit },     { "keys", sweep_keys },
-    { "data file", sweep_data_file },
+    { "data file", sweep_data_file }, { "bitmaps", sweep_bitmaps },
 };
 
 /* Runs the sweeps (or that of @verb alone) until one finds something; its verb, or NULL. */
@@ -83,6 +87,16 @@ test_mutant(gconstpointer data)
 }
 
 static void
+test_every_rule(void)
+{
+    guint rules = 0;
+
+    for (gsize i = 0; i < G_N_ELEMENTS(mutants); i++)
+        rules |= mutants[i].rule;
+    g_assert_cmphex(rules, ==, (1u << QCOW2_RULES) - 1);
+}
+
+static void
 test_control(void)
 {
     g_auto(CrashReport) report;
@@ -98,6 +112,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/mutants/every-rule", test_every_rule);
     g_test_add_func("/mutants/control", test_control);
     for (gsize i = 0; i < G_N_ELEMENTS(mutants); i++) {
         g_autofree char *name = g_strdup_printf("/mutants/%s", mutants[i].name);

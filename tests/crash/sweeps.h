@@ -3,6 +3,7 @@
 #ifndef KHO_TESTS_SWEEPS_H
 #define KHO_TESTS_SWEEPS_H
 
+#include "block/fault.h"
 #include "crash/plans.h"
 #include "crash/replay.h"
 
@@ -11,6 +12,9 @@ void sweep_plan(const Plan *plan, const CrashOptions *options, CrashReport *repo
 
 void sweep_merge_up(const CrashOptions *options, CrashReport *report);
 void sweep_merge_down(const CrashOptions *options, CrashReport *report);
+void sweep_bitmaps(const CrashOptions *options, CrashReport *report);
+/* The same deeds on a store whose n-th write or flush fails, for every n. */
+void fault_bitmaps(FaultKind kind, gboolean for_ever);
 void sweep_keys(const CrashOptions *options, CrashReport *report);
 void sweep_merge_onto(const CrashOptions *options, CrashReport *report);
 /* The overlay's states, the base's, and which of both is written when. */

@@ -49,7 +49,7 @@ def test_an_image_with_bitmaps(kho):
     harness.run(["qemu-img", "bitmap", "--add", m.folder / "vda.qcow2", "b0"])
     kho("snapshot-create-as", "m", "s1")
     before = m.snapshots()
-    kho.refuses("snapshot-delete", "m", "s1", status=UNSUPPORTED, says=["vda.qcow2", "persistent bitmaps"])
+    kho.refuses("snapshot-delete", "m", "s1", status=UNSUPPORTED, says=["vda.qcow2", "persistent bitmap 'b0'"])
     assert m.snapshots() == before
     m.check()
     assert info(m.folder / "vda.qcow2")["format-specific"]["data"]["bitmaps"][0]["name"] == "b0"
