@@ -31,6 +31,7 @@ KHO_PUBLIC gboolean kho_image_compare(KhoImage *a, KhoImage *b, const KhoImageCo
 typedef struct KhoImageMeasure {
     guint64 required_bytes;        /* of the file, with no more data than there is now */
     guint64 fully_allocated_bytes; /* once all of the disk has been written */
+    guint64 bitmaps_bytes;         /* beside it, what the source's own bitmaps take in a copy that has them */
 } KhoImageMeasure;
 
 /* How long the file of an image made as @options say would be: with what @source (its chain) holds, or, where

@@ -32,16 +32,22 @@ static const CliArg measure_args[] = {
     { 0 },
 };
 
+/* What bitmaps take is told where there are any. */
 static void
 print(const KhoImageMeasure *measure, gboolean json)
 {
     if (json) {
-        out_json(json_pack("{s:I,s:I}", "required", (json_int_t) measure->required_bytes, "fully-allocated",
-                           (json_int_t) measure->fully_allocated_bytes));
+        json_t *root = json_pack("{s:I,s:I}", "required", (json_int_t) measure->required_bytes,
+                                 "fully-allocated", (json_int_t) measure->fully_allocated_bytes);
+        if (measure->bitmaps_bytes > 0)
+            json_object_set_new(root, "bitmaps", json_integer((json_int_t) measure->bitmaps_bytes));
+        out_json(root);
         return;
     }
     out_print("required size: %" G_GUINT64_FORMAT "\nfully allocated size: %" G_GUINT64_FORMAT "\n",
               measure->required_bytes, measure->fully_allocated_bytes);
+    if (measure->bitmaps_bytes > 0)
+        out_print("bitmaps size: %" G_GUINT64_FORMAT "\n", measure->bitmaps_bytes);
 }
 
 static gboolean

@@ -3,8 +3,10 @@
 #include "image/bitmaps.h"
 
 #include "base/error.h"
+#include "base/num.h"
 
 #include <kho/image_bitmap.h>
+#include <string.h>
 
 static const FormatBitmapAction actions[] = {
     [KHO_BITMAP_ADD] = FORMAT_BITMAP_ADD,         [KHO_BITMAP_REMOVE] = FORMAT_BITMAP_REMOVE,
@@ -77,7 +79,8 @@ bitmaps_check_copy(KhoImage *source, const KhoImageConvert *options, GError **er
         return fail(error, KHO_ERROR_INVALID, "bitmaps are copied for a disk of the same size only");
     if (!format_info(source->format, &info, error))
         return FALSE;
-    for (guint i = 0; info.bitmaps && i < info.bitmaps->len; i++) {
+    /* The last one first, as QEMU goes through them. */
+    for (guint i = info.bitmaps ? info.bitmaps->len : 0; i-- > 0;) {
         const FormatBitmap *b = info.bitmaps->pdata[i];
         if (!b->in_use)
             continue;
@@ -125,6 +128,29 @@ bitmaps_copy(KhoImage *source, KhoImage *target, GError **error)
     }
     format_info_clear(&info);
     return done;
+}
+
+#define DIRECTORY_ENTRY_BYTES 24 /* before the name */
+#define TABLE_ENTRY_BYTES     8
+
+gboolean
+bitmaps_measure(KhoImage *source, guint64 cluster, guint64 *bytes, GError **error)
+{
+    guint64 directory = 0, sum = 0;
+    FormatInfo info;
+
+    if (!format_info(source->format, &info, error))
+        return FALSE;
+    for (guint i = 0; info.bitmaps && i < info.bitmaps->len; i++) {
+        const FormatBitmap *b = info.bitmaps->pdata[i];
+        guint64 bits = num_div_up(info.guest_bytes, b->granularity_bytes);
+        guint64 clusters = num_div_up(num_div_up(bits, 64) * 8, cluster);
+        directory += num_align_up(DIRECTORY_ENTRY_BYTES + strlen(b->name), 8);
+        sum += clusters * cluster + num_align_up(clusters * TABLE_ENTRY_BYTES, cluster);
+    }
+    format_info_clear(&info);
+    *bytes = sum + num_align_up(directory, cluster);
+    return TRUE;
 }
 
 gboolean

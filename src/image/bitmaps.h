@@ -12,6 +12,9 @@ gboolean bitmaps_check_copy(KhoImage *source, const KhoImageConvert *options, GE
 /* Copies them into @target, which has none yet and a disk of the same size. */
 gboolean bitmaps_copy(KhoImage *source, KhoImage *target, GError **error);
 
+/* How many bytes @source's bitmaps take in clusters of @cluster bytes, all of their bits written. */
+gboolean bitmaps_measure(KhoImage *source, guint64 cluster, guint64 *bytes, GError **error);
+
 /* KHO_ERROR_UNSUPPORTED, naming the first one, where @image has bitmaps: it will be gone after a merge. */
 gboolean bitmaps_refuse_loss(KhoImage *image, GError **error);
 

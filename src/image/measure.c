@@ -2,6 +2,7 @@
  * of qemu-img measure. */
 #include "base/error.h"
 #include "base/num.h"
+#include "image/bitmaps.h"
 #include "image/encryption.h"
 #include "image/image.h"
 #include "image/target.h"
@@ -101,7 +102,7 @@ kho_image_measure(const KhoImageCreate *options, KhoImage *source, KhoImageMeasu
         return fail(error, KHO_ERROR_INVALID, "a disk of %" G_GUINT64_FORMAT " bytes is too large", size);
     size = num_align_up(size, IMAGE_SECTOR_BYTES);
     if (g_str_equal(options->format, "raw")) {
-        *measure = (KhoImageMeasure){ size, size };
+        *measure = (KhoImageMeasure){ size, size, 0 };
         return TRUE;
     }
     if (size > NUM_OFFSET_MAX / 2)
@@ -115,6 +116,7 @@ kho_image_measure(const KhoImageCreate *options, KhoImage *source, KhoImageMeasu
                    || options->prealloc == KHO_PREALLOC_FULL;
     if (source && !all && !data_bytes(source, cluster, &data, job, error))
         return FALSE;
-    *measure = (KhoImageMeasure){ metadata + (all ? disk : data), metadata + disk };
-    return TRUE;
+    *measure = (KhoImageMeasure){ metadata + (all ? disk : data), metadata + disk, 0 };
+    return !source || options->qcow2_version == 2
+           || bitmaps_measure(source, cluster, &measure->bitmaps_bytes, error);
 }

@@ -20,7 +20,7 @@ typedef struct {
 static gboolean
 takes_value(const QimgOption *option)
 {
-    return option->kind != QIMG_FLAG;
+    return option->kind != QIMG_FLAG && option->kind != QIMG_STEP;
 }
 
 /* ":" first, so that a value that is missing is told apart from an option that is unknown. */
@@ -75,6 +75,13 @@ set_value(const QimgOption *option, char *value, void *args)
     case QIMG_TEXTS:
         if (!*(GPtrArray **) member)
             *(GPtrArray **) member = g_ptr_array_new();
+        g_ptr_array_add(*(GPtrArray **) member, value);
+        break;
+    case QIMG_STEP:
+    case QIMG_STEP_WITH:
+        if (!*(GPtrArray **) member)
+            *(GPtrArray **) member = g_ptr_array_new();
+        g_ptr_array_add(*(GPtrArray **) member, (gpointer) option->name);
         g_ptr_array_add(*(GPtrArray **) member, value);
         break;
     case QIMG_OPTIONS: return qimg_option_list_join(member, value);
@@ -138,7 +145,7 @@ qimg_args_clear(const QimgVerb *verb, void *args)
     for (const QimgOption *option = verb->options; option->kind != QIMG_END; option++) {
         void *member = (guint8 *) args + option->offset;
 
-        if (option->kind == QIMG_TEXTS)
+        if (option->kind == QIMG_TEXTS || option->kind == QIMG_STEP || option->kind == QIMG_STEP_WITH)
             g_clear_pointer((GPtrArray **) member, g_ptr_array_unref);
         else if (option->kind == QIMG_OPTIONS)
             g_clear_pointer((char **) member, g_free);

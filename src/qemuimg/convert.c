@@ -18,7 +18,7 @@ typedef struct {
     const char *format, *target_format, *backing_file, *backing_format, *snapshot, *sparse, *workers, *rate;
     char *options;
     gboolean compress, progress, quiet, keep_target, offload, out_of_order, share;
-    gboolean image_opts, target_image_opts, target_is_zero, salvage, bitmaps;
+    gboolean image_opts, target_image_opts, target_is_zero, salvage, bitmaps, skip_broken;
 } ConvertArgs;
 
 static gboolean
@@ -81,6 +81,7 @@ static const QimgOption convert_options[] = {
     { QIMG_FLAG, "target-is-zero", 0, offsetof(ConvertArgs, target_is_zero) },
     { QIMG_FLAG, "salvage", 0, offsetof(ConvertArgs, salvage) },
     { QIMG_FLAG, "bitmaps", 0, offsetof(ConvertArgs, bitmaps) },
+    { QIMG_FLAG, "skip-broken-bitmaps", 0, offsetof(ConvertArgs, skip_broken) },
     { 0 },
 };
 
@@ -104,6 +105,8 @@ check_arguments(const ConvertArgs *a, guint n_names)
         wrong = "Must specify image file name";
     else if (a->options && a->keep_target)
         wrong = "-o has no effect when skipping image creation";
+    else if (a->skip_broken && !a->bitmaps)
+        wrong = "Use of --skip-broken-bitmaps requires --bitmaps";
     if (wrong)
         qimg_error("%s", wrong);
     return !wrong;
@@ -198,6 +201,11 @@ tell_unreadable(guint64 off, guint64 len, const char *why, gpointer data)
     qimg_warning("error while reading offset %" G_GUINT64_FORMAT ": %s", off, g_strerror(EIO));
 }
 
+static void
+pass_over(const char *name, gpointer data)
+{
+}
+
 static KhoImageConvert
 plan_of(const ConvertArgs *a)
 {
@@ -218,7 +226,58 @@ plan_of(const ConvertArgs *a)
         .fill_holes = sparse == 0,
         .compress = a->compress,
         .unreadable = a->salvage ? tell_unreadable : NULL,
+        .bitmaps = a->bitmaps,
+        .skip_bitmap = a->bitmaps ? pass_over : NULL, /* what is to be said was */
     };
+}
+
+/* The last one comes first, as in QEMU. */
+static gboolean
+check_broken(const ConvertArgs *a, const KhoImageInfo *info)
+{
+    for (guint i = info->bitmaps->len; i-- > 0;) {
+        const KhoImageBitmap *b = info->bitmaps->pdata[i];
+        if (b->in_use && !a->skip_broken) {
+            qimg_error("Cannot copy inconsistent bitmap '%s'", b->name);
+            qimg_note("Try --skip-broken-bitmaps, or use 'qemu-img bitmap --remove' to delete it\n");
+            return FALSE;
+        }
+        if (b->in_use)
+            qimg_warning("Skipping inconsistent bitmap '%s'", b->name);
+    }
+    return TRUE;
+}
+
+static gboolean
+check_bitmaps(const ConvertArgs *a, const GPtrArray *sources)
+{
+    g_autoptr(GError) error = NULL;
+    KhoImageInfo info;
+
+    if (!a->bitmaps)
+        return TRUE;
+    if (sources->len > 1 || !g_str_equal(kho_image_format(sources->pdata[0]), "qcow2")) {
+        qimg_error("%s", sources->len > 1 ? "Copying bitmaps only possible with single source"
+                                          : "Source lacks bitmap support");
+        return FALSE;
+    }
+    if (!kho_image_describe(sources->pdata[0], &info, &error)) {
+        qimg_error("%s", error->message);
+        return FALSE;
+    }
+    gboolean good = check_broken(a, &info);
+    kho_image_info_clear(&info);
+    return good;
+}
+
+/* What QEMU finds once the target is made. */
+static gboolean
+check_target_bitmaps(const ConvertArgs *a, const KhoImageCreate *create)
+{
+    if (!a->bitmaps || (g_str_equal(create->format, "qcow2") && create->qcow2_version != 2))
+        return TRUE;
+    qimg_error("Format driver '%s' does not support bitmaps", create->format);
+    return FALSE;
 }
 
 /* Copies, showing how far it is. */
@@ -289,7 +348,7 @@ convert(const ConvertArgs *a, const GPtrArray *sources, const char *path, const 
     g_autofree char *subject = g_strdup_printf("%s: error while converting %s", path, format);
     if (!qimg_create_options_apply(&options, subject, &plan.target)
         || !qimg_create_options_check_folder(&plan.target, path, subject)
-        || !look_at_backing(path, &plan.target))
+        || !look_at_backing(path, &plan.target) || !check_target_bitmaps(a, &plan.target))
         return 1;
     int status = copy(a, sources, path, &plan, &error);
     if (error) {
@@ -297,20 +356,6 @@ convert(const ConvertArgs *a, const GPtrArray *sources, const char *path, const 
         qimg_error("%s: %s", subject, fault);
     }
     return status;
-}
-
-static gboolean
-check_bitmaps(const ConvertArgs *a, const GPtrArray *sources)
-{
-    if (!a->bitmaps)
-        return TRUE;
-    if (sources->len > 1)
-        qimg_error("Copying bitmaps only possible with single source");
-    else if (!g_str_equal(kho_image_format(sources->pdata[0]), "qcow2"))
-        qimg_error("Source lacks bitmap support");
-    else
-        qimg_error("kho does not copy bitmaps: leave out --bitmaps");
-    return FALSE;
 }
 
 static int

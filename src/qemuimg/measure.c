@@ -59,18 +59,19 @@ static void
 print(const KhoImageMeasure *m, gboolean with_bitmaps, gboolean json)
 {
     if (json) {
-        json_t *root = json_pack("{s:I,s:I}", "required", (json_int_t) m->required_bytes, "fully-allocated",
-                                 (json_int_t) m->fully_allocated_bytes);
+        json_t *root = json_object();
 
         if (with_bitmaps)
-            json_object_set_new(root, "bitmaps", json_integer(0));
+            json_object_set_new(root, "bitmaps", json_integer((json_int_t) m->bitmaps_bytes));
+        json_object_set_new(root, "required", json_integer((json_int_t) m->required_bytes));
+        json_object_set_new(root, "fully-allocated", json_integer((json_int_t) m->fully_allocated_bytes));
         qimg_print_json(root);
         return;
     }
     qimg_print("required size: %" G_GUINT64_FORMAT "\nfully allocated size: %" G_GUINT64_FORMAT "\n",
                m->required_bytes, m->fully_allocated_bytes);
     if (with_bitmaps)
-        qimg_print("bitmaps size: 0\n");
+        qimg_print("bitmaps size: %" G_GUINT64_FORMAT "\n", m->bitmaps_bytes);
 }
 
 static gboolean

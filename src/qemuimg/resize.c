@@ -102,7 +102,13 @@ resize(const ResizeArgs *a, const QimgSource *source, guint64 bytes, gboolean is
     if (kho_image_resize(source->path, source->format, &options, &kho_image_gate_open, qimg_job(FALSE),
                          &error))
         return TRUE;
-    qimg_error("%s", qimg_reason(error, source->path));
+    g_autofree char *broken = error->code == KHO_ERROR_UNSUPPORTED ? qimg_find_bitmap(source, FALSE) : NULL;
+    if (broken) {
+        qimg_error("Bitmap '%s' is inconsistent and cannot be used", broken);
+        qimg_note("Try block-dirty-bitmap-remove to delete this bitmap from disk\n");
+    } else {
+        qimg_error("%s", qimg_reason(error, source->path));
+    }
     return FALSE;
 }
 

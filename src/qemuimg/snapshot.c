@@ -69,8 +69,11 @@ apply(const SnapshotArgs *a, const QimgSource *source, gboolean is_raw)
     if (!is_raw
         && kho_image_snapshot_apply(source->path, source->format, a->apply, KHO_SNAPSHOT_ID_OR_NAME, &error))
         return 0;
+    g_autofree char *bitmap =
+        !is_raw && error->code == KHO_ERROR_UNSUPPORTED ? qimg_find_bitmap(source, TRUE) : NULL;
     qimg_error("Could not apply snapshot '%s': %s", a->apply,
-               is_raw                               ? "Block driver does not support snapshots"
+               bitmap                               ? "Device has active dirty bitmaps"
+               : is_raw                             ? "Block driver does not support snapshots"
                : error->code == KHO_ERROR_NOT_FOUND ? "Failed to load snapshot: No such file or directory"
                                                     : qimg_reason(error, source->path));
     return 1;

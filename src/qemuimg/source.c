@@ -455,3 +455,20 @@ qimg_show_snapshot(KhoImage *image, const char *which)
         qimg_error("Failed to load snapshot: %s", qimg_reason(error, kho_image_path(image)));
     return FALSE;
 }
+
+char *
+qimg_find_bitmap(const QimgSource *source, gboolean any)
+{
+    char *name = NULL;
+    KhoImageInfo info;
+
+    if (!kho_image_info(source->path, source->format, &info, NULL))
+        return NULL;
+    for (guint i = 0; !name && i < info.bitmaps->len; i++) {
+        const KhoImageBitmap *b = info.bitmaps->pdata[i];
+        if (any || b->in_use)
+            name = g_strdup(b->name);
+    }
+    kho_image_info_clear(&info);
+    return name;
+}

@@ -35,6 +35,10 @@ char *qimg_create_fault(const char *path, const KhoImageCreate *create, const GE
  */
 const char *qimg_reason(const GError *error, const char *path);
 
+/* The first bitmap of the image at @path that is inconsistent, or with @any the first one; NULL where there
+ * is none. Free with g_free. */
+char *qimg_find_bitmap(const QimgSource *source, gboolean any);
+
 /* Before a raw image is written that nobody said was raw: it may be a guest's doing that it looks like
  * another. */
 void qimg_warn_if_guessed(const QimgSource *source, const KhoImage *image);

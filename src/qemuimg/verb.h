@@ -7,12 +7,15 @@
 
 typedef enum {
     QIMG_END,
-    QIMG_FLAG,    /* gboolean */
-    QIMG_TEXT,    /* const char *: the last one counts */
-    QIMG_TEXTS,   /* GPtrArray * of const char *, in their order; NULL where there are none */
-    QIMG_OPTIONS, /* char *: -o lists, joined by commas; freed by qimg_args_clear */
-    QIMG_OBJECT,  /* no member: --object, kept for the whole run (object.h) */
-    QIMG_IGNORED, /* no member: it takes a value that changes nothing here */
+    QIMG_FLAG,  /* gboolean */
+    QIMG_TEXT,  /* const char *: the last one counts */
+    QIMG_TEXTS, /* GPtrArray * of const char *, in their order; NULL where there are none */
+    QIMG_STEP,  /* GPtrArray * of const char *, pairs of the option's name and NULL, in their order; several
+                   options may have one member */
+    QIMG_STEP_WITH, /* the same with the value in place of NULL */
+    QIMG_OPTIONS,   /* char *: -o lists, joined by commas; freed by qimg_args_clear */
+    QIMG_OBJECT,    /* no member: --object, kept for the whole run (object.h) */
+    QIMG_IGNORED,   /* no member: it takes a value that changes nothing here */
 } QimgKind;
 
 /* One option: a long name, a letter, or both. */

@@ -166,7 +166,26 @@ def foreign(folder):
     qemu_io(folder / "b.raw", ["write -P 3 2M 64k"], "raw")
 
 
-STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, layouts, foreign)}
+def bits(folder):
+    """bits.qcow2 has three bitmaps, more.qcow2 one of a finer kind and a snapshot, longer.qcow2 one for a longer disk; those of
+    broken.qcow2 are inconsistent; room.qcow2 is empty."""
+    for name, size in (("bits", "16M"), ("more", "16M"), ("longer", "17M"), ("room", "16M")):
+        qemu_img("create", "-q", "-f", "qcow2", folder / f"{name}.qcow2", size)
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "compat=0.10", folder / "old.qcow2", "16M")
+    qemu_img("create", "-q", "-f", "raw", folder / "plain.raw", "16M")
+    for granularity, name in (("512", "fine"), ("1M", "coarse"), ("64k", "off")):
+        qemu_img("bitmap", "--add", "-g", granularity, folder / "bits.qcow2", name)
+    qemu_img("bitmap", "--disable", folder / "bits.qcow2", "off")
+    qemu_io(folder / "bits.qcow2", ["write -P 1 100k 64k", "write -P 2 9M 1k"])
+    shutil.copy(folder / "bits.qcow2", folder / "broken.qcow2")
+    harness.run(["qemu-io", "-f", "qcow2", "-c", "write -P 3 2M 1k", "-c", "sigraise 9", folder / "broken.qcow2"], status=None)
+    qemu_img("snapshot", "-c", "first", folder / "more.qcow2")
+    for name in ("more", "longer"):
+        qemu_img("bitmap", "--add", "-g", "4k", folder / f"{name}.qcow2", "from")
+    qemu_io(folder / "more.qcow2", ["write -P 1 3M 1M"])
+
+
+STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, layouts, foreign, bits)}
 
 
 class Templates:
