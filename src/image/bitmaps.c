@@ -115,7 +115,7 @@ copy_one(KhoImage *source, KhoImage *target, const FormatBitmap *b, GError **err
 }
 
 gboolean
-bitmaps_copy(KhoImage *source, KhoImage *target, GError **error)
+bitmaps_copy(KhoImage *source, KhoImage *target, const KhoJob *job, GError **error)
 {
     gboolean done = TRUE;
     FormatInfo info;
@@ -124,7 +124,10 @@ bitmaps_copy(KhoImage *source, KhoImage *target, GError **error)
         return FALSE;
     for (guint i = 0; done && info.bitmaps && i < info.bitmaps->len; i++) {
         const FormatBitmap *b = info.bitmaps->pdata[i];
-        done = b->in_use || copy_one(source, target, b, error);
+        if (kho_job_is_cancelled(job))
+            done = fail(error, KHO_ERROR_CANCELLED, "the copy of %s was cancelled", source->path);
+        else
+            done = b->in_use || copy_one(source, target, b, error);
     }
     format_info_clear(&info);
     return done;

@@ -10,7 +10,7 @@
 gboolean bitmaps_check_copy(KhoImage *source, const KhoImageConvert *options, GError **error);
 
 /* Copies them into @target, which has none yet and a disk of the same size. */
-gboolean bitmaps_copy(KhoImage *source, KhoImage *target, GError **error);
+gboolean bitmaps_copy(KhoImage *source, KhoImage *target, const KhoJob *job, GError **error);
 
 /* How many bytes @source's bitmaps take in clusters of @cluster bytes, all of their bits written. */
 gboolean bitmaps_measure(KhoImage *source, guint64 cluster, guint64 *bytes, GError **error);

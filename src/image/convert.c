@@ -154,7 +154,7 @@ convert_into(const Parts *parts, const KhoImageConvert *options, const KhoJob *j
     plan.target_is_zero = options->into_is_zero && !options->fill_holes;
     plan.only_changes = options->into->backing != NULL;
     return copy_all(parts, &plan, job, error)
-           && (!options->bitmaps || bitmaps_copy(parts->list[0].image, options->into, error))
+           && (!options->bitmaps || bitmaps_copy(parts->list[0].image, options->into, job, error))
            && kho_image_flush(options->into, error);
 }
 
@@ -172,7 +172,7 @@ copy_new(Target *target, const Parts *parts, guint64 size_bytes, const KhoImageC
     plan.target_is_zero = target_is_zero(target, create) && !options->fill_holes;
     plan.only_changes = create->backing_file != NULL;
     return copy_all(parts, &plan, job, error)
-           && (!options->bitmaps || bitmaps_copy(parts->list[0].image, image, error))
+           && (!options->bitmaps || bitmaps_copy(parts->list[0].image, image, job, error))
            && (!options->confirm || options->confirm(options->confirm_data, error))
            && target_finish(target, g_steal_pointer(&image), job, error);
 }

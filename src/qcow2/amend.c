@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "qcow2/backing.h"
+#include "qcow2/bitmap_track.h"
 #include "qcow2/entry.h"
 #include "qcow2/flush.h"
 #include "qcow2/l2.h"
@@ -75,12 +76,12 @@ check_downgrade(Qcow2Image *image, GError **error)
 
     if (!snapshots)
         return FALSE;
-    if (incompat || image->header.crypt_method == QCOW2_CRYPT_LUKS || image->extensions.has_bitmaps)
+    if (incompat || image->header.crypt_method == QCOW2_CRYPT_LUKS || qcow2_has_bitmaps(image))
         return fail(error, KHO_ERROR_UNSUPPORTED,
                     "%s cannot become version 2: it has %s, which version 2 does not", label,
                     incompat & QCOW2_INCOMPAT_DATA_FILE ? "an external data file"
                     : incompat                          ? "extended L2 entries"
-                    : image->extensions.has_bitmaps     ? "bitmaps"
+                    : qcow2_has_bitmaps(image)          ? "bitmaps"
                                                         : "LUKS encryption");
     for (guint i = 0; i < snapshots->len; i++) {
         const Qcow2Snapshot *s = snapshots->pdata[i];

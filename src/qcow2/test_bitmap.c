@@ -278,6 +278,28 @@ test_overlap(void)
     g_assert_true(image->ops->close(image, NULL));
 }
 
+/* A directory of more bytes than kho takes into memory: told, and nothing is written. */
+static void
+test_large_directory(void)
+{
+    const Qcow2CreateOptions options = { .guest_bytes = MIB };
+    g_autoptr(BlkStore) store = test_create(&options);
+    g_autoptr(GError) error = NULL;
+    guint8 byte = 1;
+
+    FormatImage *image = test_open(store);
+    change(image, FORMAT_BITMAP_ADD, "b0", 0, NULL);
+    test_close(image);
+    /* The extension comes first: its record's head, two words of counts, the length. */
+    g_assert_cmpuint(test_word(store, QCOW2_FIELDS_BYTES + 16), ==, 32);
+    test_set_word(store, QCOW2_FIELDS_BYTES + 16, 64 * MIB - 1024);
+    image = test_open(store);
+    g_assert_false(test_write(image, 0, &byte, 1, &error));
+    g_assert_error(error, KHO_ERROR, KHO_ERROR_UNSUPPORTED);
+    g_assert_nonnull(strstr(error->message, "larger than kho reads"));
+    test_close(image);
+}
+
 /* A disk too large for so fine a bitmap: refused before it is made, and before the disk grows so far. */
 static void
 test_too_fine(void)
@@ -313,6 +335,7 @@ main(int argc, char **argv)
     g_test_add_func("/qcow2/bitmap/memory", test_memory);
     g_test_add_func("/qcow2/bitmap/unknown", test_unknown);
     g_test_add_func("/qcow2/bitmap/overlap", test_overlap);
+    g_test_add_func("/qcow2/bitmap/large-directory", test_large_directory);
     g_test_add_func("/qcow2/bitmap/too-fine", test_too_fine);
     return g_test_run();
 }
