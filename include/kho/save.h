@@ -56,7 +56,7 @@ KHO_PUBLIC char *kho_host_restore(KhoHost *host, const char *file, const KhoRest
                                   const KhoJob *job, GError **error);
 
 /* Whether the file at @path may be written as far as managed saves are concerned: KHO_ERROR_BUSY where it is
- * a disk that a machine with one writes to, whose memory would not fit it any more. */
+ * a disk that a machine with one writes to, or under it, whose memory would not fit it any more. */
 KHO_PUBLIC gboolean kho_save_check_file(KhoHost *host, const char *path, GError **error);
 
 /* The definition in a save file: of the machine as it ran. */

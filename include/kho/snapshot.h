@@ -109,15 +109,15 @@ typedef enum {
  * was written already that the snapshot cannot bear, it shows as `deleting`, and another delete goes on.
  * KHO_ERROR_UNSUPPORTED where several files follow one of its own, _BUSY (also where an image that may
  * need them cannot be looked at now, unless forced), _NO_SPACE with the figures,
- * _INVALID where a file was changed since a snapshot closed it, unless KHO_SNAPSHOT_DELETE_FORCE takes it as
- * it is.
+ * _INVALID where a file was changed since a snapshot closed it, or what lies on it, unless
+ * KHO_SNAPSHOT_DELETE_FORCE takes it as it is.
  */
 KHO_PUBLIC gboolean kho_snapshot_delete(KhoDomain *domain, const char *name, KhoSnapshotDeleteFlags flags,
                                         const KhoJob *job, GPtrArray **left, GError **error);
 
-/* Whether the file at @path may be written: KHO_ERROR_BUSY where a snapshot of any machine closed it, naming
- * both and the way out, or where kho_snapshot_check_read refuses. Who writes images asks; machines ask for
- * their disks when they start. */
+/* Whether the file at @path may be written: KHO_ERROR_BUSY where a snapshot of any machine closed it, or
+ * what lies on it, naming both and the way out, or where kho_snapshot_check_read refuses. Who writes images
+ * asks; machines ask for their disks when they start. */
 KHO_PUBLIC gboolean kho_snapshot_check_file(KhoHost *host, const char *path, GError **error);
 /* Whether what is read through the image at @path (@format NULL: its header says) stays what it is:
  * KHO_ERROR_BUSY where a snapshot's delete is changing a file of its chain, naming the snapshot and the way

@@ -14,6 +14,7 @@
 #include "store/publish.h"
 #include "vm/definition.h"
 #include "vm/ramfile.h"
+#include "vm/stamp.h"
 #include "vm/start.h"
 
 #include <kho/save.h>
@@ -131,16 +132,29 @@ kho_domain_managed_save_remove(KhoDomain *domain, gboolean *removed, GError **er
 }
 
 static gboolean
+is_below(const ModelDisk *disk, const char *path)
+{
+    g_autoptr(GPtrArray) below = vm_stamps_below(disk->source_file, disk->format, NULL);
+
+    for (guint i = 0; below && i < below->len; i++)
+        if (host_same_file(below->pdata[i], path))
+            return TRUE;
+    return FALSE;
+}
+
+static gboolean
 check_saved_disk(const char *machine, const ModelDisk *disk, const char *path, GError **error)
 {
-    if (!disk->source_file || disk->readonly || disk->device == MODEL_DISK_CDROM
-        || !host_same_file(disk->source_file, path))
+    if (!disk->source_file || disk->readonly || disk->device == MODEL_DISK_CDROM)
+        return TRUE;
+    gboolean is_disk = host_same_file(disk->source_file, path);
+    if (!is_disk && !is_below(disk, path))
         return TRUE;
     return fail(error, KHO_ERROR_BUSY,
-                "%s is disk %s of machine '%s', which has a managed save whose memory would not fit it any "
+                "%s is %sdisk %s of machine '%s', which has a managed save whose memory would not fit it any "
                 "more: start the "
                 "machine, or `kho managedsave-remove %s`, first",
-                path, disk->target, machine, machine);
+                path, is_disk ? "" : "under ", disk->target, machine, machine);
 }
 
 gboolean

@@ -26,6 +26,13 @@ static const ModelRow file_rows[] = {
 };
 static const ModelTable file_table = TABLE("kho:disk", ModelSnapshotFile, file_rows);
 
+static const ModelRow below_rows[] = {
+    ROW("@name", MODEL_STRING, ModelSnapshotFile, name),
+    ROW("@file", MODEL_STRING, ModelSnapshotFile, file),
+    ROW("@stamp", MODEL_STRING, ModelSnapshotFile, stamp),
+};
+static const ModelTable below_table = TABLE("kho:below", ModelSnapshotFile, below_rows);
+
 static const ModelSpace own_space = { "kho", MODEL_SNAPSHOT_URI };
 
 static const ModelRow snapshot_rows[] = {
@@ -44,6 +51,7 @@ static const ModelRow snapshot_rows[] = {
     ROW("/kho:snapshot@deleting", MODEL_YES, ModelSnapshot, deleting),
     ROW_NUMBER("/kho:snapshot@pauseMs", ModelSnapshot, pause_ms, 0, G_MAXINT),
     ROW_LIST("/kho:snapshot/kho:disk", ModelSnapshot, files, &file_table),
+    ROW_LIST("/kho:snapshot/kho:below", ModelSnapshot, below, &below_table),
 };
 static const ModelTable snapshot_table = {
     .element = "domainsnapshot",
@@ -78,6 +86,14 @@ check(const ModelSnapshot *s, GError **error)
             return fail(error, KHO_ERROR_INVALID,
                         "line %u: <kho:disk> needs the attributes 'name', 'file' (an absolute path) and "
                         "'format'",
+                        file->node.line);
+    }
+    for (guint i = 0; i < s->below->len; i++) {
+        const ModelSnapshotFile *file = s->below->pdata[i];
+        if (!file->name || !file->file || !file->stamp || !g_path_is_absolute(file->file))
+            return fail(error, KHO_ERROR_INVALID,
+                        "line %u: <kho:below> needs the attributes 'name', 'file' (an absolute path) and "
+                        "'stamp'",
                         file->node.line);
     }
     return TRUE;
@@ -138,6 +154,17 @@ model_snapshot_add_file(ModelSnapshot *snapshot, const char *name, const char *f
     closed->file = g_strdup(file);
     closed->format = g_strdup(format);
     g_ptr_array_add(snapshot->files, closed);
+}
+
+void
+model_snapshot_add_below(ModelSnapshot *snapshot, const char *name, const char *file, const char *stamp)
+{
+    ModelSnapshotFile *below = model_node_new(&below_table);
+
+    below->name = g_strdup(name);
+    below->file = g_strdup(file);
+    below->stamp = g_strdup(stamp);
+    g_ptr_array_add(snapshot->below, below);
 }
 
 void

@@ -42,11 +42,13 @@ typedef struct {
     char *source_file; /* NULL where the disk takes no part */
 } ModelSnapshotDisk;
 
-/* <kho:disk>: the file that the snapshot closed. */
+/* <kho:disk>: the file that the snapshot closed; <kho:below>: one that this one lies on, or keeps its data
+ * in.
+ */
 typedef struct {
     ModelNode node;
     char *name;          /* the target */
-    char *file, *format; /* absolute */
+    char *file, *format; /* absolute; the format of a <kho:below> is NULL */
     char *stamp; /* "BYTES:SECONDS.NANOSECONDS": its size and when it was written last; NULL: unknown */
 } ModelSnapshotFile;
 
@@ -65,6 +67,7 @@ typedef struct {
     ModelSwitch deleting; /* on: a delete has begun to write into its files; it can only be finished */
     gint pause_ms;        /* how long the guest stood still for it; MODEL_UNSET: it did not run */
     GPtrArray *files;     /* ModelSnapshotFile */
+    GPtrArray *below;     /* ModelSnapshotFile: but for those that snapshots of the machine closed */
 } ModelSnapshot;          /* the lists are never NULL */
 
 /* As model_domain_parse. KHO_ERROR_UNSUPPORTED where a newer kho wrote it. */
@@ -77,6 +80,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ModelSnapshot, model_snapshot_free)
 void model_snapshot_add_disk(ModelSnapshot *snapshot, const char *name, ModelLocation location,
                              const char *file, const char *format);
 void model_snapshot_add_file(ModelSnapshot *snapshot, const char *name, const char *file, const char *format);
+void model_snapshot_add_below(ModelSnapshot *snapshot, const char *name, const char *file, const char *stamp);
 /* Keep copies. @inactive may be NULL. */
 void
 model_snapshot_set_domain(ModelSnapshot *snapshot, const ModelDomain *domain, const ModelDomain *inactive);

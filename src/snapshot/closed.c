@@ -5,6 +5,7 @@
 #include "snapshot/folder.h"
 #include "snapshot/overlay.h"
 #include "store/list.h"
+#include "vm/stamp.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -32,12 +33,61 @@ note(ModelSnapshotFile *file, GError **error)
     return TRUE;
 }
 
-gboolean
-closed_note(ModelSnapshot *snapshot, GError **error)
+static gboolean
+has_closed(const ModelSnapshot *snapshot, const char *path)
 {
     for (guint i = 0; i < snapshot->files->len; i++)
+        if (overlay_is_same_file(((ModelSnapshotFile *) snapshot->files->pdata[i])->file, path))
+            return TRUE;
+    return FALSE;
+}
+
+static gboolean
+is_closed(const GPtrArray *all, const char *path)
+{
+    for (guint i = 0; i < all->len; i++)
+        if (has_closed(all->pdata[i], path))
+            return TRUE;
+    return FALSE;
+}
+
+/* It may lie where nothing can be flushed, on a read-only medium. */
+static void
+add_below(ModelSnapshot *snapshot, const char *target, const char *path)
+{
+    struct stat st;
+    fd_auto int fd = fd_open(path, O_RDONLY, 0, NULL);
+
+    if (fd < 0)
+        return;
+    fd_sync(fd, path, NULL);
+    if (!fd_stat(fd, &st, path, NULL) || !S_ISREG(st.st_mode)) /* a device's size and time tell nothing */
+        return;
+    g_autofree char *stamp = stamp_of(&st);
+    model_snapshot_add_below(snapshot, target, path, stamp);
+}
+
+/* The chain was whole when the snapshot began. What of it cannot be looked at now stays unknown: by now the
+ * snapshot stands, and a revert says what is wrong with it. */
+static void
+note_below(ModelSnapshot *snapshot, const ModelSnapshotFile *file, const GPtrArray *all)
+{
+    g_autoptr(GPtrArray) paths = vm_stamps_below(file->file, file->format, NULL);
+
+    for (guint i = 0; paths && i < paths->len; i++)
+        if (!has_closed(snapshot, paths->pdata[i]) && !is_closed(all, paths->pdata[i]))
+            add_below(snapshot, file->name, paths->pdata[i]);
+}
+
+gboolean
+closed_note(ModelSnapshot *snapshot, const GPtrArray *all, GError **error)
+{
+    g_ptr_array_set_size(snapshot->below, 0);
+    for (guint i = 0; i < snapshot->files->len; i++) {
         if (!note(snapshot->files->pdata[i], error))
             return FALSE;
+        note_below(snapshot, snapshot->files->pdata[i], all);
+    }
     return TRUE;
 }
 
@@ -108,6 +158,34 @@ closed_check(const GPtrArray *all, const char *path, GError **error)
     return TRUE;
 }
 
+gboolean
+closed_check_below(const ModelSnapshot *snapshot, const char *target, GError **error)
+{
+    for (guint i = 0; snapshot->deleting != MODEL_SWITCH_ON && i < snapshot->below->len; i++) {
+        const ModelSnapshotFile *file = snapshot->below->pdata[i];
+        if (strcmp(file->name, target) == 0 && !is_as_it_was(file))
+            return fail(error, KHO_ERROR_INVALID,
+                        "%s, which the disk lies on, has been changed since snapshot '%s' was taken: its "
+                        "size or time is another",
+                        file->file, snapshot->name);
+    }
+    return TRUE;
+}
+
+static void
+tell_of(const GPtrArray *files, const char *since, void (*tell)(const char *line, gpointer data),
+        gpointer data)
+{
+    for (guint i = 0; i < files->len; i++) {
+        const ModelSnapshotFile *file = files->pdata[i];
+        if (is_as_it_was(file))
+            continue;
+        g_autofree char *line = g_strdup_printf(
+            "%s has been changed since %s: what lies on it may be damaged", file->file, since);
+        tell(line, data);
+    }
+}
+
 void
 closed_tell_changed(const StoreTree *tree, const char *machine, void (*tell)(const char *line, gpointer data),
                     gpointer data)
@@ -116,16 +194,12 @@ closed_tell_changed(const StoreTree *tree, const char *machine, void (*tell)(con
 
     for (guint i = 0; names && i < names->len; i++) {
         g_autoptr(ModelSnapshot) snapshot = snapshot_read(tree, machine, names->pdata[i], NULL);
-        for (guint f = 0; snapshot && snapshot->deleting != MODEL_SWITCH_ON && f < snapshot->files->len;
-             f++) {
-            const ModelSnapshotFile *file = snapshot->files->pdata[f];
-            if (is_as_it_was(file))
-                continue;
-            g_autofree char *line =
-                g_strdup_printf("%s has been changed since snapshot '%s' of machine '%s' closed it: what "
-                                "lies on it may be damaged",
-                                file->file, snapshot->name, machine);
-            tell(line, data);
-        }
+        if (!snapshot || snapshot->deleting == MODEL_SWITCH_ON)
+            continue;
+        g_autofree char *text = g_strdup_printf("snapshot '%s' of machine '%s'", snapshot->name, machine);
+        g_autofree char *closed = g_strdup_printf("%s closed it", text);
+        g_autofree char *taken = g_strdup_printf("%s, which needs it, was taken", text);
+        tell_of(snapshot->files, closed, tell, data);
+        tell_of(snapshot->below, taken, tell, data);
     }
 }

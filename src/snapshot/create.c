@@ -307,7 +307,8 @@ run_publish_snapshot(gpointer context, const KhoJob *job, GError **error)
     const CreatePlan *plan = create->plan;
     g_autoptr(ModelSnapshot) snapshot = model_snapshot_parse(plan->metadata, strlen(plan->metadata), error);
 
-    if (!snapshot || !closed_note(snapshot, error))
+    g_autoptr(GPtrArray) all = snapshot ? snapshot_read_sound(create->tree, plan->machine, error) : NULL;
+    if (!all || !closed_note(snapshot, all, error))
         return FALSE;
     if (create->pause_ms >= 0)
         snapshot->pause_ms = (gint) MIN(create->pause_ms, G_MAXINT);

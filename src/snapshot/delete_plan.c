@@ -284,7 +284,7 @@ check_unchanged(const Deciding *d, const DeleteDisk *row, GError **error)
 
     for (guint i = 0; unchanged && i < row->above->len; i++)
         unchanged = closed_check(d->all, ((DeleteAbove *) row->above->pdata[i])->path, &why);
-    if (unchanged)
+    if (unchanged && closed_check_below(d->snapshot, row->target, &why))
         return TRUE;
     return fail(error, KHO_ERROR_INVALID,
                 "disk %s of snapshot '%s': %s: put it back as it was, merge the files as they are now with "

@@ -8,14 +8,16 @@
 #include "store/journal.h"
 #include "store/list.h"
 #include "vm/definition.h"
+#include "vm/stamp.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
 
-/* The snapshot that closed a file. */
+/* The snapshot that closed a file, or what lies on it. */
 typedef struct {
     char *machine, *snapshot;
     gboolean unfinished; /* it is being taken */
+    gboolean above;      /* it did not close the file itself */
 } Closer;
 
 static void
@@ -35,10 +37,10 @@ is_file(const char *path, const GStatBuf *wanted)
 }
 
 static gboolean
-has_closed(const ModelSnapshot *snapshot, const GStatBuf *wanted)
+is_among(const GPtrArray *files, const GStatBuf *wanted)
 {
-    for (guint i = 0; snapshot->deleting != MODEL_SWITCH_ON && i < snapshot->files->len; i++)
-        if (is_file(((ModelSnapshotFile *) snapshot->files->pdata[i])->file, wanted))
+    for (guint i = 0; i < files->len; i++)
+        if (is_file(((ModelSnapshotFile *) files->pdata[i])->file, wanted))
             return TRUE;
     return FALSE;
 }
@@ -51,19 +53,35 @@ find_closer_of(const StoreTree *tree, const char *machine, const GStatBuf *wante
 
     for (guint i = 0; names && i < names->len; i++) {
         g_autoptr(ModelSnapshot) snapshot = snapshot_read(tree, machine, names->pdata[i], NULL);
-        if (!snapshot || !has_closed(snapshot, wanted))
+        if (!snapshot || snapshot->deleting == MODEL_SWITCH_ON)
             continue;
-        *closer = (Closer){ g_strdup(machine), g_strdup(snapshot->name), FALSE };
+        gboolean closed = is_among(snapshot->files, wanted);
+        if (!closed && !is_among(snapshot->below, wanted))
+            continue;
+        *closer = (Closer){ g_strdup(machine), g_strdup(snapshot->name), FALSE, !closed };
         return;
     }
 }
 
 static gboolean
+lies_on(const char *path, const char *format, const GStatBuf *wanted)
+{
+    g_autoptr(GPtrArray) below = vm_stamps_below(path, format, NULL);
+
+    for (guint i = 0; below && i < below->len; i++)
+        if (is_file(below->pdata[i], wanted))
+            return TRUE;
+    return FALSE;
+}
+
+static gboolean
 is_closing(const CreatePlan *plan, const GStatBuf *wanted)
 {
-    for (guint i = 0; i < plan->disks->len; i++)
-        if (is_file(((CreateDisk *) plan->disks->pdata[i])->file, wanted))
+    for (guint i = 0; i < plan->disks->len; i++) {
+        const CreateDisk *disk = plan->disks->pdata[i];
+        if (is_file(disk->file, wanted) || lies_on(disk->file, disk->format, wanted))
             return TRUE;
+    }
     return FALSE;
 }
 
@@ -79,7 +97,7 @@ find_unfinished(const StoreTree *tree, const GStatBuf *wanted, Closer *closer, G
                                ? plan_read(&snapshot_create_table, info->plan, NULL)
                                : NULL;
         if (plan && is_closing(plan, wanted))
-            *closer = (Closer){ g_strdup(info->name), g_strdup(plan->name), TRUE };
+            *closer = (Closer){ g_strdup(info->name), g_strdup(plan->name), TRUE, FALSE };
         snapshot_create_plan_free(plan);
     }
     return all != NULL;
@@ -102,17 +120,6 @@ find_closer(const StoreTree *tree, const char *path, Closer *closer, GError **er
     return machines != NULL;
 }
 
-static gboolean
-stands_on(const char *overlay, const GStatBuf *wanted)
-{
-    g_autoptr(GPtrArray) paths = overlay_chain(overlay, "qcow2", KHO_IMAGE_NO_LOCK, NULL);
-
-    for (guint i = 1; paths && i < paths->len; i++)
-        if (is_file(paths->pdata[i], wanted))
-            return TRUE;
-    return FALSE;
-}
-
 /* The newest overlay of the machine over the file that no snapshot closed; NULL where there is none. */
 static char *
 find_open_overlay(const StoreTree *tree, const char *machine, const char *path)
@@ -124,8 +131,9 @@ find_open_overlay(const StoreTree *tree, const char *machine, const char *path)
         return NULL;
     for (guint i = overlays.paths->len; i-- > 0;) {
         const char *overlay = overlays.paths->pdata[i];
-        g_auto(Closer) closer = { NULL, NULL, FALSE };
-        if (stands_on(overlay, &wanted) && find_closer(tree, overlay, &closer, NULL) && !closer.machine)
+        g_auto(Closer) closer = { NULL, NULL, FALSE, FALSE };
+        if (lies_on(overlay, "qcow2", &wanted) && find_closer(tree, overlay, &closer, NULL)
+            && !closer.machine)
             return g_strdup(overlay);
     }
     return NULL;
@@ -134,7 +142,7 @@ find_open_overlay(const StoreTree *tree, const char *machine, const char *path)
 static gboolean
 check_write(const StoreTree *tree, const char *path, GError **error)
 {
-    g_auto(Closer) closer = { NULL, NULL, FALSE };
+    g_auto(Closer) closer = { NULL, NULL, FALSE, FALSE };
 
     if (!find_closer(tree, path, &closer, error))
         return FALSE;
@@ -145,6 +153,11 @@ check_write(const StoreTree *tree, const char *path, GError **error)
                     "snapshot '%s' of machine '%s', which is being taken, closes %s, and writing to it would "
                     "destroy that: let it end, or `kho recover %s`, first",
                     closer.snapshot, closer.machine, path, closer.machine);
+    if (closer.above)
+        return fail(error, KHO_ERROR_BUSY,
+                    "snapshot '%s' of machine '%s' needs %s, which what it closed lies on, and writing to it "
+                    "would destroy that: write to an overlay of it, or `kho snapshot-delete %s %s` first",
+                    closer.snapshot, closer.machine, path, closer.machine, closer.snapshot);
     g_autofree char *open = find_open_overlay(tree, closer.machine, path);
     g_autofree char *where =
         open ? g_strdup_printf("machine '%s' went on in %s: write there, or ", closer.machine, open)

@@ -8,8 +8,8 @@
 #include "store/lock.h"
 
 /* Whether the file at @path, whatever links lead there, may be written: KHO_ERROR_BUSY where a snapshot of
- * any machine closed it, naming both and the way out, or guard_check_read refuses. Metadata that cannot be
- * read is passed over. */
+ * any machine closed it, or what lies on it, naming both and the way out, or guard_check_read refuses.
+ * Metadata that cannot be read is passed over. */
 gboolean guard_check_file(const StoreTree *tree, const char *path, GError **error);
 
 /* Whether what is read through the image at @path (@format NULL: its header says) stays what it is:

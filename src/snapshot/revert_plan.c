@@ -96,6 +96,7 @@ add_disk(Deciding *d, const ModelSnapshotFile *closed, GError **error)
     row->file = g_strdup(closed->file);
     row->format = g_strdup(closed->format);
     if (!paths || !check_chain(d, paths, &why)
+        || (!d->wish->force && !closed_check_below(d->wish->snapshot, closed->name, &why))
         || !guard_check_read(d->tree, d->plan->machine, closed->file, closed->format, &why))
         return refuse_disk(d, closed, why, error);
     row->overlay = overlay_choose(closed->file, d->overlays);
