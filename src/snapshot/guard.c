@@ -150,7 +150,7 @@ check_write(const StoreTree *tree, const char *path, GError **error)
         return TRUE;
     if (closer.unfinished)
         return fail(error, KHO_ERROR_BUSY,
-                    "snapshot '%s' of machine '%s', which is being taken, closes %s, and writing to it would "
+                    "snapshot '%s' of machine '%s', which is being taken, needs %s, and writing to it would "
                     "destroy that: let it end, or `kho recover %s`, first",
                     closer.snapshot, closer.machine, path, closer.machine);
     if (closer.above)
