@@ -201,11 +201,11 @@ test_stamps(Fixture *f, gconstpointer data)
     g_autofree char *stamps = vm_stamps_take(model, &error);
     g_assert_no_error(error);
     g_assert_true(vm_stamps_check(stamps, &error));
-    g_auto(GStrv) parts = g_strsplit(stamps, "\"below\":[],", 2); /* older ones do not have it */
+    g_auto(GStrv) parts = g_strsplit(stamps, ",\"below\":[]", 2); /* older ones do not have it */
     g_assert_cmpuint(g_strv_length(parts), ==, 2);
     g_autofree char *older = g_strconcat(parts[0], parts[1], NULL);
     g_assert_true(vm_stamps_check(older, &error));
-    g_autofree char *garbled = g_strconcat(parts[0], "\"below\":[{}],", parts[1], NULL);
+    g_autofree char *garbled = g_strconcat(parts[0], ",\"below\":[{}]", parts[1], NULL);
     g_assert_false(vm_stamps_check(garbled, &error));
     g_assert_error(error, KHO_ERROR, KHO_ERROR_CORRUPT);
     g_clear_error(&error);
