@@ -195,7 +195,9 @@ typedef struct KhoImageCreate {
                                   does */
     void (*no_extent_hint)(int error_number); /* told where it cannot; may be NULL */
     mode_t mode;                              /* 0: 0644 less the umask */
-    gboolean overwrite;                   /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */
+    gboolean overwrite;      /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */
+    gboolean overwrite_data; /* the data file's path, too. Two files are not replaced at once: a failure in
+                                between leaves the old image with the new data */
     const KhoImageEncryption *encryption; /* qcow2 only; NULL: none. Preallocated space is written then */
     const KhoSecrets *secrets;            /* the one that @encryption names is among them */
 } KhoImageCreate;

@@ -29,20 +29,36 @@ tree_of(const CliRun *cli, const char *path)
     return kho_image_is_remote(path) ? NULL : kho_host_open(cli->root, NULL);
 }
 
+typedef gboolean (*CheckFunc)(KhoHost *host, const char *path, GError **error);
+
+/* The file at @path, and the one that holds its data where that is another. */
+static gboolean
+check_files(const CliRun *cli, const char *path, CheckFunc check, GError **error)
+{
+    g_autoptr(KhoHost) host = tree_of(cli, path);
+    KhoImageInfo info = { 0 };
+
+    if (!host)
+        return TRUE;
+    if (!check(host, path, error))
+        return FALSE;
+    if (!kho_image_info(path, NULL, &info, NULL)) /* whoever opens it is told */
+        return TRUE;
+    gboolean free_too = !info.full_data_path || check(host, info.full_data_path, error);
+    kho_image_info_clear(&info);
+    return free_too;
+}
+
 gboolean
 img_check_writable(const CliRun *cli, const char *path, GError **error)
 {
-    g_autoptr(KhoHost) host = tree_of(cli, path);
-
-    return !host || kho_snapshot_check_file(host, path, error);
+    return check_files(cli, path, kho_snapshot_check_file, error);
 }
 
 gboolean
 img_check_unsaved(const CliRun *cli, const char *path, GError **error)
 {
-    g_autoptr(KhoHost) host = tree_of(cli, path);
-
-    if (!host || kho_save_check_file(host, path, error))
+    if (check_files(cli, path, kho_save_check_file, error))
         return TRUE;
     g_prefix_error(error, "it is not written without --force: ");
     return FALSE;

@@ -11,8 +11,8 @@ typedef gboolean (*ChangeFunc)(FormatImage *image, guint index, GError **error);
 static KhoImage *
 open_for_change(const char *path, const char *format, GError **error)
 {
-    g_autoptr(KhoImage) image =
-        kho_image_open(path, format, KHO_IMAGE_WRITE | KHO_IMAGE_NO_BACKING, NULL, error);
+    const KhoImageFlags flags = KHO_IMAGE_WRITE | KHO_IMAGE_NO_BACKING | KHO_IMAGE_NO_DATA;
+    g_autoptr(KhoImage) image = kho_image_open(path, format, flags, NULL, error);
 
     return image && image_takes_writes(image, error) ? g_steal_pointer(&image) : NULL;
 }

@@ -301,7 +301,11 @@ begin_data(Target *target, const KhoImageCreate *options, const KhoImageGate *ga
     g_autofree char *own = g_canonicalize_filename(target->path, NULL);
     if (g_str_equal(absolute, own))
         return fail(error, KHO_ERROR_INVALID, "%s cannot be its own data file", target->path);
-    target->data = publish_begin(where, options->mode, options->overwrite ? PUBLISH_REPLACE : 0, error);
+    GStatBuf st;
+    if (!options->overwrite_data && g_lstat(where, &st) == 0)
+        return fail(error, KHO_ERROR_EXISTS,
+                    "the data file %s exists already: remove it first, or name another", where);
+    target->data = publish_begin(where, options->mode, options->overwrite_data ? PUBLISH_REPLACE : 0, error);
     return target->data != NULL;
 }
 

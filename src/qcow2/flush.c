@@ -28,7 +28,9 @@ gboolean
 qcow2_barrier(Qcow2Image *image, guint rules, GError **error)
 {
     gboolean with_data =
-        rules == QCOW2_RULE_NONE || (rules & (QCOW2_RULE_DATA_BEFORE_L2 | QCOW2_RULE_DATA_BEFORE_BACKING));
+        rules == QCOW2_RULE_NONE
+        || (rules
+            & (QCOW2_RULE_DATA_BEFORE_L2 | QCOW2_RULE_DATA_BEFORE_BACKING | QCOW2_RULE_DATA_FILE_BEFORE_L2));
 
     if (image->base.flags & FORMAT_UNPUBLISHED)
         return TRUE;

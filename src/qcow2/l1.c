@@ -170,7 +170,7 @@ qcow2_l1_commit_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
 
     if ((image->held.is_set && !qcow2_words_write(&image->l1, image->base.file, error))
         || !qcow2_flush_locked(image, FALSE, error) || !qcow2_write_refcounts_locked(image, error)
-        || !qcow2_barrier(image, QCOW2_RULE_TABLE_BEFORE_POINTER, error))
+        || !qcow2_barrier(image, QCOW2_RULE_TABLE_BEFORE_POINTER | QCOW2_RULE_DATA_FILE_BEFORE_L2, error))
         return FALSE;
     if (!write_header(image, guest_bytes, error))
         return FALSE;

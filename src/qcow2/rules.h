@@ -36,7 +36,7 @@ typedef enum {
     QCOW2_RULE_INACTIVE_BEFORE_WIPE = 1 << 11,
     /* What an overlay held is durable in its base before the overlay lets go of it (image/merge.c). */
     QCOW2_RULE_BASE_BEFORE_EMPTY = 1 << 12,
-    /* Guest data in a file of its own is durable before an L2 entry names it. */
+    /* Guest data in a file of its own is durable before an L2 entry names it, or a longer disk shows it. */
     QCOW2_RULE_DATA_FILE_BEFORE_L2 = 1 << 13,
     /* The in-use flag of a bitmap is durable before the guest data that it does not tell of yet: else a crash
        leaves a bitmap that calls changed parts clean. */

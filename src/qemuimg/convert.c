@@ -343,8 +343,9 @@ convert(const ConvertArgs *a, const GPtrArray *sources, const char *path, const 
         || !qimg_options_read(&options, a->options, NULL) || !add_arguments(a, format, &options)
         || !check_target(a, format, &options, sources->len))
         return 1;
-    plan.target =
-        (KhoImageCreate){ .format = g_str_equal(format, "file") ? "raw" : format, .overwrite = TRUE };
+    plan.target = (KhoImageCreate){ .format = g_str_equal(format, "file") ? "raw" : format,
+                                    .overwrite = TRUE,
+                                    .overwrite_data = TRUE };
     g_autofree char *subject = g_strdup_printf("%s: error while converting %s", path, format);
     if (!qimg_create_options_apply(&options, subject, &plan.target)
         || !qimg_create_options_check_folder(&plan.target, path, subject)

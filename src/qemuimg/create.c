@@ -112,6 +112,7 @@ make(const CreateArgs *a, const char *path, const char *format, QimgOptions *opt
 {
     KhoImageCreate create = { .format = g_str_equal(format, "file") ? "raw" : format,
                               .overwrite = TRUE,
+                              .overwrite_data = TRUE,
                               .backing_unchecked = a->unchecked,
                               .exact_size = TRUE };
     g_autoptr(GError) error = NULL;

@@ -83,7 +83,9 @@ copy(const Operands *o, KhoImage *source, const char *format)
     g_autofree char *subject = g_strdup_printf("%s: error while creating output image", o->out);
     g_autoptr(GError) error = NULL;
     KhoImageConvert convert = {
-        .target = { .format = g_str_equal(format, "file") ? "raw" : format, .overwrite = TRUE },
+        .target = { .format = g_str_equal(format, "file") ? "raw" : format,
+                    .overwrite = TRUE,
+                    .overwrite_data = TRUE },
         .keep_zeros = TRUE,
         .fill_holes = TRUE,
     };

@@ -9,7 +9,7 @@ import layers
 import machine
 import pytest
 
-NOT_FOUND, INVALID, UNSUPPORTED, BUSY = 3, 5, 6, 8
+NOT_FOUND, EXISTS, INVALID, UNSUPPORTED, BUSY = 3, 4, 5, 6, 8
 
 
 def make_pool(kho, name, folder):
@@ -319,3 +319,25 @@ def test_a_closed_file_that_somebody_changed_is_told_of(kho):
         said = kho(*verb).err
         wanted = "" if verb[0] == "destroy" else f"warning: {closed_file} has been changed since snapshot 's1' of machine 'm' closed it"
         assert said.startswith(wanted) and said.count("\n") == bool(wanted), said
+
+
+def test_a_closed_file_as_somebodys_data_file(kho, m):
+    """Rule: what a snapshot closed is not written by way of an image that keeps its data there, nor made anew for one."""
+    size = (m.folder / "vdb.raw").stat().st_size
+    (kho.base / "apart").write_bytes(bytes(1 << 20))
+    kho("img", "convert", "-O", "qcow2", "-o", f"data_file={kho.base}/vdb.raw,data_file_raw=on", m.folder / "vdb.raw",
+        kho.base / "other.qcow2")
+    (kho.base / "vdb.raw").unlink()
+    (kho.base / "vdb.raw").symlink_to(m.folder / "vdb.raw")
+    kho("snapshot-create-as", "m", "s1")
+    before = harness.run(["sha256sum", *sorted(m.folder.iterdir())]).out
+    kho.refuses("img", "resize", "--shrink", kho.base / "other.qcow2", size // 2, status=BUSY, says=["vdb.raw", "s1"])
+    for name in "vda.qcow2", "vdb.raw":
+        told = f"data_file={m.folder}/{name}"
+        kho.refuses("img", "create", "--force", "-f", "qcow2", "-o", told, kho.base / "new.qcow2", "1M", status=EXISTS,
+                    says=[f"data file {m.folder}/{name} exists already", "remove it first"])
+        kho.refuses("img", "convert", "--force", "-O", "qcow2", "-o", told, kho.base / "apart", kho.base / "new.qcow2",
+                    status=EXISTS, says=[f"data file {m.folder}/{name} exists already"])
+    assert harness.run(["sha256sum", *sorted(m.folder.iterdir())]).out == before
+    assert not (kho.base / "new.qcow2").exists()
+    m.check()

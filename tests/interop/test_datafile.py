@@ -221,3 +221,17 @@ def test_no_internal_snapshots(kho):
     """What QEMU refuses, and why kho's engine does: see also the unit tests."""
     kho("img", "create", "-f", "qcow2", "-o", "data_file=d.raw", "a.qcow2", "1M")
     assert "not supported" in qemu_img("snapshot", "-c", "s", "a.qcow2", status=1, cwd=kho.tmp).err
+
+
+def test_an_image_is_not_replaced_together_with_its_data_file(kho):
+    """Rule: two files are not replaced as one, so that the old image never reads new data: --force is about the image."""
+    kho("img", "create", "-f", "qcow2", "-o", "data_file=d.dat", "a.qcow2", "1M")
+    qemu_io(kho.tmp / "a.qcow2", ["write -P 1 0 1M"], cwd=kho.tmp)
+    (kho.tmp / "x.raw").write_bytes(b"\2" * (1 << 20))
+    for words in ["convert", "--force", "-f", "raw", "-O", "qcow2", "-o", "data_file=d.dat", "x.raw", "a.qcow2"], \
+                 ["create", "--force", "-f", "qcow2", "-o", "data_file=d.dat", "a.qcow2", "1M"]:
+        kho.refuses("img", *words, status=4, says=["data file", "d.dat exists already: remove it first, or name another"])
+        qemu_io(kho.tmp / "a.qcow2", ["read -P 1 0 1M"], cwd=kho.tmp)
+    kho("img", "convert", "--force", "-f", "raw", "-O", "qcow2", "-o", "data_file=e.dat", "x.raw", "a.qcow2")
+    qemu_io(kho.tmp / "a.qcow2", ["read -P 2 0 1M"], cwd=kho.tmp)
+    kho.refuses("img", "snapshot", "-c", "s", "a.qcow2", status=6, says=["a.qcow2", "keeps its data in another file"])
