@@ -13,11 +13,11 @@ static const struct {
     const char *harm, *verb;
 } mutants[] = {
     { "data-before-L2", QCOW2_RULE_DATA_BEFORE_L2, "sector " },
-    { "refcount-before-reference", QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE, ": refcount 0, but " },
-    { "L2-before-lower", QCOW2_RULE_L2_BEFORE_LOWER, ", but " },
-    { "snapshot-before-entry", QCOW2_RULE_SNAPSHOT_BEFORE_ENTRY, ": refcount 1, but 2 " },
+    { "refcount-before-reference", QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE, "refcount=0 reference=" },
+    { "L2-before-lower", QCOW2_RULE_L2_BEFORE_LOWER, "ERROR cluster " },
+    { "snapshot-before-entry", QCOW2_RULE_SNAPSHOT_BEFORE_ENTRY, "refcount=1 reference=2" },
     { "table-before-pointer", QCOW2_RULE_TABLE_BEFORE_POINTER, "bad qcow2 header" },
-    { "dirty-before-deferred", QCOW2_RULE_DIRTY_BEFORE_DEFERRED, ": refcount 0, but " },
+    { "dirty-before-deferred", QCOW2_RULE_DIRTY_BEFORE_DEFERRED, "refcount=0 reference=" },
     { "COPIED-before-raise", QCOW2_RULE_COPIED_BEFORE_RAISE, "and is marked COPIED" },
     { "one-before-COPIED", QCOW2_RULE_ONE_BEFORE_COPIED, "and is marked COPIED" },
     { "data-before-backing", QCOW2_RULE_DATA_BEFORE_BACKING, "sector ", "merge up" },
@@ -28,10 +28,10 @@ static const struct {
     { "data-file-before-L2", QCOW2_RULE_DATA_FILE_BEFORE_L2, "sector ", "data file" },
     { "in-use-before-data", QCOW2_RULE_IN_USE_BEFORE_DATA, "bitmap calls sector", "bitmaps" },
     { "stored-before-believed", QCOW2_RULE_STORED_BEFORE_BELIEVED, "bitmap calls sector", "bitmaps" },
-    { "bitmap-refcount-before-reference", QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE, ": refcount 0, but ",
-      "bitmaps" },
+    { "bitmap-refcount-before-reference", QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE,
+      "refcount=0 reference=", "bitmaps" },
     { "bitmap-table-before-pointer", QCOW2_RULE_TABLE_BEFORE_POINTER, "bitmap", "bitmaps" },
-    { "bitmap-before-lower", QCOW2_RULE_L2_BEFORE_LOWER, ", but ", "bitmaps" },
+    { "bitmap-before-lower", QCOW2_RULE_L2_BEFORE_LOWER, "ERROR cluster ", "bitmaps" },
 };
 
 static void
