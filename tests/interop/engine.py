@@ -39,6 +39,26 @@ class KhoIo:
         assert self.child.wait(timeout=harness.HANG_GUARD_S) == 0
 
 
+class Moments:
+    """Random moments at which to stop runs: sooner after one that had ended by itself, later after one that was stopped, so
+    that they fall within the runs, however fast the machine is."""
+
+    def __init__(self, rng, longest_s):
+        self.rng, self.longest_s, self.hit = rng, longest_s, 0
+
+    def stop(self, child, number):
+        """Sends @number to it unless it ends before; what it said on stderr."""
+        try:
+            child.wait(timeout=self.rng.uniform(0, self.longest_s))
+            self.longest_s *= 0.6
+        except subprocess.TimeoutExpired:
+            child.send_signal(number)
+            self.longest_s *= 1.2
+        _, said = child.communicate(timeout=harness.HANG_GUARD_S)
+        self.hit += child.returncode != 0
+        return said
+
+
 def qemu_io(path, commands, fmt="qcow2", cwd=None):
     """Runs qemu-io's commands in one process, with discards that reach the image. Any complaint is a failure."""
     argv = ["qemu-io", "-d", "unmap", "-f", fmt]

@@ -4,13 +4,12 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
 
 import harness
-from interop.engine import assert_clean, assert_same, qemu_img, qemu_io, qemu_json, sha256_of
+from interop.engine import Moments, assert_clean, assert_same, qemu_img, qemu_io, qemu_json, sha256_of
 
 SOURCE_MIB = 384
 
@@ -76,36 +75,24 @@ def test_kill_leaves_nothing(kho, source, fmt):
     assert_same(kho.tmp / "target", fmt, source, "qcow2")
 
 
-def stop_at_random(kho, rng, longest_s, number, *words):
-    """Runs kho and signals it at a moment within @longest_s, if it has not ended by then; its status."""
-    child = kho.spawn(*words)
-    try:
-        child.wait(timeout=rng.uniform(0, longest_s))
-    except subprocess.TimeoutExpired:
-        child.send_signal(number)
-    child.communicate(timeout=harness.HANG_GUARD_S)
-    return child.returncode
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_convert_at_any_moment(kho, source, rng, soak, number):
     """Rule: what stood at the target stands there, or all of the new image; and nothing else is left."""
     words = ["img", "convert", "--force", "-f", "qcow2", "-O", "qcow2", source, "target"]
     start = time.monotonic()
     kho(*words)
-    longest_s = time.monotonic() - start
-    hit = 0
+    moments = Moments(rng, time.monotonic() - start)
     for _ in range(50 if soak else 4):
         (kho.tmp / "target").write_bytes(b"precious")
-        status = stop_at_random(kho, rng, longest_s, number, *words)
-        hit += status != 0
+        child = kho.spawn(*words)
+        moments.stop(child, number)
         assert os.listdir(kho.tmp) == ["target"]
         if (kho.tmp / "target").read_bytes() == b"precious":
-            assert status != 0
+            assert child.returncode != 0
         else:
             assert_clean(kho.tmp / "target")
             assert_same(kho.tmp / "target", "qcow2", source, "qcow2")
-    assert hit > 0
+    assert moments.hit > 0
 
 
 def test_what_a_killed_kho_left_under_a_name_is_removed(kho):
@@ -202,19 +189,19 @@ def test_same_size_reserves_nothing(kho):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_resize_at_any_moment(kho, rng, soak, number):
     """Rule: of a growth with its space, a kill leaves the old disk or the new one, and leaks at most."""
-    disk, hit = kho.tmp / "disk", 0
+    disk, moments = kho.tmp / "disk", Moments(rng, 0.2)
     kho("img", "create", "-f", "qcow2", "-o", "cluster_size=4k", "whole", "8M")
     qemu_io(kho.tmp / "whole", ["write -P 5 100k 7M"])
     for _ in range(50 if soak else 5):
         shutil.copyfile(kho.tmp / "whole", disk)
-        status = stop_at_random(kho, rng, 0.4, number, "img", "resize", "--preallocation", "metadata", "disk", "+1G")
-        hit += status != 0
+        child = kho.spawn("img", "resize", "--preallocation", "metadata", "disk", "+1G")
+        moments.stop(child, number)
         size = qemu_json("info", disk)["virtual-size"]
-        assert size == (1032 << 20) if status == 0 else size in (8 << 20, 1032 << 20), (status, size)
+        assert size == 1032 << 20 or (size == 8 << 20 and child.returncode != 0), (child.returncode, size)
         found = qemu_json("check", "-f", "qcow2", disk, status=None)
         assert not found.get("corruptions") and not found["check-errors"], found
         qemu_io(disk, ["read -P 0 0 100k", "read -P 5 100k 7M", f"read -P 0 {100 + 7 * 1024}k 924k"])
-    assert hit > 0
+    assert moments.hit > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

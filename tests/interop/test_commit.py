@@ -11,7 +11,7 @@ import time
 import pytest
 
 import harness
-from interop.engine import assert_clean, qemu_img, qemu_io, qemu_json, sha256_of
+from interop.engine import Moments, assert_clean, qemu_img, qemu_io, qemu_json, sha256_of
 from interop.test_merge import Chain, lock_as_writer
 
 ROUNDS = 80 if harness.SOAK else 12
@@ -126,17 +126,12 @@ def big_chain(folder):
 def test_killed(kho, rng, soak, number):
     """At random moments: all reads as before, QEMU finds no corruption, and the next commit ends it."""
     base, over = big_chain(kho.tmp)
-    hit = 0
+    moments = Moments(rng, 0.25)
     for _ in range(50 if soak else 10):
         start = time.monotonic()
         child = subprocess.Popen([str(kho.program), "img", "commit", str(over)], env=kho.env(), cwd=kho.tmp,
                                  stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        try:
-            child.wait(timeout=rng.uniform(0, 0.25))
-        except subprocess.TimeoutExpired:
-            child.send_signal(number)
-        _, said = child.communicate(timeout=harness.HANG_GUARD_S)
-        hit += child.returncode != 0
+        said = moments.stop(child, number)
         assert time.monotonic() - start < harness.HANG_GUARD_S
         if number == signal.SIGINT and child.returncode > 0:  # before that it does not catch the signal yet
             assert "cancelled" in said and ("reads as before" in said or "unchanged" in said), said
@@ -146,7 +141,7 @@ def test_killed(kho, rng, soak, number):
             assert not found.get("corruptions") and not found["check-errors"], found
         if child.returncode == 0:
             base, over = big_chain(kho.tmp)
-    assert hit > 0
+    assert moments.hit > 0
     kho("img", "commit", over)
     qemu_img("compare", "-f", "raw", "-F", "qcow2", kho.tmp / "before.raw", base)
     assert own_bytes(over) == 0

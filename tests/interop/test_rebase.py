@@ -10,7 +10,7 @@ import pytest
 
 import harness
 from interop import images
-from interop.engine import assert_clean, qemu_img, qemu_io, qemu_json, sha256_of
+from interop.engine import Moments, assert_clean, qemu_img, qemu_io, qemu_json, sha256_of
 from interop.test_commit import own_bytes
 from interop.test_merge import Chain, lock_as_writer
 
@@ -128,21 +128,16 @@ def test_killed(kho, rng, number):
         qemu_io(path, [f"write -P {number + 1 + shift} {number * 16 + shift}M 10M" for number in range(10)])
     qemu_img("create", "-q", "-f", "qcow2", "-b", "old.qcow2", "-F", "qcow2", "-o", "cluster_size=4k", over)
     qemu_img("convert", "-O", "raw", over, kho.tmp / "before.raw")
-    hit = 0
+    moments = Moments(rng, 0.25)
     for turn in range(10):
         target = ["new.qcow2", "old.qcow2"][turn % 2]
         child = subprocess.Popen([str(kho.program), "img", "rebase", "-b", target, "-F", "qcow2", str(over)],
                                  env=kho.env(), cwd=kho.tmp, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        try:
-            child.wait(timeout=rng.uniform(0, 0.25))
-        except subprocess.TimeoutExpired:
-            child.send_signal(number)
-        child.communicate(timeout=harness.HANG_GUARD_S)
-        hit += child.returncode != 0
+        moments.stop(child, number)
         qemu_img("compare", "-f", "raw", "-F", "qcow2", kho.tmp / "before.raw", over)
         found = qemu_json("check", "-f", "qcow2", over, status=None)
         assert not found.get("corruptions") and not found["check-errors"], found
-    assert hit > 0
+    assert moments.hit > 0
     kho("img", "rebase", "-b", "", over)
     old.unlink(), new.unlink()
     qemu_img("compare", "-f", "raw", "-F", "qcow2", kho.tmp / "before.raw", over)
