@@ -87,7 +87,7 @@ qcow2_bitmaps_decode(const guint8 *directory, gsize len, guint32 n, const Qcow2H
     gsize at = 0;
 
     for (guint32 i = 0; i < n; i++) {
-        Qcow2Bitmap *b;
+        Qcow2Bitmap *b = NULL;
         if (!decode_entry(directory, len, at, i, &b, error))
             return NULL;
         g_ptr_array_add(bitmaps, b);
