@@ -1,4 +1,5 @@
 /* Images whose data lies in a file of its own: where it goes, what is refused, and what check finds. */
+#include "block/record.h"
 #include "qcow2/repair.h"
 #include "qcow2/test_io.h"
 
@@ -180,6 +181,39 @@ test_sizes(Fixture *f, gconstpointer raw)
     test_clean(f->store, 0);
 }
 
+/* Rule: what the data file held behind the disk's end is durably gone before the header shows it as the
+ * disk's.
+ */
+static void
+test_growth_order(Fixture *f, gconstpointer raw)
+{
+    static const guint8 junk[2 * CLUSTER] = { 0xee };
+    g_autoptr(GPtrArray) log = blk_record_log_new();
+    g_autoptr(BlkStore) tables = blk_record_new(f->store, log);
+    g_autoptr(BlkStore) data = blk_record_new(f->data, log);
+    gboolean owed = FALSE, shown = FALSE;
+
+    test_fill(f->image, 0, MIB, 0x44);
+    g_assert_true(f->image->ops->resize(f->image, MIB - 512, TRUE, NULL, NULL));
+    test_close(f->image);
+    g_assert_true(blk_pwrite(f->data, MIB - 512, junk, sizeof junk, NULL));
+    f->image = test_open(tables);
+    f->image->ops->set_data(f->image, test_window_new(data));
+    g_assert_true(f->image->ops->resize(f->image, 2 * MIB, FALSE, NULL, NULL));
+    for (guint i = 0; i < log->len; i++) {
+        const BlkEvent *event = log->pdata[i];
+        if (event->below == f->data)
+            owed = event->kind != BLK_EVENT_FLUSH;
+        else if (event->kind == BLK_EVENT_WRITE && event->off == 0) {
+            g_assert_false(owed);
+            shown = TRUE;
+        }
+    }
+    g_assert_true(shown);
+    test_expect(f->image, MIB - 512, 512, 0);
+    test_close(g_steal_pointer(&f->image));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -187,8 +221,13 @@ main(int argc, char **argv)
         const char *name;
         void (*run)(Fixture *f, gconstpointer raw);
     } tests[] = {
-        { "places", test_places },           { "zeros", test_zeros },           { "refused", test_refused },
-        { "wrong-place", test_wrong_place }, { "COPIED", test_copied_missing }, { "sizes", test_sizes },
+        { "places", test_places },
+        { "zeros", test_zeros },
+        { "refused", test_refused },
+        { "wrong-place", test_wrong_place },
+        { "COPIED", test_copied_missing },
+        { "sizes", test_sizes },
+        { "growth-order", test_growth_order },
     };
 
     g_test_init(&argc, &argv, NULL);
