@@ -2,6 +2,7 @@
 #include "backup/copy.h"
 
 #include "base/error.h"
+#include "base/job_parts.h"
 #include "base/pipe.h"
 #include "vm/emulator.h"
 
@@ -35,20 +36,6 @@ hold_all(const BackupPlan *plan, GPtrArray *held, GError **error)
     return TRUE;
 }
 
-/* Progress over all disks, in bytes of their capacity. */
-typedef struct {
-    const KhoJob *job;
-    guint64 before_bytes, total_bytes;
-} Whole;
-
-static void
-tell(guint64 done_bytes, guint64 total_bytes, gpointer data)
-{
-    const Whole *whole = data;
-
-    whole->job->progress(whole->before_bytes + done_bytes, whole->total_bytes, whole->job->data);
-}
-
 static gboolean
 copy_one(const BackupPlan *plan, guint index, const KhoJob *job, GError **error)
 {
@@ -72,21 +59,19 @@ gboolean
 backup_copy_stopped(BackupPlan *plan, const KhoJob *job, GError **error)
 {
     g_autoptr(GPtrArray) held = g_ptr_array_new_with_free_func((GDestroyNotify) kho_image_free);
-    Whole whole = { .job = job };
-    KhoJob part = { .progress = job && job->progress ? tell : NULL,
-                    .data = &whole,
-                    .cancelled = job ? job->cancelled : NULL };
+    JobParts told; /* in bytes of the disks' capacity */
 
     if (!hold_all(plan, held, error))
         return FALSE;
     plan->point->when_ms = clock_wall_ms();
     plan->point->qemu_version = plan->emulator ? vm_emulator_version(plan->emulator) : NULL;
+    job_parts_init(&told, job);
     for (guint i = 0; i < held->len; i++)
-        whole.total_bytes += kho_image_size_bytes(held->pdata[i]);
+        told.total_bytes += kho_image_size_bytes(held->pdata[i]);
     for (guint i = 0; i < held->len; i++) {
-        if (!copy_one(plan, i, &part, error))
+        if (!copy_one(plan, i, &told.part, error))
             return FALSE;
-        whole.before_bytes += kho_image_size_bytes(held->pdata[i]);
+        told.before_bytes += kho_image_size_bytes(held->pdata[i]);
     }
     return TRUE;
 }

@@ -4,6 +4,7 @@
 #include "backup/point.h"
 #include "backup/restore.h"
 #include "base/error.h"
+#include "base/job_parts.h"
 #include "store/tree.h"
 
 #include <string.h>
@@ -127,21 +128,6 @@ find_points(const char *store, const char *machine, const char *name, GError **e
     return g_steal_pointer(&points);
 }
 
-/* Progress over all points, told in bytes of the files. */
-typedef struct {
-    const KhoJob *job;
-    guint64 before_bytes, total_bytes;
-} Whole;
-
-static void
-tell(guint64 done_bytes, guint64 total_bytes, gpointer data)
-{
-    const Whole *whole = data;
-
-    whole->job->progress(MIN(whole->before_bytes + done_bytes, whole->total_bytes), whole->total_bytes,
-                         whole->job->data);
-}
-
 static guint64
 bytes_of(const KhoBackupPoint *point)
 {
@@ -158,19 +144,17 @@ kho_backup_verify(const char *store, const char *machine, const char *name, cons
     g_autofree char *path = backup_store_path(store, error);
     g_autoptr(GPtrArray) points = path ? find_points(path, machine, name, error) : NULL;
     g_autoptr(GPtrArray) verdicts = g_ptr_array_new_with_free_func(verdict_free);
-    Whole whole = { .job = job };
-    KhoJob part = { .progress = job && job->progress ? tell : NULL,
-                    .data = &whole,
-                    .cancelled = job ? job->cancelled : NULL };
+    JobParts told; /* in bytes of the files */
 
+    job_parts_init(&told, job);
     for (guint i = 0; points && i < points->len; i++)
-        whole.total_bytes += bytes_of(points->pdata[i]);
+        told.total_bytes += bytes_of(points->pdata[i]);
     while (points && points->len > 0) {
         KhoBackupVerdict *verdict = verdict_new(g_ptr_array_steal_index(points, 0));
         g_ptr_array_add(verdicts, verdict);
-        if (!verdict->point->problem && !verify_one(verdict, &part, error))
+        if (!verdict->point->problem && !verify_one(verdict, &told.part, error))
             return NULL;
-        whole.before_bytes += bytes_of(verdict->point);
+        told.before_bytes += bytes_of(verdict->point);
     }
     return points ? g_steal_pointer(&verdicts) : NULL;
 }

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "qemuimg/create_options.h"
 
 #include <kho/save.h>
 #include <kho/snapshot.h>
@@ -99,20 +100,9 @@ img_keep_sound(const CliRun *cli, const char *path, const KhoImageCreate *create
 gboolean
 img_prealloc_parse(const char *text, KhoPrealloc *prealloc, GError **error)
 {
-    static const char *const names[] = {
-        [KHO_PREALLOC_OFF] = "off",
-        [KHO_PREALLOC_METADATA] = "metadata",
-        [KHO_PREALLOC_FALLOC] = "falloc",
-        [KHO_PREALLOC_FULL] = "full",
-    };
-
-    for (gsize i = 0; i < G_N_ELEMENTS(names); i++)
-        if (g_str_equal(names[i], text)) {
-            *prealloc = (KhoPrealloc) i;
-            return TRUE;
-        }
-    return fail(error, KHO_ERROR_INVALID, "preallocation '%s' is not one of off, metadata, falloc, full",
-                text);
+    return qimg_prealloc_parse(text, prealloc)
+           || fail(error, KHO_ERROR_INVALID, "preallocation '%s' is not one of off, metadata, falloc, full",
+                   text);
 }
 
 static gboolean

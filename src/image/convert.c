@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/job_parts.h"
 #include "base/num.h"
 #include "block/nbd.h"
 #include "image/bitmaps.h"
@@ -67,45 +68,29 @@ check_compress(const KhoImageCreate *target, GError **error)
     return TRUE;
 }
 
-/* Progress of one part among several. */
-typedef struct {
-    const KhoJob *job;
-    guint64 before_bytes, total_bytes;
-} Share;
-
-static void
-tell_share(guint64 done_bytes, guint64 total_bytes, gpointer data)
-{
-    const Share *share = data;
-
-    share->job->progress(share->before_bytes + done_bytes, share->total_bytes, share->job->data);
-}
-
 /* The parts one behind the other. @how lacks what and where. */
 static gboolean
 copy_all(const Parts *parts, const CopyPlan *how, const KhoJob *job, GError **error)
 {
-    Share share = { .job = job };
-    KhoJob told = { .progress = job && job->progress ? tell_share : NULL,
-                    .data = &share,
-                    .cancelled = job ? job->cancelled : NULL };
+    JobParts told;
     CopyPlan plan = *how;
 
+    job_parts_init(&told, job);
     for (guint i = 0; i < parts->n; i++)
-        share.total_bytes += parts->list[i].length_bytes;
-    plan.job = &told;
+        told.total_bytes += parts->list[i].length_bytes;
+    plan.job = &told.part;
     for (guint i = 0; i < parts->n; i++) {
         const KhoImagePart *part = &parts->list[i];
 
         plan.source = part->image;
         plan.source_off = part->off_bytes;
-        plan.target_off = share.before_bytes;
+        plan.target_off = told.before_bytes;
         plan.bytes = part->length_bytes;
         /* A part that begins within a cluster is stored as it is. */
         plan.compress = how->compress && plan.target_off % plan.target->cluster_bytes == 0;
         if (!image_copy(&plan, error))
             return FALSE;
-        share.before_bytes += plan.bytes;
+        told.before_bytes += plan.bytes;
     }
     return TRUE;
 }
