@@ -261,7 +261,10 @@ qcow2_amend(FormatImage *format, const FormatAmend *wish, gboolean only_check, G
     FormatAmend all = *wish;
     Qcow2Header to;
 
-    if (!plan(image, wish, &to, error))
+    /* What stands is no wish, as with QEMU: version 2 goes without it. */
+    if (all.lazy_refcounts > 0 && was_lazy)
+        all.lazy_refcounts = 0;
+    if (!plan(image, &all, &to, error))
         return FALSE;
     if (only_check)
         return TRUE;

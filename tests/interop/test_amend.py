@@ -106,6 +106,17 @@ def test_zero_clusters_of_version_2(kho):
     assert_clean(path)
 
 
+def test_lazy_refcounts_of_version_2(kho):
+    """Wished for where they stand is no wish: version 2 goes without them. Wished for anew, version 2 has none."""
+    path = kho.tmp / "disk.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", path, "1M")
+    kho("img", "amend", "-o", "compat=0.10,lazy_refcounts=on", path)
+    info = qemu_json("info", path)["format-specific"]["data"]
+    assert info["compat"] == "0.10" and "lazy-refcounts" not in info
+    assert_clean(path)
+    kho.refuses("img", "amend", "-o", "lazy_refcounts=on", path, says=["lazy refcounts"])
+
+
 def test_refused(kho):
     """Smaller without --shrink, options for making, in use: nothing is changed."""
     path, raw = kho.tmp / "disk.qcow2", kho.tmp / "disk.raw"

@@ -115,22 +115,17 @@ mtime_of(const struct stat *st)
 }
 
 static void
-record_write(int fd, off_t at, const struct iovec *parts, int n, ssize_t done)
+record_write(int fd, off_t at, const void *bytes, ssize_t done)
 {
     struct stat st;
-    int found = done > 0 && look_at(fd, &st, NULL);
 
-    for (int i = 0; found && i < n && done > 0; i++) {
-        size_t len = parts[i].iov_len < (size_t) done ? parts[i].iov_len : (size_t) done;
+    if (done > 0 && look_at(fd, &st, NULL))
         record((struct Record){ .op = OP_WRITE,
                                 .inode = st.st_ino,
                                 .offset = (uint64_t) at,
                                 .mtime_ns = mtime_of(&st),
-                                .first = (uint32_t) len },
-               parts[i].iov_base, NULL);
-        at += (off_t) len;
-        done -= (ssize_t) len;
-    }
+                                .first = (uint32_t) done },
+               bytes, NULL);
 }
 
 static int
@@ -193,16 +188,40 @@ openat64(int dirfd, const char *path, int flags, ...)
     return open_recorded(dirfd, path, flags | O_LARGEFILE, mode);
 }
 
+/* QEMU writes its guest's memory from where it lies, and the guest goes on: what is written and what is recorded
+ * are one copy of it. A file that is open without the page cache wants it at a page's start. */
+static void *
+copy_parts(const struct iovec *parts, int n, struct iovec *copy)
+{
+    void *bytes;
+    size_t len = 0, at = 0;
+
+    for (int i = 0; i < n; i++)
+        len += parts[i].iov_len;
+    if (posix_memalign(&bytes, 4096, len ? len : 1) != 0)
+        abort();
+    for (int i = 0; i < n; at += parts[i++].iov_len)
+        if (parts[i].iov_len)
+            memcpy((char *) bytes + at, parts[i].iov_base, parts[i].iov_len);
+    *copy = (struct iovec){ bytes, len };
+    return bytes;
+}
+
 static ssize_t
 write_recorded(int fd, const struct iovec *parts, int n)
 {
+    struct iovec copy;
     struct stat st;
-    ssize_t done = syscall(SYS_writev, fd, parts, n);
-    int saved = errno;
-    off_t at = done > 0 && fd != log_fd && log_fd >= 0 ? lseek(fd, 0, SEEK_CUR) : -1;
 
-    if (at >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
-        record_write(fd, at - done, parts, n, done);
+    if (!look_at(fd, &st, NULL) || !S_ISREG(st.st_mode))
+        return syscall(SYS_writev, fd, parts, n);
+    void *bytes = copy_parts(parts, n, &copy);
+    ssize_t done = syscall(SYS_write, fd, copy.iov_base, copy.iov_len);
+    int saved = errno;
+    off_t at = done > 0 ? lseek(fd, 0, SEEK_CUR) : -1;
+    if (at >= 0)
+        record_write(fd, at - done, copy.iov_base, done);
+    free(bytes);
     errno = saved;
     return done;
 }
@@ -223,9 +242,17 @@ writev(int fd, const struct iovec *parts, int n)
 static ssize_t
 pwrite_recorded(int fd, const struct iovec *parts, int n, off_t at)
 {
-    ssize_t done = syscall(SYS_pwritev, fd, parts, n, at, 0);
+    struct iovec copy;
+    struct stat st;
 
-    record_write(fd, at, parts, n, done);
+    if (!look_at(fd, &st, NULL))
+        return syscall(SYS_pwritev, fd, parts, n, at, 0);
+    void *bytes = copy_parts(parts, n, &copy);
+    ssize_t done = syscall(SYS_pwrite64, fd, copy.iov_base, copy.iov_len, at);
+    int saved = errno;
+    record_write(fd, at, copy.iov_base, done);
+    free(bytes);
+    errno = saved;
     return done;
 }
 
@@ -266,7 +293,7 @@ record_copied(int fd, off_t at, uint64_t len)
             pread(fd, block, len - done < sizeof block ? len - done : sizeof block, at + (off_t) done);
         if (got <= 0)
             break;
-        record_write(fd, at + (off_t) done, &(struct iovec){ block, (size_t) got }, 1, got);
+        record_write(fd, at + (off_t) done, block, got);
         done += (uint64_t) got;
     }
 }

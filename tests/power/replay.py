@@ -205,6 +205,14 @@ class Recording:
         """Of the log, so far."""
         return self.log.stat().st_size
 
+    def content(self, path):
+        """The bytes that the log gives a file that stands."""
+        inode, state = path.stat().st_ino, State()
+        for op in read_log(self.log):
+            if op.inode.split(",")[0] == str(inode):
+                state.apply(op)
+        return bytes(state.files[state.names[str(path)][1]])
+
     def boundaries(self, since, until):
         """The numbers of the fsyncs that ended while the log had these sizes."""
         ends = [op.at for op in read_log(self.log) if op.kind == SYNC and op.offset == 1]

@@ -108,6 +108,9 @@ def test_create(kho, rng, guest, more):
     old, seen = guest.look(), []
     guest.start()
     guest.do("snapshot-create-as", "m", "s1", *more)
+    if not more:
+        memory = kho.root / "lib/qemu/snapshot/m/s1.mem"
+        assert guest.recording.content(memory) == memory.read_bytes()
     new = guest.end()
     for what, known in guest.failures(rng):
         state = guest.recovered(what)
