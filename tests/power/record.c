@@ -188,8 +188,8 @@ openat64(int dirfd, const char *path, int flags, ...)
     return open_recorded(dirfd, path, flags | O_LARGEFILE, mode);
 }
 
-/* QEMU writes its guest's memory from where it lies, and the guest goes on: what is written and what is recorded
- * are one copy of it. A file that is open without the page cache wants it at a page's start. */
+/* QEMU writes its guest's memory from where it lies, and the guest goes on: what is written and what is
+ * recorded are one copy of it. A file that is open without the page cache wants it at a page's start. */
 static void *
 copy_parts(const struct iovec *parts, int n, struct iovec *copy)
 {
