@@ -56,6 +56,6 @@ help:
 	@echo 'make bench     what kho costs, beside QEMU and qemu-img'
 	@echo 'make bench-image  images beside qemu-img: BENCH="--runs 3 info convert" picks (root; 30 GB in /var/tmp)'
 	@echo 'make lint      formatting, who includes whom, what is linked, which calls are made'
-	@echo 'make fuzz      run each decoder under libFuzzer for a minute (needs clang)'
+	@echo 'make fuzz      run each decoder under libFuzzer for FUZZ_SECONDS (60) (needs clang)'
 	@echo 'make install   DESTDIR and PREFIX (now $(PREFIX)) say where'
 	@echo 'make clean     remove the builds; the guest kernel stays in .cache/'

@@ -22,6 +22,16 @@ decode_extensions(const guint8 *cluster, gsize len, const Qcow2Header *header)
         g_assert_cmpuint(strlen(extensions.backing_file), <=, QCOW2_BACKING_BYTES);
 }
 
+static void
+name_features(const guint8 *cluster, gsize len, guint64 header_bytes)
+{
+    for (guint kind = 0; kind < 3; kind++)
+        for (guint bit = 0; bit < 64; bit += 9) {
+            g_autofree char *name = qcow2_feature_name(cluster, len, header_bytes, kind, bit);
+            g_assert_true(!name || !strchr(name, '\n'));
+        }
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
@@ -43,6 +53,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         g_autofree guint8 *cluster = g_malloc0(geometry.cluster_bytes);
         memcpy(cluster, data, MIN(len, geometry.cluster_bytes));
         decode_extensions(cluster, geometry.cluster_bytes, &header);
+        name_features(cluster, geometry.cluster_bytes, header.header_bytes);
         g_autofree guint8 *again = g_memdup2(cluster, geometry.cluster_bytes);
         qcow2_header_encode(&header, again, geometry.cluster_bytes);
         g_assert_cmpmem(again, MIN(len, geometry.cluster_bytes), cluster, MIN(len, geometry.cluster_bytes));

@@ -209,6 +209,30 @@ write_at(FormatImage *image, guint64 at)
         image->ops->abandon(image, &place);
 }
 
+/* A bitmap that tells what all the others tell; then they go. */
+static void
+change_bitmaps(FormatImage *image)
+{
+    FormatBitmapChange sum = { .action = FORMAT_BITMAP_ADD, .name = "fuzz", .granularity_bytes = 512 };
+    FormatInfo info = { 0 };
+
+    if (!image->ops->info(image, &info, NULL))
+        return;
+    image->ops->bitmap(image, &sum, NULL);
+    for (guint i = 0; info.bitmaps && i < MIN(info.bitmaps->len, 4); i++) {
+        const FormatBitmap *bitmap = info.bitmaps->pdata[i];
+        sum.action = FORMAT_BITMAP_MERGE;
+        sum.source_name = bitmap->name;
+        image->ops->bitmap(image, &sum, NULL);
+        FormatBitmapChange other = { .action = bitmap->is_auto ? FORMAT_BITMAP_DISABLE : FORMAT_BITMAP_ENABLE,
+                                     .name = bitmap->name };
+        image->ops->bitmap(image, &other, NULL);
+        other.action = i % 2 ? FORMAT_BITMAP_CLEAR : FORMAT_BITMAP_REMOVE;
+        image->ops->bitmap(image, &other, NULL);
+    }
+    format_info_clear(&info);
+}
+
 /* Changes of every kind; what they answer is theirs to say. */
 static void
 change(BlkStore *mem)
@@ -231,6 +255,7 @@ change(BlkStore *mem)
         write_at(image, 0);
     if (image->guest_bytes <= 1 * GIB)
         image->ops->resize(image, image->guest_bytes + 1 * MIB, FALSE, NULL, NULL);
+    change_bitmaps(image);
     if (describe(image) > 0)
         qcow2_snapshot_delete(image, 0, NULL);
     image->ops->close(image, NULL);
