@@ -1,5 +1,6 @@
 /* What every kind of store promises, run over each kind; then what only files have. */
 #include "block/blk.h"
+#include "block/direct.h"
 
 #include "base/fd.h"
 #include "base/num.h"
@@ -25,6 +26,12 @@ new_file(void)
 
     g_assert_no_error(error);
     return blk_file_new(fd, path, TRUE);
+}
+
+static BlkStore *
+new_direct(void)
+{
+    return blk_direct_new(new_file(), 0);
 }
 
 typedef BlkStore *(*NewStore)(void);
@@ -221,7 +228,7 @@ main(int argc, char **argv)
     static const struct {
         const char *name;
         NewStore make;
-    } kinds[] = { { "mem", new_mem }, { "file", new_file } };
+    } kinds[] = { { "mem", new_mem }, { "file", new_file }, { "direct", new_direct } };
     static const struct {
         const char *name;
         GTestDataFunc run;

@@ -3,6 +3,7 @@
 #include "base/entry.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "block/direct.h"
 
 #include <fcntl.h>
 #include <kho/image.h>
@@ -143,7 +144,7 @@ publish_store(Publish *p, GError **error)
 {
     int fd = fd_dup(p->fd, p->path, error);
 
-    return fd < 0 ? NULL : blk_file_new(fd, p->path, TRUE);
+    return fd < 0 ? NULL : blk_direct_new(blk_file_new(fd, p->path, TRUE), DIRECT_AFTER_BYTES);
 }
 
 const struct stat *
