@@ -26,13 +26,13 @@ def source(tmp_path_factory):
     return folder / "a.qcow2"
 
 
-def moved_bytes(pid, direction="wchar"):
-    """How much the process has written (or read: rchar) so far, by the kernel's account."""
+def moved_bytes(pid, *accounts):
+    """How much the process has written (or read: "rchar") so far, by the kernel's account: by system calls or to disks."""
     try:
         fields = dict(line.split(": ") for line in pathlib.Path(f"/proc/{pid}/io").read_text().splitlines())
     except OSError:
         return 0
-    return int(fields[direction])
+    return max(int(fields[account]) for account in accounts or ("wchar", "write_bytes"))
 
 
 def interrupt(kho, source, arguments, at_bytes, number):
