@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 SANITIZED := -Db_sanitize=address,undefined -Dtests=true
 JOBS := $(shell nproc)
 
-.PHONY: all packages check soak bench bench-image lint demo guest fuzz install clean help
+.PHONY: all packages check soak bench bench-image bench-guest lint demo guest fuzz install clean help
 
 all: packages
 	@tools/build build --buildtype=debugoptimized -Dwerror=false
@@ -26,6 +26,9 @@ bench: all guest
 
 bench-image: all
 	@$(PYTHON) tools/bench-image $(BENCH)
+
+bench-guest: all guest
+	@$(PYTHON) tools/bench-guest $(BENCH)
 
 lint: packages
 	@$(PYTHON) tools/lint
@@ -55,6 +58,7 @@ help:
 	@echo 'make soak      the same with the long counts, then everything again in a clean Debian tree'
 	@echo 'make bench     what kho costs, beside QEMU and qemu-img'
 	@echo 'make bench-image  images beside qemu-img: BENCH="--runs 3 info convert" picks (root; 30 GB in /var/tmp)'
+	@echo 'make bench-guest  what the format of its disk costs a guest'
 	@echo 'make lint      formatting, who includes whom, what is linked, which calls are made'
 	@echo 'make fuzz      run each decoder under libFuzzer for FUZZ_SECONDS (60) (needs clang)'
 	@echo 'make install   DESTDIR and PREFIX (now $(PREFIX)) say where'
