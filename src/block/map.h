@@ -121,6 +121,8 @@ typedef enum { FORMAT_REPAIR_NONE, FORMAT_REPAIR_LEAKS, FORMAT_REPAIR_ALL } Form
 
 typedef struct FormatPacker FormatPacker; /* compresses clusters; one thread's */
 
+typedef enum { FORMAT_LEVEL_DEFAULT, FORMAT_LEVEL_FAST, FORMAT_LEVEL_BEST } FormatLevel;
+
 typedef struct {
     const char *name; /* "raw", "qcow2" */
 
@@ -165,7 +167,7 @@ typedef struct {
     /* Compressed clusters, for unpublished images; all four or none. pack compresses one whole cluster into
      * @packed, which has a cluster's room, and returns how many bytes that took: 0 where it is not worth it.
      * No locks, no I/O. put_packed stores such bytes as the cluster at @at. */
-    FormatPacker *(*packer_new)(FormatImage *image);
+    FormatPacker *(*packer_new)(FormatImage *image, FormatLevel level);
     gsize (*pack)(FormatPacker *packer, const guint8 *cluster, guint8 *packed);
     void (*packer_free)(FormatPacker *packer);
     gboolean (*put_packed)(FormatImage *image, GuestOff at, const guint8 *packed, gsize len, GError **error);

@@ -8,7 +8,7 @@
 #include "base/error.h"
 
 typedef struct {
-    const char *source, *target, *source_format, *format, *backing_file, *backing_format;
+    const char *source, *target, *source_format, *format, *backing_file, *backing_format, *level;
     char **options, **secrets, **allowed;
     guint64 workers, sparse_bytes;
     gboolean compress, progress, out_of_order, share, force, untrusted, bitmaps, skip_broken;
@@ -31,6 +31,9 @@ static const CliArg convert_args[] = {
       .choices = IMG_FORMATS },
     { CLI_FLAG, "--compress", offsetof(ConvertArgs, compress), "no",
       "qcow2: compress it, by zlib or as -o compression_type=zstd says", 'c' },
+    { CLI_CHOICE, "--compress-level", offsetof(ConvertArgs, level), CLI_OPTIONAL,
+      "with --compress: fast, as zlib does by default here, or best, no larger than qemu-img makes it",
+      .choices = "fast|best" },
     { CLI_FLAG, "--bitmaps", offsetof(ConvertArgs, bitmaps), "no",
       "qcow2 to qcow2: the source's own persistent bitmaps too" },
     { CLI_FLAG, "--skip-broken-bitmaps", offsetof(ConvertArgs, skip_broken), "no",
@@ -79,6 +82,14 @@ warn_of_loss(const CliRun *cli, const ConvertArgs *a)
     kho_image_info_clear(&info);
 }
 
+static KhoCompressLevel
+level_of(const char *word)
+{
+    if (!word)
+        return KHO_COMPRESS_DEFAULT;
+    return g_str_equal(word, "best") ? KHO_COMPRESS_BEST : KHO_COMPRESS_FAST;
+}
+
 static gboolean
 run_convert(CliRun *cli, const void *p, GError **error)
 {
@@ -92,6 +103,8 @@ run_convert(CliRun *cli, const void *p, GError **error)
         return FALSE;
     if (a->skip_broken && !a->bitmaps)
         return fail(error, KHO_ERROR_INVALID, "--skip-broken-bitmaps goes with --bitmaps");
+    if (a->level && !a->compress)
+        return fail(error, KHO_ERROR_INVALID, "--compress-level goes with --compress");
     img_options_init(&options, a->format);
     if (a->backing_file)
         options.create.backing_file = a->backing_file;
@@ -114,6 +127,7 @@ run_convert(CliRun *cli, const void *p, GError **error)
             .workers = (guint) a->workers,
             .keep_zeros = a->sparse_bytes == 0,
             .compress = a->compress,
+            .level = level_of(a->level),
             .bitmaps = a->bitmaps,
             .skip_bitmap = a->skip_broken ? tell_skipped : NULL,
         };
@@ -144,6 +158,7 @@ const CliVerb verb_img_convert = {
     .examples = "kho img convert -O qcow2 disk.raw disk.qcow2\n"
                 "kho img convert -f qcow2 -O raw disk.qcow2 disk.raw\n"
                 "kho img convert -c -O qcow2 -o compression_type=zstd disk.raw small.qcow2\n"
+                "kho img convert -c --compress-level best -O qcow2 disk.raw smaller.qcow2\n"
                 "kho img convert -O qcow2 -B base.qcow2 -F qcow2 whole.qcow2 overlay.qcow2\n"
                 "kho img convert --force -O raw disk.qcow2 nbd://backup.example/disk1\n"
                 "kho img convert -O vmdk -o subformat=streamOptimized disk.qcow2 disk.vmdk\n"

@@ -95,6 +95,12 @@ copy_all(const Parts *parts, const CopyPlan *how, const KhoJob *job, GError **er
     return TRUE;
 }
 
+static const FormatLevel levels[] = {
+    [KHO_COMPRESS_DEFAULT] = FORMAT_LEVEL_DEFAULT,
+    [KHO_COMPRESS_FAST] = FORMAT_LEVEL_FAST,
+    [KHO_COMPRESS_BEST] = FORMAT_LEVEL_BEST,
+};
+
 static CopyPlan
 plan_of(const KhoImageConvert *options, KhoImage *target)
 {
@@ -104,6 +110,7 @@ plan_of(const KhoImageConvert *options, KhoImage *target)
         .rate_bytes = options->rate_bytes,
         .keep_zeros = options->keep_zeros,
         .compress = options->compress,
+        .level = levels[options->level],
         .unreadable = options->unreadable,
         .unreadable_data = options->unreadable_data,
     };

@@ -30,6 +30,7 @@ typedef struct {
     gboolean keep_zeros;     /* do not look for zeros in data */
     gboolean compress; /* write compressed clusters where they are smaller: into an unpublished image whose
                           format can, and COPY_ALL only */
+    FormatLevel level; /* with compress */
     /* What cannot be read becomes zeros and is told of here, one thread at a time; NULL: it is an error. */
     void (*unreadable)(guint64 off, guint64 len, const char *why, gpointer data);
     gpointer unreadable_data;

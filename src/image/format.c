@@ -258,9 +258,9 @@ format_can_pack(const FormatOps *ops)
 }
 
 FormatPacker *
-format_packer_new(FormatImage *image)
+format_packer_new(FormatImage *image, FormatLevel level)
 {
-    FormatPacker *packer = image->ops->packer_new(image);
+    FormatPacker *packer = image->ops->packer_new(image, level);
 
     g_assert(packer->ops == image->ops);
     return packer;

@@ -43,7 +43,7 @@ void format_abandon(FormatImage *image, const Place *place);
 gboolean format_zero(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError **error);
 gboolean format_can_pack(const FormatOps *ops);
 /* The image's format can pack. */
-FormatPacker *format_packer_new(FormatImage *image);
+FormatPacker *format_packer_new(FormatImage *image, FormatLevel level);
 void format_packer_free(FormatPacker *packer);
 gsize format_pack(FormatPacker *packer, const guint8 *cluster, guint8 *packed);
 /* The image is unpublished. */

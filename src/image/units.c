@@ -53,7 +53,7 @@ units_init(Units *units, const CopyPlan *plan, guint64 room)
     if (compares(plan))
         units->old = g_malloc(room);
     if (plan->compress) {
-        units->packer = format_packer_new(plan->target->format);
+        units->packer = format_packer_new(plan->target->format, plan->level);
         units->packed = g_malloc(room);
         units->packed_bytes = g_new0(gsize, room / units->unit_bytes);
     }

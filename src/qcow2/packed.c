@@ -15,14 +15,14 @@ typedef struct {
 } ImagePacker;
 
 FormatPacker *
-qcow2_packer_new(FormatImage *format)
+qcow2_packer_new(FormatImage *format, FormatLevel level)
 {
     const Qcow2Image *image = qcow2_image(format);
     ImagePacker *packer = g_new0(ImagePacker, 1);
 
     packer->base.ops = &qcow2_format;
     packer->codec =
-        qcow2_codec_packer_new((Qcow2Compression) image->header.compression, image->geo.cluster_bytes);
+        qcow2_codec_packer_new((Qcow2Compression) image->header.compression, level, image->geo.cluster_bytes);
     return &packer->base;
 }
 
@@ -96,15 +96,20 @@ give_back(Qcow2Image *image, guint64 host, gsize len)
     qcow2_refcount_lower(image, first, last_cluster(image, host, len) - first + 1, NULL);
 }
 
+/* The table gets its cluster before the bytes get theirs, so that it does not come to lie behind them and
+ * leave the rest of their last cluster empty. */
 static gboolean
 find_room(Qcow2Image *image, guint64 start, gsize len, guint64 *host, GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
     guint offset_bits = qcow2_packed_offset_bits(&image->header);
+    Qcow2Table *table;
 
     qcow2_wait_places_locked(image, start, start + image->geo.cluster_bytes);
     if (!qcow2_begin_write_locked(image, error) || !qcow2_bitmaps_begin_locked(image, error)
-        || !qcow2_settle_locked(image, error) || !reserve(image, len, host, error))
+        || !qcow2_settle_locked(image, error)
+        || !qcow2_l2_writable_locked(image, qcow2_index(&image->geo, start).l1_index, &table, error)
+        || !reserve(image, len, host, error))
         return FALSE;
     if (*host + len <= G_GUINT64_CONSTANT(1) << MIN(offset_bits, 56)) {
         image->packed_to = *host + len;

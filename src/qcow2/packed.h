@@ -5,7 +5,7 @@
 #include "qcow2/image.h"
 
 /* FormatOps.packer_new, .pack, .packer_free */
-FormatPacker *qcow2_packer_new(FormatImage *image);
+FormatPacker *qcow2_packer_new(FormatImage *image, FormatLevel level);
 gsize qcow2_pack(FormatPacker *packer, const guint8 *cluster, guint8 *packed);
 void qcow2_packer_free(FormatPacker *packer);
 

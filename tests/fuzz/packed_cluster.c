@@ -17,13 +17,14 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         return 0;
     Qcow2Compression method = data[0] & 0x80 ? QCOW2_COMPRESSION_ZSTD : QCOW2_COMPRESSION_ZLIB;
     gsize cluster_bytes = (gsize) 1 << (CLUSTER_BITS_MIN + (data[0] & 0x7f) % 13);
+    FormatLevel level = (FormatLevel) ((data[0] & 0x7f) / 13 % (FORMAT_LEVEL_BEST + 1));
     g_autofree guint8 *cluster = g_malloc(cluster_bytes);
 
     if (!qcow2_codec_inflate(method, data + 1, len - 1, cluster, cluster_bytes))
         return 0;
     g_autofree guint8 *packed = g_malloc(cluster_bytes);
     g_autofree guint8 *again = g_malloc(cluster_bytes);
-    Qcow2Packer *packer = qcow2_codec_packer_new(method, cluster_bytes);
+    Qcow2Packer *packer = qcow2_codec_packer_new(method, level, cluster_bytes);
     gsize packed_bytes = qcow2_codec_pack(packer, cluster, packed);
 
     qcow2_codec_packer_free(packer);
