@@ -142,6 +142,27 @@ blk_zero(BlkStore *store, guint64 off, guint64 len, BlkZeroMode mode, GError **e
 }
 
 gboolean
+blk_can_share(const BlkStore *store)
+{
+    return store->ops->share != NULL;
+}
+
+gboolean
+blk_share(BlkStore *store, guint64 off, const BlkShared *from, gboolean *done, GError **error)
+{
+    GError *inner = NULL;
+
+    *done = FALSE;
+    if (!writable_ok(store, "share", error) || !range_ok(store, "share", off, from->len, error)
+        || !range_ok(from->store, "share", from->off, from->len, error))
+        return FALSE;
+    if (!store->ops->share || (off | from->off | from->len) % BLK_SHARE_BYTES != 0)
+        return TRUE;
+    gboolean ok = store->ops->share(store, off, from, done, &inner);
+    return answered(store, "share", ok, inner, error);
+}
+
+gboolean
 blk_truncate(BlkStore *store, guint64 bytes, GError **error)
 {
     GError *inner = NULL;

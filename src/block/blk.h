@@ -24,8 +24,18 @@ typedef enum {
     BLK_ZERO_RESERVE,   /* zeros, with their space reserved: a later write cannot run out of space */
 } BlkZeroMode;
 
-/* One kind of store. Every function but zero, extent and fd is required; a store without them gets written
- * zeros, one whole data extent, and -1. Implementations may trust the bounds: the dispatcher checked them. */
+/* Bytes of another store. */
+typedef struct {
+    BlkStore *store;
+    guint64 off, len; /* multiples of BLK_SHARE_BYTES */
+} BlkShared;
+
+/* File systems share blocks of this size, or of one that divides it. */
+#define BLK_SHARE_BYTES 4096
+
+/* One kind of store. Every function but zero, extent, share and fd is required; a store without them gets
+ * written zeros, one whole data extent, shares nothing, and -1. Implementations may trust the bounds: the
+ * dispatcher checked them. */
 typedef struct {
     const char *name;
     /* *got is less than @len only where the store ends first. */
@@ -36,6 +46,7 @@ typedef struct {
     gboolean (*flush)(BlkStore *store, GError **error);
     gboolean (*size)(BlkStore *store, guint64 *bytes, GError **error);
     gboolean (*extent)(BlkStore *store, guint64 off, guint64 max_bytes, BlkExtent *extent, GError **error);
+    gboolean (*share)(BlkStore *store, guint64 off, const BlkShared *from, gboolean *done, GError **error);
     int (*fd)(BlkStore *store);
     void (*free)(BlkStore *store);
 } BlkOps;
@@ -63,6 +74,12 @@ gboolean blk_pwrite(BlkStore *store, guint64 off, const void *buf, gsize len, GE
 
 /* Makes the range read as zeros, growing the store where it ends past it. */
 gboolean blk_zero(BlkStore *store, guint64 off, guint64 len, BlkZeroMode mode, GError **error);
+
+/* Makes as many bytes from @off on (a multiple of BLK_SHARE_BYTES) hold what @from does without moving them:
+ * by the same blocks, or by a server's own copy. FALSE in *done, with TRUE returned, where these two stores
+ * cannot: the range is undefined then. Grows the store where it ends past it. */
+gboolean blk_can_share(const BlkStore *store); /* can it ever? */
+gboolean blk_share(BlkStore *store, guint64 off, const BlkShared *from, gboolean *done, GError **error);
 
 /* Sets the size; what is added reads as zeros. */
 gboolean blk_truncate(BlkStore *store, guint64 bytes, GError **error);
@@ -93,6 +110,8 @@ BlkStore *blk_file_open(const char *path, gboolean writable, GError **error);
 
 /* In memory; starts with a copy of @bytes (may be NULL with @len 0). */
 BlkStore *blk_mem_new(const void *bytes, gsize len, const char *label);
+/* From here on it shares what lies in any other store. */
+void blk_mem_share(BlkStore *mem);
 /* A copy of its present contents; a test's oracle. */
 GBytes *blk_mem_snapshot(BlkStore *mem);
 

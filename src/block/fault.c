@@ -89,6 +89,14 @@ fault_truncate(BlkStore *store, guint64 bytes, GError **error)
 }
 
 static gboolean
+fault_share(BlkStore *store, guint64 off, const BlkShared *from, gboolean *done, GError **error)
+{
+    FaultStore *fault = fault_of(store);
+
+    return write_allowed(fault, off + from->len, error) && blk_share(fault->below, off, from, done, error);
+}
+
+static gboolean
 fault_flush(BlkStore *store, GError **error)
 {
     FaultStore *fault = fault_of(store);
@@ -124,6 +132,7 @@ static const BlkOps fault_ops = {
     .pwrite = fault_pwrite,
     .zero = fault_zero,
     .truncate = fault_truncate,
+    .share = fault_share,
     .flush = fault_flush,
     .size = fault_size,
     .free = fault_free,

@@ -5,7 +5,7 @@
 
 #include "block/blk.h"
 
-/* A "write" is any change: pwrite, zero, truncate. Counts begin at 1. */
+/* A "write" is any change: pwrite, zero, truncate, share. Counts begin at 1. */
 typedef enum {
     FAULT_NONE,
     FAULT_NTH_WRITE, /* the n-th write changes nothing and fails with KHO_ERROR_IO */

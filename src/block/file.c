@@ -1,6 +1,7 @@
 /* Regular files and block devices, through the page cache (no O_DIRECT: durability comes from blk_flush). */
 #include "block/blk.h"
 
+#include "base/clone.h"
 #include "base/error.h"
 #include "base/fd.h"
 
@@ -141,6 +142,19 @@ file_extent(BlkStore *store, guint64 off, guint64 max_bytes, BlkExtent *extent, 
     return TRUE;
 }
 
+static gboolean
+file_share(BlkStore *store, guint64 off, const BlkShared *from, gboolean *done, GError **error)
+{
+    int to_fd = file_of(store)->fd, from_fd = blk_fd(from->store);
+    CloneResult result =
+        from_fd < 0 ? CLONE_CANNOT : clone_share(from_fd, from->off, to_fd, off, from->len, error);
+
+    if (result == CLONE_CANNOT && from_fd >= 0)
+        result = clone_offload(from_fd, from->off, to_fd, off, from->len, error);
+    *done = result == CLONE_DONE;
+    return result != CLONE_FAILED;
+}
+
 static int
 file_fd(BlkStore *store)
 {
@@ -163,6 +177,7 @@ static const BlkOps file_ops = {
     .flush = file_flush,
     .size = file_size,
     .extent = file_extent,
+    .share = file_share,
     .fd = file_fd,
     .free = file_free,
 };

@@ -154,6 +154,9 @@ typedef struct {
      * guest size rounded up to one, or where the bytes end that move with it) unless in_place. The contents
      * of a new place are undefined until written. */
     gboolean (*prepare)(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
+    /* The same, with a new place for what has one, which goes back to the file system in the end; what lies
+     * in a data file stays. NULL where the format itself places nothing. */
+    gboolean (*prepare_new)(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
     /* Publishes the mapping of a place whose bytes have been written. On failure the place is still held, and
      * the dispatcher abandons it. */
     gboolean (*commit)(FormatImage *image, const Place *place, GError **error);

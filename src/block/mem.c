@@ -15,6 +15,7 @@ typedef struct {
     guint8 *bytes;
     gsize len;
     gsize room; /* allocated; bytes from len to room are undefined */
+    gboolean shares;
 } MemStore;
 
 static MemStore *
@@ -88,6 +89,17 @@ mem_truncate(BlkStore *store, guint64 bytes, GError **error)
 }
 
 static gboolean
+mem_share(BlkStore *store, guint64 off, const BlkShared *from, gboolean *done, GError **error)
+{
+    if (!mem_of(store)->shares)
+        return TRUE;
+    g_autofree guint8 *bytes = g_malloc(from->len);
+    *done = blk_pread(from->store, from->off, bytes, from->len, error)
+            && mem_pwrite(store, off, bytes, from->len, error);
+    return *done;
+}
+
+static gboolean
 mem_flush(BlkStore *store, GError **error)
 {
     return TRUE;
@@ -119,6 +131,7 @@ static const BlkOps mem_ops = {
     .pwrite = mem_pwrite,
     .zero = mem_zero,
     .truncate = mem_truncate,
+    .share = mem_share,
     .flush = mem_flush,
     .size = mem_size,
     .free = mem_free,
@@ -134,6 +147,13 @@ blk_mem_new(const void *bytes, gsize len, const char *label)
     mem->bytes = len ? g_memdup2(bytes, len) : NULL;
     mem->len = mem->room = len;
     return &mem->store;
+}
+
+void
+blk_mem_share(BlkStore *store)
+{
+    g_assert(store->ops == &mem_ops);
+    mem_of(store)->shares = TRUE;
 }
 
 GBytes *

@@ -75,6 +75,22 @@ record_truncate(BlkStore *store, guint64 bytes, GError **error)
                        (BlkEvent){ BLK_EVENT_TRUNCATE, bytes, 0, NULL });
 }
 
+/* What reached the store that way is a write as any other. */
+static gboolean
+record_share(BlkStore *store, guint64 off, const BlkShared *from, gboolean *done, GError **error)
+{
+    RecordStore *record = record_of(store);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&record->lock);
+
+    if (!blk_share(record->below, off, from, done, error))
+        return FALSE;
+    if (!*done)
+        return TRUE;
+    guint8 *bytes = g_malloc(from->len);
+    gboolean ok = blk_pread(record->below, off, bytes, from->len, error);
+    return note_locked(record, ok, (BlkEvent){ BLK_EVENT_WRITE, off, from->len, bytes });
+}
+
 static gboolean
 record_flush(BlkStore *store, GError **error)
 {
@@ -112,6 +128,7 @@ static const BlkOps record_ops = {
     .pwrite = record_pwrite,
     .zero = record_zero,
     .truncate = record_truncate,
+    .share = record_share,
     .flush = record_flush,
     .size = record_size,
     .extent = record_extent,

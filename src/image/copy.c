@@ -3,31 +3,21 @@
 #include "base/clone.h"
 #include "base/error.h"
 #include "base/num.h"
-#include "image/stretch.h"
+#include "image/share.h"
+#include "image/survey.h"
 #include "image/units.h"
 
 #include <string.h>
 
-/* Offsets that the kernel shares blocks at; every file system that shares has blocks of this size or divides
- * it. */
-#define SHARE_UNIT_BYTES 4096
-/* What one worker shares at a time: seconds of work at most even where extents are tiny. */
-#define SHARE_MAX_BYTES ((guint64) 256 << 20)
 /* Dirty pages of the target start on their way each time so much was written, so that the flush at the end is
  * short and a cancel never waits for gigabytes. */
 #define WRITEBACK_BYTES ((guint64) 32 << 20)
 #define TICK_MS         100
 /* How much is made zeros between two looks at the cancel flag: seconds of work where they must be written. */
 #define ZERO_MAX_BYTES ((guint64) 64 << 20)
-/* How far one look into the map goes. */
-#define MAP_MAX_BYTES GIB
-
-typedef enum { SHARING_UNTRIED, SHARING_WORKS, SHARING_CANNOT } Sharing;
-
 typedef struct {
     const CopyPlan *plan;
     guint64 unit_bytes; /* zero detection and change detection look at this many bytes at a time */
-    gint sharing;       /* atomic: Sharing */
     gint stop;          /* atomic: an error or a cancel */
 
     GMutex mutex;
@@ -37,8 +27,10 @@ typedef struct {
     gint64 began; /* monotonic */
     /* Under mutex. */
     KhoMapEntry run; /* of the source, the last one looked at */
-    Stretch stretch; /* the same, where only a part is copied */
+    Stretch stretch; /* the same, where only a part is copied; from the start of the range */
     guint64 next;    /* from the start of the range: where the next chunk begins; a multiple of the unit */
+    Sharing sharing; /* what its last look went over is copied now, but for what it shared */
+    guint passed;    /* of the ranges shared: those before @next */
     guint64 taken;   /* chunks handed out */
     guint64 turn;    /* the chunk that may be written now, counted as taken: see is_ordered */
     guint64 done;    /* bytes copied or passed over */
@@ -52,7 +44,6 @@ typedef struct {
 typedef struct {
     guint64 number;
     guint64 start, bytes; /* from the start of the range */
-    gboolean share;       /* one run of plain data whose blocks may be shared */
     gboolean zero;        /* all of it becomes zeros, without a look at the source */
 } Chunk;
 
@@ -74,63 +65,6 @@ is_stopped(Copy *copy)
     return g_atomic_int_get(&copy->stop) || kho_job_is_cancelled(copy->plan->job);
 }
 
-/* What the source chain says at @start; past its end there is a hole. */
-static gboolean
-map_source(const CopyPlan *plan, guint64 start, guint64 max_bytes, KhoMapEntry *entry, GError **error)
-{
-    guint64 off = plan->source_off + start;
-    guint64 size = kho_image_size_bytes(plan->source);
-    g_autoptr(GError) cause = NULL;
-
-    if (off < size && kho_image_map(plan->source, off, MIN(max_bytes, size - off), entry, &cause))
-        return TRUE;
-    if (off < size && plan->unreadable) { /* a chunk of it at a time is tried */
-        *entry = (KhoMapEntry){ .start_bytes = off,
-                                .length_bytes = MIN(MIN(max_bytes, size - off), COPY_CHUNK_BYTES),
-                                .kind = KHO_MAP_DATA };
-        return TRUE;
-    }
-    if (off < size) {
-        g_propagate_error(error, g_steal_pointer(&cause));
-        return FALSE;
-    }
-    *entry = (KhoMapEntry){
-        .start_bytes = off, .length_bytes = max_bytes, .kind = KHO_MAP_HOLE, .reads_zero = TRUE
-    };
-    return TRUE;
-}
-
-/* The image of the source chain that an entry lies in. */
-static KhoImage *
-owner_of(const CopyPlan *plan, const KhoMapEntry *entry)
-{
-    KhoImage *owner = plan->source;
-
-    while (owner->depth < entry->depth)
-        owner = owner->backing;
-    return owner;
-}
-
-static gboolean
-is_shareable(Copy *copy, const KhoMapEntry *entry)
-{
-    return entry->kind == KHO_MAP_DATA && entry->has_offset && !entry->reads_zero
-           && entry->host_offset_bytes % SHARE_UNIT_BYTES == 0 && entry->length_bytes >= copy->unit_bytes
-           && entry->length_bytes >= SHARE_UNIT_BYTES && copy->plan->source && !copy->plan->only_changes
-           && !copy->plan->compress && copy->stretch.kind != STRETCH_COMPARE
-           && g_atomic_int_get(&copy->sharing) != SHARING_CANNOT;
-}
-
-/* What one worker takes at once. Until it is known that blocks can be shared it may have to copy what it
- * took, alone. */
-static guint64
-longest_chunk(Copy *copy, gboolean share)
-{
-    if (share && g_atomic_int_get(&copy->sharing) == SHARING_WORKS)
-        return SHARE_MAX_BYTES;
-    return MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
-}
-
 /* What there is to copy in the @rest bytes from copy->next on, as one run. Runs are remembered, since one is
  * many chunks long.
  */
@@ -147,7 +81,7 @@ next_run_locked(Copy *copy, guint64 rest, KhoMapEntry *entry, GError **error)
     }
     if (off < copy->run.start_bytes || passed >= copy->run.length_bytes) {
         passed = 0;
-        if (!map_source(plan, copy->next, MIN(rest, MAP_MAX_BYTES), &copy->run, error))
+        if (!survey_run(plan, copy->next, MIN(rest, SURVEY_MAX_BYTES), &copy->run, error))
             return FALSE;
     }
     *entry = copy->run;
@@ -164,48 +98,33 @@ pass_over_locked(Copy *copy, guint64 bytes)
     copy->done += bytes;
 }
 
-static gboolean
-look_at_stretch(const CopyPlan *plan, guint64 off, guint64 max_bytes, Stretch *stretch, GError **error)
-{
-    switch (plan->what) {
-    case COPY_OWN: return stretch_own(plan->source, plan->through, off, max_bytes, stretch, error);
-    case COPY_DIFFERING:
-        return stretch_differing(plan->source, plan->against, off, max_bytes, stretch, error);
-    default: return stretch_lacking(plan->source, plan->through, off, max_bytes, stretch, error);
-    }
-}
-
 /* What is to be done from copy->next on, where only a part is copied. */
 static gboolean
-next_stretch_locked(Copy *copy, Stretch *stretch, GError **error)
+next_stretch_locked(Copy *copy, guint64 rest, Stretch *stretch, GError **error)
 {
-    const CopyPlan *plan = copy->plan;
-    guint64 off = plan->source_off + copy->next;
-    guint64 rest = MIN(plan->bytes - copy->next, MAP_MAX_BYTES);
+    const Stretch *known = &copy->stretch;
 
-    if (off < copy->stretch.start || off - copy->stretch.start >= copy->stretch.bytes) {
-        if (!look_at_stretch(plan, off, rest, &copy->stretch, error))
-            return FALSE;
-    }
-    guint64 passed = off - copy->stretch.start;
-    *stretch = (Stretch){ off, copy->stretch.bytes - passed, copy->stretch.kind };
+    if ((copy->next < known->start || copy->next - known->start >= known->bytes)
+        && !survey_stretch(copy->plan, copy->next, MIN(rest, SURVEY_MAX_BYTES), &copy->stretch, error))
+        return FALSE;
+    guint64 passed = copy->next - known->start;
+    *stretch = (Stretch){ copy->next, MIN(known->bytes - passed, rest), known->kind };
     return TRUE;
 }
 
-/* Where only a part is copied: passes over what is not, or takes what becomes zeros as *chunk, and tells in
- * *most how much from copy->next on is one piece of data; neither: *most is 0. What is lacking is copied in
- * whole clusters, of which a part may not be lacking. */
+/* Where only a part of the @rest from copy->next on is copied: passes over what is not, or takes what becomes
+ * zeros as *chunk, and tells in *most how much is one piece of data; neither: *most is 0. What is lacking is
+ * copied in whole clusters, of which a part may not be lacking. */
 static gboolean
-take_stretch_locked(Copy *copy, Chunk *chunk, guint64 *most, GError **error)
+take_stretch_locked(Copy *copy, guint64 rest, Chunk *chunk, guint64 *most, GError **error)
 {
     const CopyPlan *plan = copy->plan;
-    guint64 rest = plan->bytes - copy->next;
     Stretch stretch;
 
     *most = rest;
     if (plan->what == COPY_ALL)
         return TRUE;
-    if (!next_stretch_locked(copy, &stretch, error))
+    if (!next_stretch_locked(copy, rest, &stretch, error))
         return FALSE;
     guint64 unit = plan->what == COPY_OWN ? 1 : copy->unit_bytes;
     gboolean has_data = stretch.kind == STRETCH_DATA || stretch.kind == STRETCH_COMPARE;
@@ -226,6 +145,24 @@ take_stretch_locked(Copy *copy, Chunk *chunk, guint64 *most, GError **error)
     return TRUE;
 }
 
+/* Passes over what was shared; how much there is from copy->next on up to what was, or to the end of what was
+ * gone over. */
+static guint64
+pass_shared_locked(Copy *copy)
+{
+    const Sharing *sharing = &copy->sharing;
+
+    for (; copy->passed < sharing->ranges->len; copy->passed++) {
+        const SharedRange *range = &g_array_index(sharing->ranges, SharedRange, copy->passed);
+
+        if (range->start > copy->next)
+            return range->start - copy->next;
+        if (range->end > copy->next)
+            pass_over_locked(copy, range->end - copy->next);
+    }
+    return sharing->to - copy->next;
+}
+
 /* The next piece of work; *chunk has no bytes when there is none. Passes over what need not be written. */
 static gboolean
 take_chunk_locked(Copy *copy, Chunk *chunk, GError **error)
@@ -233,11 +170,10 @@ take_chunk_locked(Copy *copy, Chunk *chunk, GError **error)
     const CopyPlan *plan = copy->plan;
 
     *chunk = (Chunk){ 0 };
-    while (copy->next < plan->bytes && !is_stopped(copy)) {
-        guint64 rest;
+    for (guint64 rest; !is_stopped(copy) && (rest = pass_shared_locked(copy)) > 0;) {
         KhoMapEntry entry;
 
-        if (!take_stretch_locked(copy, chunk, &rest, error))
+        if (!take_stretch_locked(copy, rest, chunk, &rest, error))
             return FALSE;
         if (chunk->bytes > 0)
             return TRUE;
@@ -245,7 +181,6 @@ take_chunk_locked(Copy *copy, Chunk *chunk, GError **error)
             continue;
         if (!next_run_locked(copy, rest, &entry, error))
             return FALSE;
-        gboolean share = is_shareable(copy, &entry);
         guint64 whole =
             entry.length_bytes == rest ? rest : num_align_down(entry.length_bytes, copy->unit_bytes);
 
@@ -253,70 +188,12 @@ take_chunk_locked(Copy *copy, Chunk *chunk, GError **error)
             pass_over_locked(copy, whole);
             continue;
         }
-        /* A chunk that is not shared may span many short runs. */
-        guint64 bytes = share || (plan->keep_zeros && whole > 0) ? whole : rest;
-        *chunk =
-            (Chunk){ .start = copy->next, .bytes = MIN(bytes, longest_chunk(copy, share)), .share = share };
+        /* A chunk may span many short runs. */
+        guint64 bytes = plan->keep_zeros && whole > 0 ? whole : rest;
+        *chunk = (Chunk){ .start = copy->next, .bytes = MIN(bytes, MAX(COPY_CHUNK_BYTES, copy->unit_bytes)) };
         copy->next += chunk->bytes;
         return TRUE;
     }
-    return TRUE;
-}
-
-/* Shares blocks for as much of @from as one place of the target takes; *done is 0 where it must be copied. */
-static gboolean
-share_place(Copy *copy, const KhoMapEntry *from, int source_fd, guint64 *done, GError **error)
-{
-    FormatImage *target = copy->plan->target->format;
-    guint64 off = copy->plan->target_off + from->start_bytes - copy->plan->source_off;
-    CloneResult result = CLONE_CANNOT;
-    Place place;
-
-    *done = 0;
-    if (!format_prepare(target, guest_off(off), from->length_bytes, &place, error))
-        return FALSE;
-    guint64 head = off - place.at.bytes;
-    guint64 bytes = num_align_down(MIN(from->length_bytes, place.bytes - head), SHARE_UNIT_BYTES);
-    guint64 host = place.host.bytes + head;
-
-    /* A new place must be covered whole, since nothing else fills it here. */
-    if (bytes > 0 && host % SHARE_UNIT_BYTES == 0
-        && (place.in_place || (head == 0 && bytes == place.bytes))) {
-        int fd = blk_fd(target->data);
-
-        result = clone_share(source_fd, from->host_offset_bytes, fd, host, bytes, error);
-        if (result == CLONE_CANNOT)
-            result = clone_offload(source_fd, from->host_offset_bytes, fd, host, bytes, error);
-        if (result != CLONE_FAILED)
-            g_atomic_int_set(&copy->sharing, result == CLONE_DONE ? SHARING_WORKS : SHARING_CANNOT);
-    }
-    if (result != CLONE_DONE) {
-        format_abandon(target, &place);
-        return result == CLONE_CANNOT;
-    }
-    *done = bytes;
-    return format_commit(target, &place, error);
-}
-
-/* Shares the front of the chunk and lowers it to what must be copied. */
-static gboolean
-share_chunk(Copy *copy, Chunk *chunk, GError **error)
-{
-    const CopyPlan *plan = copy->plan;
-    guint64 done;
-
-    do {
-        KhoMapEntry entry;
-
-        done = 0;
-        if (!map_source(plan, chunk->start, chunk->bytes, &entry, error))
-            return FALSE;
-        int fd = blk_fd(owner_of(plan, &entry)->format->data);
-        if (entry.kind == KHO_MAP_DATA && fd >= 0 && !share_place(copy, &entry, fd, &done, error))
-            return FALSE;
-        chunk->start += done;
-        chunk->bytes -= done;
-    } while (done > 0 && chunk->bytes > 0 && !is_stopped(copy));
     return TRUE;
 }
 
@@ -355,12 +232,10 @@ copy_chunk(Copy *copy, const Chunk *taken, Units *units, GError **error)
     guint64 longest = MAX(COPY_CHUNK_BYTES, copy->unit_bytes);
     Chunk rest = *taken;
 
-    if ((rest.zero || rest.share) && is_ordered(copy))
+    if (rest.zero && is_ordered(copy))
         await_turn(copy, taken);
     if (rest.zero)
         return units_make_zeros(copy->plan, rest.start, rest.bytes, error);
-    if (rest.share && !share_chunk(copy, &rest, error))
-        return FALSE;
     while (rest.bytes > 0 && !is_stopped(copy)) {
         guint64 bytes = MIN(rest.bytes, longest);
 
@@ -470,12 +345,12 @@ follow(Copy *copy)
 }
 
 static guint
-count_workers(const CopyPlan *plan)
+count_workers(const CopyPlan *plan, guint64 bytes)
 {
     guint processors = g_get_num_processors();
     /* While one waits for its turn to write, another compresses. */
     guint wanted = plan->workers > 0 ? plan->workers : plan->compress ? 2 * processors : processors;
-    guint64 chunks = MAX(num_div_up(plan->bytes, COPY_CHUNK_BYTES), 1);
+    guint64 chunks = MAX(num_div_up(bytes, COPY_CHUNK_BYTES), 1);
 
     return (guint) MIN(MIN(wanted, COPY_WORKERS_MAX), chunks);
 }
@@ -484,7 +359,7 @@ static void
 run_workers(Copy *copy)
 {
     GThread *threads[COPY_WORKERS_MAX];
-    guint n = count_workers(copy->plan);
+    guint n = count_workers(copy->plan, copy->sharing.to - copy->next);
 
     copy->running = n;
     for (guint i = 0; i < n; i++) {
@@ -498,6 +373,24 @@ run_workers(Copy *copy)
     for (guint i = 0; i < n; i++)
         if (threads[i])
             g_thread_join(threads[i]);
+}
+
+/* A part of the range at a time, as long as sharing's memory allows: first what can be shared, then the rest.
+ */
+static void
+go_through(Copy *copy)
+{
+    GError *error = NULL;
+
+    while (copy->next < copy->plan->bytes && !is_stopped(copy)) {
+        copy->passed = 0;
+        if (!sharing_go_on(&copy->sharing, copy->next, &error))
+            finish_with(copy, error);
+        else if (copy->sharing.all)
+            pass_over_locked(copy, copy->sharing.to - copy->next);
+        else
+            run_workers(copy);
+    }
 }
 
 gboolean
@@ -516,8 +409,9 @@ image_copy(const CopyPlan *plan, GError **error)
     g_cond_init(&copy.changed);
     g_cond_init(&copy.turned);
     g_cond_init(&copy.stopped);
-    if (plan->bytes > 0)
-        run_workers(&copy);
+    sharing_init(&copy.sharing, plan);
+    go_through(&copy);
+    sharing_clear(&copy.sharing);
     g_mutex_clear(&copy.mutex);
     g_cond_clear(&copy.changed);
     g_cond_clear(&copy.turned);

@@ -206,13 +206,17 @@ format_inflate(FormatImage *image, GuestOff at, void *buf, gsize len, GError **e
     return image->ops->inflate(image, at, buf, len, error);
 }
 
-gboolean
-format_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error)
+typedef gboolean (*PrepareFunc)(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place,
+                                GError **error);
+
+static gboolean
+prepare_by(PrepareFunc prepare, FormatImage *image, GuestOff at, guint64 max_bytes, Place *place,
+           GError **error)
 {
     Place found = { 0 };
 
     g_assert(range_fits(image, at.bytes, max_bytes));
-    if (!is_writable(image, error) || !image->ops->prepare(image, at, max_bytes, &found, error))
+    if (!is_writable(image, error) || !prepare(image, at, max_bytes, &found, error))
         return FALSE;
     if (found.at.bytes > at.bytes || found.bytes <= at.bytes - found.at.bytes) {
         image->ops->abandon(image, &found);
@@ -220,6 +224,20 @@ format_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place,
     }
     *place = found;
     return TRUE;
+}
+
+gboolean
+format_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error)
+{
+    return prepare_by(image->ops->prepare, image, at, max_bytes, place, error);
+}
+
+gboolean
+format_prepare_new(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error)
+{
+    PrepareFunc prepare = image->ops->prepare_new ? image->ops->prepare_new : image->ops->prepare;
+
+    return prepare_by(prepare, image, at, max_bytes, place, error);
 }
 
 gboolean

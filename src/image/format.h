@@ -38,6 +38,8 @@ void format_set_data(FormatImage *image, BlkStore *data);
 gboolean format_map(FormatImage *image, GuestOff at, guint64 max_bytes, Run *run, GError **error);
 gboolean format_inflate(FormatImage *image, GuestOff at, void *buf, gsize len, GError **error);
 gboolean format_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
+/* Where the format has no such thing, prepare. */
+gboolean format_prepare_new(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
 gboolean format_commit(FormatImage *image, const Place *place, GError **error);
 void format_abandon(FormatImage *image, const Place *place);
 gboolean format_zero(FormatImage *image, GuestOff at, guint64 len, guint64 *done, GError **error);

@@ -144,14 +144,11 @@ write_references(Qcow2Image *image, GError **error)
 /* Nothing on disk names these clusters since phase 3, so a crash leaves leaks at most. Space is all that a
  * failure here costs, so it is not told. */
 static void
-give_back(Qcow2Image *image, const Qcow2Lower *lower)
+give_back(Qcow2Image *image, const Qcow2Lower *lower, guint64 file_bytes)
 {
     guint bits = image->geo.cluster_bits;
     guint64 end = lower->first + lower->n;
-    guint64 file_bytes;
 
-    if (!blk_size(image->base.file, &file_bytes, NULL))
-        return;
     for (guint64 c = lower->first, n; c < end; c += n) {
         guint64 count;
         if (!qcow2_refcount_run(image, c, end - c, &count, &n, NULL))
@@ -162,19 +159,50 @@ give_back(Qcow2Image *image, const Qcow2Lower *lower)
     }
 }
 
+static gint
+by_first(gconstpointer a, gconstpointer b)
+{
+    const Qcow2Lower *x = a, *y = b;
+
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* In the file's order, neighbours as one: they were let go in the guest's, and what is given back piece by
+ * piece costs the file system a transaction each. */
+static void
+join_lowers(GArray *lowers)
+{
+    guint n = 0;
+
+    g_array_sort(lowers, by_first);
+    for (guint i = 0; i < lowers->len; i++) {
+        const Qcow2Lower next = g_array_index(lowers, Qcow2Lower, i);
+        Qcow2Lower *last = n > 0 ? &g_array_index(lowers, Qcow2Lower, n - 1) : NULL;
+        if (last && last->first + last->n == next.first)
+            last->n += next.n;
+        else
+            g_array_index(lowers, Qcow2Lower, n++) = next;
+    }
+    g_array_set_size(lowers, n);
+}
+
 /* Phase 4: what phase 3 let go. */
 gboolean
 qcow2_lower_now_locked(Qcow2Image *image, GError **error)
 {
     g_autoptr(GArray) lowers = g_steal_pointer(&image->lowers);
+    guint64 file_bytes = 0;
 
     image->lowers = g_array_new(FALSE, FALSE, sizeof(Qcow2Lower));
+    join_lowers(lowers);
+    if ((image->give_back || image->moves) && !blk_size(image->base.file, &file_bytes, NULL))
+        file_bytes = 0;
     for (guint i = 0; i < lowers->len; i++) {
         const Qcow2Lower *lower = &g_array_index(lowers, Qcow2Lower, i);
         if (!qcow2_refcount_lower(image, lower->first, lower->n, error))
             return FALSE; /* the rest leaks */
-        if (image->give_back)
-            give_back(image, lower);
+        if (file_bytes > 0)
+            give_back(image, lower, file_bytes);
     }
     return TRUE;
 }

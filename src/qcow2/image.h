@@ -57,6 +57,7 @@ typedef struct {
 
     GArray *lowers;         /* of Qcow2Lower, waiting for the barrier after phase 3 */
     GQueue places;          /* of Place *: prepared, not yet committed or abandoned */
+    guint place_waiters;    /* threads that wait for one of them to go */
     guint64 packed_to;      /* where the packed bytes last stored end; on a cluster's boundary: none */
     guint64 free_hint;      /* no cluster below this index is free */
     Qcow2Guard guard;       /* which clusters hold metadata; built by the first write */
@@ -68,6 +69,7 @@ typedef struct {
     gboolean deferred;      /* this process set the dirty mark and holds refcounts back */
     gboolean broken;        /* a barrier failed: nothing more may be written at all */
     gboolean give_back;     /* shrinking: the space of what is freed goes back to the file system */
+    gboolean moves;         /* the same, for good: something was given a new place by prepare_new */
     gboolean no_header;     /* create: the header is written last */
     gsize check_room_bytes; /* what a check of it takes for references: Qcow2Check.room_bytes */
     gboolean borrowed;      /* a snapshot's view: the file belongs to the image it was made from */

@@ -101,7 +101,8 @@ let_go_table(Qcow2Image *image, const Qcow2Words *l1, guint64 l1_index, guint64 
     qcow2_refcount_lower_later(image, off >> image->geo.cluster_bits, 1);
     qcow2_guard_unmark(&image->guard, off >> image->geo.cluster_bits, 1);
     qcow2_cache_drop(&image->cache, off);
-    return qcow2_lower_now_locked(image, error) && qcow2_settle_locked(image, error);
+    return (image->lowers->len < QCOW2_LOWERS_MAX || qcow2_lower_now_locked(image, error))
+           && qcow2_settle_locked(image, error);
 }
 
 /* What @l1 alone names, and the clusters that it lies in. Nothing durable names them any more, or yet. */
@@ -119,8 +120,8 @@ let_go(Qcow2Image *image, const Qcow2Words *l1, GError **error)
     if (done && clusters > 0) {
         qcow2_guard_unmark(&image->guard, first, clusters);
         qcow2_refcount_lower_later(image, first, clusters);
-        done = qcow2_lower_now_locked(image, error);
     }
+    done = done && qcow2_lower_now_locked(image, error);
     image->give_back = FALSE;
     return done;
 }

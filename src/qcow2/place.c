@@ -39,8 +39,11 @@ held_in(const Qcow2Image *image, guint64 from, guint64 to)
 void
 qcow2_wait_places_locked(Qcow2Image *image, guint64 from, guint64 to)
 {
-    while (held_in(image, from, to))
+    while (held_in(image, from, to)) {
+        image->place_waiters++;
         g_cond_wait(&image->place_gone, &image->meta);
+        image->place_waiters--;
+    }
 }
 
 static void
@@ -58,22 +61,11 @@ let_go(Qcow2Image *image, const Place *place)
             continue;
         g_queue_delete_link(&image->places, link);
         g_free(held);
-        g_cond_broadcast(&image->place_gone);
+        if (image->place_waiters > 0)
+            g_cond_broadcast(&image->place_gone);
         return;
     }
     g_assert_not_reached(); /* every new place is committed or abandoned once */
-}
-
-/* How many subclusters from @sub on a write treats alike. */
-static guint
-alike(const Qcow2Cluster *cluster, guint sub, guint subs)
-{
-    switch (write_kind(cluster, sub)) {
-    case IN_PLACE: return qcow2_subs_run(cluster->data, sub, subs);
-    case REUSE: return qcow2_subs_run(~cluster->data, sub, subs);
-    case FRESH: return subs - sub;
-    }
-    return 1;
 }
 
 /* Of one L2 table: what a write wants. */
@@ -82,7 +74,28 @@ typedef struct {
     Qcow2Index index;        /* of the cluster that it begins in */
     guint sub;               /* where in that cluster */
     guint64 want;            /* subclusters */
+    gboolean moves;          /* not where it lies now */
 } Wish;
+
+static WriteKind
+wished_kind(const Wish *wish, const Qcow2Cluster *cluster, guint sub)
+{
+    WriteKind kind = write_kind(cluster, sub);
+
+    return kind == IN_PLACE && wish->moves ? FRESH : kind;
+}
+
+/* How many subclusters from @sub on a write treats alike. */
+static guint
+alike(const Wish *wish, const Qcow2Cluster *cluster, guint sub, guint subs)
+{
+    switch (wished_kind(wish, cluster, sub)) {
+    case IN_PLACE: return qcow2_subs_run(cluster->data, sub, subs);
+    case REUSE: return qcow2_subs_run(~cluster->data, sub, subs);
+    case FRESH: return subs - sub;
+    }
+    return 1;
+}
 
 /* The stretch of subclusters, at most what is wished, that a write treats like the first. */
 static gboolean
@@ -97,16 +110,16 @@ stretch(Qcow2Image *image, const Wish *wish, Qcow2Cluster *first, guint64 *n, GE
         return TRUE;
     if (!qcow2_l2_cluster_locked(image, wish->table, wish->index, first, error))
         return FALSE;
-    guint64 same = alike(first, wish->sub, subs);
-    WriteKind kind = write_kind(first, wish->sub);
+    guint64 same = alike(wish, first, wish->sub, subs);
+    WriteKind kind = wished_kind(wish, first, wish->sub);
     for (guint64 i = 1; same < *n && (wish->sub + same) % subs == 0; i++) {
         Qcow2Entry entry = qcow2_l2_entry(&image->geo, wish->table, wish->index.l2_index + i);
         Qcow2Cluster c;
         /* A wrong entry further on must not be overwritten unseen, nor fail what comes before it. */
-        if (qcow2_l2_decode(entry, &image->header, &c) || write_kind(&c, 0) != kind
+        if (qcow2_l2_decode(entry, &image->header, &c) || wished_kind(wish, &c, 0) != kind
             || (kind != FRESH && c.host_bytes != first->host_bytes + (i << image->geo.cluster_bits)))
             break;
-        same += alike(&c, 0, subs);
+        same += alike(wish, &c, 0, subs);
     }
     *n = MIN(*n, same);
     return TRUE;
@@ -161,12 +174,12 @@ check_guard(Qcow2Image *image, guint64 host_bytes, guint64 n, guint64 guest_off,
 }
 
 static gboolean
-prepare_locked(Qcow2Image *image, guint64 at, guint64 max_bytes, Place *place, GError **error)
+prepare_locked(Qcow2Image *image, guint64 at, guint64 max_bytes, gboolean moves, Place *place, GError **error)
 {
     const Qcow2Geometry *geo = &image->geo;
     guint64 start = num_align_down(at, geo->sub_bytes), inside = at - start;
     guint64 clusters_end = num_align_up(at + max_bytes, geo->cluster_bytes);
-    Wish wish = { .index = qcow2_index(geo, at), .sub = qcow2_sub(geo, at) };
+    Wish wish = { .index = qcow2_index(geo, at), .sub = qcow2_sub(geo, at), .moves = moves };
     Qcow2Table *table;
     Qcow2Cluster first;
     guint64 n;
@@ -180,7 +193,7 @@ prepare_locked(Qcow2Image *image, guint64 at, guint64 max_bytes, Place *place, G
     wish.table = table;
     if (!stretch(image, &wish, &first, &n, error))
         return FALSE;
-    WriteKind kind = write_kind(&first, wish.sub);
+    WriteKind kind = wished_kind(&wish, &first, wish.sub);
     guint64 host = first.host_bytes + (start & (geo->cluster_bytes - 1));
     guint64 clusters = num_div_up(wish.sub + n, geo->subs);
     if (kind != FRESH && !check_guard(image, first.host_bytes, clusters, start, error))
@@ -200,10 +213,9 @@ prepare_locked(Qcow2Image *image, guint64 at, guint64 max_bytes, Place *place, G
     return kind != FRESH || place_fresh(image, &wish, &first, n, place, error);
 }
 
-gboolean
-qcow2_prepare(FormatImage *format, GuestOff at, guint64 max_bytes, Place *place, GError **error)
+static gboolean
+prepare(Qcow2Image *image, GuestOff at, guint64 max_bytes, gboolean moves, Place *place, GError **error)
 {
-    Qcow2Image *image = qcow2_image(format);
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&image->meta);
     guint64 start = num_align_down(at.bytes, image->geo.cluster_bytes);
 
@@ -212,12 +224,27 @@ qcow2_prepare(FormatImage *format, GuestOff at, guint64 max_bytes, Place *place,
         || !qcow2_settle_locked(image, error))
         return FALSE;
     max_bytes = qcow2_bitmaps_room_locked(image, at.bytes, max_bytes);
-    if (!prepare_locked(image, at.bytes, max_bytes, place, error))
+    if (!prepare_locked(image, at.bytes, max_bytes, moves, place, error))
         return FALSE;
     qcow2_bitmaps_mark_locked(image, at.bytes, MIN(max_bytes, place->at.bytes + place->bytes - at.bytes));
     if (!place->in_place)
         hold(image, place);
+    image->moves = image->moves || moves;
     return TRUE;
+}
+
+gboolean
+qcow2_prepare(FormatImage *format, GuestOff at, guint64 max_bytes, Place *place, GError **error)
+{
+    return prepare(qcow2_image(format), at, max_bytes, FALSE, place, error);
+}
+
+gboolean
+qcow2_prepare_new(FormatImage *format, GuestOff at, guint64 max_bytes, Place *place, GError **error)
+{
+    Qcow2Image *image = qcow2_image(format);
+
+    return prepare(image, at, max_bytes, !qcow2_has_data_file(&image->header), place, error);
 }
 
 /* The entry at @index as it is when subclusters [from, to) have their bytes in the cluster at @host. */

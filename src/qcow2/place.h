@@ -20,6 +20,10 @@
  */
 gboolean qcow2_prepare(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
 
+/* FormatOps.prepare_new: data in a cluster of the image's own gets a new one. Space that is kept for the
+ * disk is used as it is. */
+gboolean qcow2_prepare_new(FormatImage *image, GuestOff at, guint64 max_bytes, Place *place, GError **error);
+
 /* FormatOps.commit: publishes in memory, and on disk with the next flush. On failure the place is
  * still held: abandon it. Rules, kept by the flush: DATA_BEFORE_L2, REFCOUNT_BEFORE_REFERENCE; the old
  * cluster's count falls after it: L2_BEFORE_LOWER. */

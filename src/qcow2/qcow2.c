@@ -30,6 +30,7 @@ const FormatOps qcow2_format = {
     .map = qcow2_map,
     .inflate = qcow2_inflate,
     .prepare = qcow2_prepare,
+    .prepare_new = qcow2_prepare_new,
     .commit = qcow2_commit,
     .abandon = qcow2_abandon,
     .zero = qcow2_zero,

@@ -23,6 +23,10 @@ gboolean qcow2_refcount_raise(Qcow2Image *image, guint64 first, guint64 n, GErro
  * where a count is 0 already. */
 gboolean qcow2_refcount_lower(Qcow2Image *image, guint64 first, guint64 n, GError **error);
 
+/* Where much is let go at once, so many stretches wait before they are lowered: in the file's order, since
+ * each that is given back costs the file system a transaction. */
+#define QCOW2_LOWERS_MAX 65536
+
 /* The same once the entries that name them are durably gone. Rule: L2_BEFORE_LOWER. */
 void qcow2_refcount_lower_later(Qcow2Image *image, guint64 first, guint64 n);
 /* What an L2 entry names: data, preallocated zeros, or compressed bytes. Nothing in a data file. */

@@ -12,9 +12,6 @@
 
 #include <string.h>
 
-/* Stretches of clusters that are let go at a time. */
-#define LOWERS_MAX 1024
-
 typedef gboolean (*ReferenceFunc)(Qcow2Image *image, guint64 first, guint64 n, GError **error);
 
 /* An L1 table that need not be the active one. */
@@ -111,7 +108,7 @@ static gboolean
 lower_and_give_back(Qcow2Image *image, guint64 first, guint64 n, GError **error)
 {
     qcow2_refcount_lower_later(image, first, n);
-    return image->lowers->len < LOWERS_MAX || qcow2_lower_now_locked(image, error);
+    return image->lowers->len < QCOW2_LOWERS_MAX || qcow2_lower_now_locked(image, error);
 }
 
 static gboolean

@@ -84,12 +84,6 @@ sentry_new(BlkStore *below, const GPtrArray *base, guint *first)
     return &sentry->store;
 }
 
-static BlkStore *
-mem_of(GBytes *bytes, const char *label)
-{
-    return blk_mem_new(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), label);
-}
-
 /* Through the overlay only: a base that is longer stays so. */
 static char *
 judge_base(const guint8 *bytes, gsize len, gboolean durable, gboolean carry_on, gpointer data)
@@ -124,7 +118,8 @@ commit_once(const LayersShape *shape, guint32 seed, const CrashOptions *options,
 {
     g_autoptr(Layers) layers = layers_new(shape, LAYERS_AWAY, seed);
     g_autoptr(GPtrArray) overlay_log = blk_record_log_new(), base_log = blk_record_log_new();
-    g_autoptr(BlkStore) overlay = mem_of(layers->overlay, shape->name), base = mem_of(layers->base, "base");
+    g_autoptr(BlkStore) overlay = layers_store(layers, layers->overlay, shape->name);
+    g_autoptr(BlkStore) base = layers_store(layers, layers->base, "base");
     g_autoptr(GBytes) base_before = g_bytes_ref(layers->base), overlay_after = NULL;
     g_autoptr(GError) error = NULL;
     guint first = G_MAXUINT;

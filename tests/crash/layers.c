@@ -39,6 +39,8 @@ const LayersShape layers_shapes[] = {
       FALSE },
     { "nothing below", V3(64 * KIB, 512, 1), V3(64 * KIB, 512, 2), 0, FALSE },
     { "a compressed base", V3(96 * KIB, 1024, 16), V3(96 * KIB, 4096, 16), 0, TRUE },
+    { "shared blocks", V3(160 * KIB, 4096, 16), V3(160 * KIB, 4096, 16), 128 * KIB, FALSE, TRUE },
+    { "shared blocks of a raw base", V3(96 * KIB, 4096, 16), { .guest_bytes = 96 * KIB }, 0, FALSE, TRUE },
 };
 const gsize layers_n_shapes = G_N_ELEMENTS(layers_shapes);
 
@@ -52,6 +54,16 @@ static BlkStore *
 store_of(GBytes *bytes, const char *label)
 {
     return blk_mem_new(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), label);
+}
+
+BlkStore *
+layers_store(const Layers *layers, GBytes *bytes, const char *label)
+{
+    BlkStore *store = store_of(bytes, label);
+
+    if (layers->shape->shares)
+        blk_mem_share(store);
+    return store;
 }
 
 /* --- making them --- */
@@ -290,7 +302,8 @@ static void
 put_below(KhoImage *above, KhoImage *below)
 {
     above->backing = below;
-    below->depth = above->depth + 1;
+    for (KhoImage *image = above; image->backing; image = image->backing)
+        image->backing->depth = image->depth + 1;
     above->format->backing_bytes = kho_image_size_bytes(below);
 }
 
@@ -355,7 +368,7 @@ layers_commit(const Layers *layers, BlkStore *overlay_store, BlkStore *base_stor
 void
 layers_commit_base(Layers *layers)
 {
-    g_autoptr(BlkStore) mem = store_of(layers->base, "base");
+    g_autoptr(BlkStore) mem = layers_store(layers, layers->base, "base");
     g_autoptr(GPtrArray) log = blk_record_log_new();
     g_autoptr(GError) error = NULL;
 
@@ -372,7 +385,7 @@ layers_merge(const Layers *layers, BlkStore *store, const volatile gint *cancell
 
     switch (layers->way) {
     case LAYERS_DOWN: return merge_into_base(layers, store, &job, error);
-    case LAYERS_AWAY: return layers_commit(layers, store, store_of(layers->base, "base"), error);
+    case LAYERS_AWAY: return layers_commit(layers, store, layers_store(layers, layers->base, "base"), error);
     case LAYERS_UP:
     case LAYERS_ONTO: return merge_into_overlay(layers, store, &job, error);
     }
@@ -472,7 +485,7 @@ has_gone_over(GBytes *state, const Layers *layers)
 static char *
 merge_again(GBytes *state, const Layers *layers)
 {
-    g_autoptr(BlkStore) mem = store_of(state, "state");
+    g_autoptr(BlkStore) mem = layers_store(layers, state, "state");
     g_autoptr(GPtrArray) log = blk_record_log_new();
     g_autoptr(GError) error = NULL;
 

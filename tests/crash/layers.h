@@ -16,6 +16,7 @@ typedef struct {
     Qcow2CreateOptions overlay, base; /* a base with clusters of 0 bytes is raw */
     guint64 below_bytes;              /* 0: nothing lies below the base */
     gboolean compressed;              /* the base is full of compressed clusters */
+    gboolean shares;                  /* the stores can share bytes, as files can share blocks */
 } LayersShape;
 
 typedef enum {
@@ -46,6 +47,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Layers, layers_free)
 
 /* What the merge writes to: the overlay or the base, as it was. */
 GBytes *layers_written(const Layers *layers);
+
+/* A store in memory with @bytes, of the kind that the shape wants for what is written. */
+BlkStore *layers_store(const Layers *layers, GBytes *bytes, const char *label);
 
 /* Merges with kho's engine: the file that is written lies over @store (taken over), the others in memory.
  * @cancelled: as in KhoJob; may be NULL. */

@@ -14,7 +14,7 @@ merge_once(const LayersShape *shape, LayersWay way, guint32 seed, const CrashOpt
     g_autoptr(Layers) layers = layers_new(shape, way, seed);
     g_autoptr(GPtrArray) log = blk_record_log_new();
     GBytes *base = layers_written(layers);
-    g_autoptr(BlkStore) mem = blk_mem_new(g_bytes_get_data(base, NULL), g_bytes_get_size(base), shape->name);
+    g_autoptr(BlkStore) mem = layers_store(layers, base, shape->name);
     g_autoptr(GError) error = NULL;
     CrashOptions replaying = *options;
     guint64 before = report->violations;

@@ -23,7 +23,7 @@ static gboolean
 run_with_fault(const Layers *layers, FaultKind kind, guint64 n, gboolean for_ever)
 {
     GBytes *base = layers_written(layers);
-    g_autoptr(BlkStore) mem = blk_mem_new(g_bytes_get_data(base, NULL), g_bytes_get_size(base), "written");
+    g_autoptr(BlkStore) mem = layers_store(layers, base, "written");
     g_autoptr(GPtrArray) log = blk_record_log_new(), ignored = blk_record_log_new();
     g_autoptr(BlkStore) record = blk_record_new(mem, log);
     g_autoptr(BlkStore) flaky = blk_fault_new(record, kind, n, for_ever);
