@@ -202,7 +202,7 @@ static gpointer
 work(gpointer data)
 {
     Compare *c = data;
-    guint8 *buffers[2] = { g_malloc(PIECE_BYTES), g_malloc(PIECE_BYTES) };
+    guint8 *buffers[2] = { copy_buffer(PIECE_BYTES), copy_buffer(PIECE_BYTES) };
 
     g_mutex_lock(&c->mutex);
     for (;;) {
@@ -225,8 +225,8 @@ work(gpointer data)
     c->running--;
     g_cond_signal(&c->ended);
     g_mutex_unlock(&c->mutex);
-    g_free(buffers[0]);
-    g_free(buffers[1]);
+    g_aligned_free(buffers[0]);
+    g_aligned_free(buffers[1]);
     return NULL;
 }
 

@@ -56,6 +56,11 @@ typedef struct {
  */
 gboolean image_copy(const CopyPlan *plan, GError **error);
 
+/* A buffer to read files into, at a page's start: the kernel copies into one that lies 16 bytes further, as
+ * malloc's do, at half the speed. Free with g_aligned_free. */
+#define COPY_BUFFER_ALIGN_BYTES 4096
+guint8 *copy_buffer(gsize bytes);
+
 /* Do all @len bytes read as zero? */
 gboolean copy_is_zero(const void *bytes, gsize len);
 

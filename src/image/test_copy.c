@@ -314,6 +314,16 @@ test_is_zero(void)
     }
 }
 
+static void
+test_buffers(void)
+{
+    for (gsize bytes = 1; bytes <= 4 * MIB; bytes *= 4) {
+        guint8 *buffer = copy_buffer(bytes);
+        g_assert_cmpuint((guintptr) buffer % COPY_BUFFER_ALIGN_BYTES, ==, 0);
+        g_aligned_free(buffer);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -327,5 +337,6 @@ main(int argc, char **argv)
     g_test_add_func("/image/copy/first-error", test_first_error);
     g_test_add_func("/image/copy/progress-and-cancel", test_progress_and_cancel);
     g_test_add_func("/image/copy/is-zero", test_is_zero);
+    g_test_add_func("/image/copy/buffers", test_buffers);
     return g_test_run();
 }

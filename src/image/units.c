@@ -22,6 +22,12 @@ copy_is_zero(const void *bytes, gsize len)
     return len <= 16 || memcmp(b, b + 16, len - 16) == 0;
 }
 
+guint8 *
+copy_buffer(gsize bytes)
+{
+    return g_aligned_alloc(bytes, 1, COPY_BUFFER_ALIGN_BYTES);
+}
+
 guint64
 units_bytes_of(const CopyPlan *plan)
 {
@@ -49,9 +55,9 @@ void
 units_init(Units *units, const CopyPlan *plan, guint64 room)
 {
     *units = (Units){ .room = room, .unit_bytes = units_bytes_of(plan) };
-    units->data = g_malloc(room);
+    units->data = copy_buffer(room);
     if (compares(plan))
-        units->old = g_malloc(room);
+        units->old = copy_buffer(room);
     if (plan->compress) {
         units->packer = format_packer_new(plan->target->format, plan->level);
         units->packed = g_malloc(room);
@@ -62,8 +68,8 @@ units_init(Units *units, const CopyPlan *plan, guint64 room)
 void
 units_clear(Units *units)
 {
-    g_free(units->data);
-    g_free(units->old);
+    g_aligned_free(units->data);
+    g_aligned_free(units->old);
     g_free(units->packed);
     g_free(units->packed_bytes);
     g_clear_pointer(&units->packer, format_packer_free);
