@@ -52,9 +52,9 @@ print_entry(const KhoMapEntry *e)
         out_print("%-16s%s\n", e->kind == KHO_MAP_COMPRESSED ? "compressed" : "encrypted", e->path);
 }
 
-/* Collects into @list, or prints where there is none. */
+/* @list: NULL: for people. */
 static gboolean
-walk(KhoImage *image, const CliRun *cli, json_t *list, GError **error)
+walk(KhoImage *image, const CliRun *cli, OutList *list, GError **error)
 {
     guint64 size = kho_image_size_bytes(image);
     KhoMapEntry e;
@@ -65,7 +65,7 @@ walk(KhoImage *image, const CliRun *cli, json_t *list, GError **error)
         if (!kho_image_map(image, at, size - at, &e, error))
             return FALSE;
         if (list)
-            json_array_append_new(list, to_json(&e));
+            out_list_add(list, to_json(&e));
         else
             print_entry(&e);
     }
@@ -89,15 +89,15 @@ run_map(CliRun *cli, const void *p, GError **error)
 
     if (!image)
         return FALSE;
-    json_t *list = img_wants_json(cli, a->output) ? json_array() : NULL;
-    if (!list)
+    gboolean json = img_wants_json(cli, a->output);
+    OutList list = { FALSE };
+    if (!json)
         out_print("%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
-    gboolean done = walk(image, cli, list, error);
-    if (list && done)
-        out_json(list);
-    else
-        json_decref(list);
-    return done;
+    if (!walk(image, cli, json ? &list : NULL, error))
+        return FALSE;
+    if (json)
+        out_list_end(&list);
+    return TRUE;
 }
 
 const CliVerb verb_img_map = {

@@ -143,6 +143,25 @@ out_json(json_t *value)
     free(text);
 }
 
+void
+out_list_add(OutList *list, json_t *value)
+{
+    char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    json_decref(value);
+    g_assert(text);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    g_autofree char *indented = g_strjoinv("\n  ", lines);
+    free(text);
+    out_print("%s\n  %s", list->has_some ? "," : "[", indented);
+    list->has_some = TRUE;
+}
+
+void
+out_list_end(const OutList *list)
+{
+    out_print(list->has_some ? "\n]\n" : "[]\n");
+}
+
 static void
 print_stderr(const char *label, int colour, const char *message)
 {

@@ -28,6 +28,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(OutTable, out_table_free)
 /* Prints @value, indented, keys in the order they were set, and drops the reference. */
 void out_json(struct json_t *value);
 
+/* The same for a list that may be too long for memory: each value is printed as it is added. */
+typedef struct {
+    gboolean has_some;
+} OutList;
+void out_list_add(OutList *list, struct json_t *value);
+void out_list_end(const OutList *list);
+
 /* "error: MESSAGE" on stderr, always one line; in colour on a terminal. */
 void out_error(const char *message);
 /* "warning: MESSAGE" on stderr. */

@@ -9,11 +9,18 @@
 #define CACHE_MIN_TABLES 16
 #define SECTOR           512
 
+/* Offsets of tables lie in steps of powers of two, which GLib's hash makes meet. */
+static guint
+hash_offset(gconstpointer key)
+{
+    return (guint) ((*(const guint64 *) key * G_GUINT64_CONSTANT(0x9e3779b97f4a7c15)) >> 32);
+}
+
 void
 qcow2_cache_init(Qcow2Cache *cache, BlkStore *file, guint64 cluster_bytes)
 {
     *cache = (Qcow2Cache){ .file = file, .cluster_bytes = cluster_bytes };
-    cache->tables = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
+    cache->tables = g_hash_table_new_full(hash_offset, g_int64_equal, NULL, g_free);
     cache->max_tables = MAX(CACHE_BYTES / cluster_bytes, CACHE_MIN_TABLES);
     g_queue_init(&cache->ages);
 }
@@ -137,6 +144,13 @@ qcow2_cache_trim(Qcow2Cache *cache)
         if (table->dirty_from == table->dirty_to)
             qcow2_cache_drop(cache, table->off);
     }
+}
+
+void
+qcow2_cache_pass(Qcow2Cache *cache, Qcow2Table *table)
+{
+    if (cache->ages.length > cache->max_tables && table->dirty_from == table->dirty_to)
+        qcow2_cache_drop(cache, table->off);
 }
 
 static gint

@@ -52,6 +52,10 @@ void qcow2_cache_drop_all(Qcow2Cache *cache);
  * a table is held. */
 void qcow2_cache_trim(Qcow2Cache *cache);
 
+/* Frees @table, to which nobody else holds a pointer, where more are here than trim leaves; a dirty one
+ * stays. For who looks at many, one after the other, before the operation ends. */
+void qcow2_cache_pass(Qcow2Cache *cache, Qcow2Table *table);
+
 /* The dirty tables in the order of their offsets; free with g_ptr_array_unref. */
 GPtrArray *qcow2_cache_dirty(const Qcow2Cache *cache);
 

@@ -201,6 +201,8 @@ find_free(Qcow2Image *image, guint64 from, guint64 want, Qcow2Lower *found, GErr
             *found = (Qcow2Lower){ c, n };
             return TRUE;
         }
+        if (block) /* a large file has more of them than memory */
+            qcow2_cache_pass(&image->cache, block);
     }
     return fail(error, KHO_ERROR_NO_SPACE, "%s is full: the format ends at 64 PiB", image->base.file->label);
 }
