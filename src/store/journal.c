@@ -18,6 +18,7 @@ struct StoreJournal {
     int fd; /* holds an OFD lock on byte 0 */
     char *path;
     guint64 end_bytes; /* of the text */
+    guint64 torn_to;   /* what a torn write left behind the text ends here */
     guint64 taken_at;  /* where the line of who took it over begins, 0: nobody did */
     guint64 taken_end; /* and ends */
     json_t *head;      /* the first line */
@@ -91,6 +92,23 @@ store_journal_free(StoreJournal *journal)
     g_free(journal);
 }
 
+/* A power failure may have kept the end of a line and not its beginning: a shorter line in its place would
+ * bring it to light. Space that the file has is written, so that a full disk is in nobody's way. */
+static gboolean
+clear_torn(StoreJournal *journal, GError **error)
+{
+    if (journal->torn_to <= journal->end_bytes)
+        return TRUE;
+    gsize len = (gsize) (journal->torn_to - journal->end_bytes); /* at most STORE_JOURNAL_MAX_BYTES */
+    g_autofree char *zeros = g_malloc0(len);
+
+    if (!fd_pwrite_full(journal->fd, zeros, len, journal->end_bytes, journal->path, error)
+        || !fd_sync(journal->fd, journal->path, error))
+        return FALSE;
+    journal->torn_to = 0;
+    return TRUE;
+}
+
 static gboolean
 append(StoreJournal *journal, const json_t *line, GError **error)
 {
@@ -98,6 +116,8 @@ append(StoreJournal *journal, const json_t *line, GError **error)
     g_autofree char *whole = g_strconcat(text, "\n", NULL);
     gsize len = strlen(whole);
 
+    if (!clear_torn(journal, error))
+        return FALSE;
     if (!fd_pwrite_full(journal->fd, whole, len, journal->end_bytes, journal->path, error)
         || !fd_sync(journal->fd, journal->path, error))
         return FALSE;
@@ -232,6 +252,9 @@ read_text(StoreJournal *journal, GError **error)
 
     if (!text || !read_marks(journal, text, strnlen(text, len), error))
         return FALSE;
+    for (; len > journal->end_bytes && text[len - 1] == '\0'; len--)
+        ;
+    journal->torn_to = len;
     if (!journal->head)
         return fail(error, KHO_ERROR_INVALID, "it holds no plan");
     if (!json_get_int(journal->head, "version", "its plan", &version, error)

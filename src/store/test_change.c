@@ -381,6 +381,36 @@ test_a_try_leaves_no_trace(Fixture *f, gconstpointer unused)
     g_assert_true(recover(f, NULL, NULL));
 }
 
+/* A power failure kept the end of a line, and of its beginning the space only: what is written there later
+ * does not bring it to light, however long it is. */
+static void
+test_torn_in_the_middle(Fixture *f, gconstpointer unused)
+{
+    static const char rest[] = "me\",\"mark\":\"done\"}\n";
+    g_autofree char *path = g_strdup_printf("%s/journal/qemu-" UUID ".jsonl", f->tree->lib);
+    g_autofree char *whole = NULL;
+    gsize len;
+
+    store_journal_free(begin(f, &kind, NULL));
+    g_assert_true(g_file_get_contents(path, &whole, &len, NULL));
+    gsize end = strlen(whole);
+    for (gsize gap = 1; gap < 200; gap += 3) {
+        g_autofree char *torn = g_malloc0(end + gap + sizeof rest);
+        g_autoptr(GError) error = NULL;
+
+        memcpy(torn, whole, end);
+        memcpy(torn + end + gap, rest, sizeof rest - 1);
+        g_assert_true(g_file_set_contents(path, torn, (gssize) (end + gap + sizeof rest), NULL));
+        for (guint i = 0; i < 3; i++) {
+            g_autoptr(StoreJournal) taken = store_journal_take(f->tree, STORE_LOCK_DOMAIN, UUID, &error);
+            g_assert_no_error(error);
+            g_assert_cmpint(store_journal_has(taken, "a", STORE_MARK_BEGUN), ==, i > 0);
+            g_assert_true(store_journal_mark(taken, "a", STORE_MARK_BEGUN, NULL));
+        }
+    }
+    g_assert_true(recover(f, NULL, NULL));
+}
+
 /* A power failure tears the last line at any byte: what stands before it counts. */
 static void
 test_torn_marks(Fixture *f, gconstpointer unused)
@@ -441,6 +471,7 @@ main(int argc, char **argv)
     ADD("driver-is-told", test_driver_is_told);
     ADD("a-try-leaves-no-trace", test_a_try_leaves_no_trace);
     ADD("torn-marks", test_torn_marks);
+    ADD("torn-in-the-middle", test_torn_in_the_middle);
     ADD("refuses-newer", test_refuses_newer);
     return g_test_run();
 }
