@@ -23,6 +23,7 @@ typedef struct KhoImageConvert {
     gboolean compress;      /* qcow2: compress clusters, as target.compression says */
     KhoCompressLevel level; /* with compress */
     gboolean bitmaps;       /* qcow2 to qcow2, one whole image: its own bitmaps too, enabled ones enabled */
+    gboolean snapshots;     /* qcow2 to a new qcow2, one whole image: its internal snapshots too */
     /* With bitmaps: called for each that is inconsistent, which is left out then; NULL: they are an error
      * (KHO_ERROR_CORRUPT) before anything is copied. */
     void (*skip_bitmap)(const char *name, gpointer data);

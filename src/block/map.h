@@ -71,8 +71,10 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    guint32 date_s, date_ns; /* since 1970 */
-    gint64 icount;           /* -1: not recorded */
+    guint32 date_s, date_ns;             /* since 1970 */
+    gint64 icount;                       /* -1: not recorded */
+    const char *id;                      /* NULL: the next number */
+    guint64 vm_clock_ns, vm_state_bytes; /* bytes: 0, or of the state that was written for it */
 } FormatSnapshotNew;
 
 /* What an image is to become; what is 0 stays as it is. */

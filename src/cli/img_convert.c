@@ -11,7 +11,7 @@ typedef struct {
     const char *source, *target, *source_format, *format, *backing_file, *backing_format, *level;
     char **options, **secrets, **allowed;
     guint64 workers, sparse_bytes;
-    gboolean compress, progress, out_of_order, share, force, untrusted, bitmaps, skip_broken;
+    gboolean compress, progress, out_of_order, share, force, untrusted, bitmaps, skip_broken, snapshots;
 } ConvertArgs;
 
 static const CliArg convert_args[] = {
@@ -36,6 +36,9 @@ static const CliArg convert_args[] = {
       .choices = "fast|best" },
     { CLI_FLAG, "--bitmaps", offsetof(ConvertArgs, bitmaps), "no",
       "qcow2 to qcow2: the source's own persistent bitmaps too" },
+    { CLI_FLAG, "--with-snapshots", offsetof(ConvertArgs, snapshots), "no",
+      "qcow2 to qcow2: the source's internal snapshots too, with their VM state; what they share stays "
+      "shared" },
     { CLI_FLAG, "--skip-broken-bitmaps", offsetof(ConvertArgs, skip_broken), "no",
       "with --bitmaps: leave out those that are inconsistent" },
     { CLI_UINT, "--workers", offsetof(ConvertArgs, workers), CLI_OPTIONAL,
@@ -64,6 +67,14 @@ tell_skipped(const char *name, gpointer data)
     out_warning("left out the inconsistent bitmap '%s'", shown);
 }
 
+static void
+warn_of(const char *what, const GPtrArray *lost, const char *option, const char *source)
+{
+    if (lost && lost->len > 0)
+        out_warning("%s has %u %s%s, which the copy will not have: %s keeps %s", source, lost->len, what,
+                    lost->len == 1 ? "" : "s", option, lost->len == 1 ? "it" : "them");
+}
+
 /* What the copy will lack; whatever is wrong with the source is told by the copy itself. */
 static void
 warn_of_loss(const CliRun *cli, const ConvertArgs *a)
@@ -74,11 +85,12 @@ warn_of_loss(const CliRun *cli, const ConvertArgs *a)
                                     .job = cli->job };
     KhoImageInfo info;
 
-    if (a->bitmaps || !kho_image_info_source(&source, &info, NULL))
+    if ((a->bitmaps && a->snapshots) || !kho_image_info_source(&source, &info, NULL))
         return;
-    if (info.bitmaps->len > 0)
-        out_warning("%s has %u persistent bitmap%s, which the copy will not have: see --bitmaps", a->source,
-                    info.bitmaps->len, info.bitmaps->len == 1 ? "" : "s");
+    if (!a->snapshots)
+        warn_of("internal snapshot", info.snapshots, "--with-snapshots", a->source);
+    if (!a->bitmaps)
+        warn_of("persistent bitmap", info.bitmaps, "--bitmaps", a->source);
     kho_image_info_clear(&info);
 }
 
@@ -129,6 +141,7 @@ run_convert(CliRun *cli, const void *p, GError **error)
             .compress = a->compress,
             .level = level_of(a->level),
             .bitmaps = a->bitmaps,
+            .snapshots = a->snapshots,
             .skip_bitmap = a->skip_broken ? tell_skipped : NULL,
         };
         warn_of_loss(cli, a);
@@ -159,6 +172,7 @@ const CliVerb verb_img_convert = {
                 "kho img convert -f qcow2 -O raw disk.qcow2 disk.raw\n"
                 "kho img convert -c -O qcow2 -o compression_type=zstd disk.raw small.qcow2\n"
                 "kho img convert -c --compress-level best -O qcow2 disk.raw smaller.qcow2\n"
+                "kho img convert --with-snapshots --bitmaps -O qcow2 disk.qcow2 whole.qcow2\n"
                 "kho img convert -O qcow2 -B base.qcow2 -F qcow2 whole.qcow2 overlay.qcow2\n"
                 "kho img convert --force -O raw disk.qcow2 nbd://backup.example/disk1\n"
                 "kho img convert -O vmdk -o subformat=streamOptimized disk.qcow2 disk.vmdk\n"

@@ -5,6 +5,7 @@
 #include "block/nbd.h"
 #include "image/bitmaps.h"
 #include "image/copy.h"
+#include "image/snapshot_copy.h"
 #include "image/target.h"
 
 #include <glib/gstdio.h>
@@ -116,16 +117,19 @@ plan_of(const KhoImageConvert *options, KhoImage *target)
     };
 }
 
-/* They tell of the disk that they came from, and of nothing else. */
+/* Bitmaps and snapshots are of the disk that they came from, and of nothing else. */
 static gboolean
-check_bitmaps(const Parts *parts, const KhoImageConvert *options, GError **error)
+check_kept(const Parts *parts, const KhoImageConvert *options, GError **error)
 {
     const KhoImagePart *part = &parts->list[0];
     gboolean whole =
         parts->n == 1 && part->off_bytes == 0 && part->length_bytes == kho_image_size_bytes(part->image);
 
-    return whole ? bitmaps_check_copy(part->image, options, error)
-                 : fail(error, KHO_ERROR_INVALID, "bitmaps are copied with one whole image only");
+    if ((options->bitmaps || options->snapshots) && !whole)
+        return fail(error, KHO_ERROR_INVALID, "%s are copied with one whole image only",
+                    options->bitmaps ? "bitmaps" : "snapshots");
+    return (!options->bitmaps || bitmaps_check_copy(part->image, options, error))
+           && (!options->snapshots || snapshots_check_copy(part->image, options, error));
 }
 
 static gboolean
@@ -163,8 +167,10 @@ copy_new(Target *target, const Parts *parts, guint64 size_bytes, const KhoImageC
     CopyPlan plan = plan_of(options, image);
     plan.target_is_zero = target_is_zero(target, create) && !options->fill_holes;
     plan.only_changes = create->backing_file != NULL;
-    return copy_all(parts, &plan, job, error)
-           && (!options->bitmaps || bitmaps_copy(parts->list[0].image, image, job, error))
+    KhoImage *first = parts->list[0].image;
+    return (options->snapshots ? snapshots_copy(&plan, first, job, error)
+                               : copy_all(parts, &plan, job, error))
+           && (!options->bitmaps || bitmaps_copy(first, image, job, error))
            && (!options->confirm || options->confirm(options->confirm_data, error))
            && target_finish(target, g_steal_pointer(&image), job, error);
 }
@@ -179,7 +185,7 @@ kho_image_convert_parts(const KhoImagePart *list, guint n_parts, const char *tar
     guint64 size_bytes = 0;
 
     g_assert(n_parts > 0);
-    if (options->bitmaps && !check_bitmaps(&parts, options, error))
+    if (!check_kept(&parts, options, error))
         return FALSE;
     if (options->into)
         return convert_into(&parts, options, job, error);

@@ -402,7 +402,8 @@ image_copy(const CopyPlan *plan, GError **error)
         .began = g_get_monotonic_time(),
     };
 
-    g_assert(!plan->compress || (plan->what == COPY_ALL && plan->target_off % copy.unit_bytes == 0));
+    gboolean may_compress = plan->what == COPY_ALL || plan->what == COPY_CHANGED;
+    g_assert(!plan->compress || (may_compress && plan->target_off % copy.unit_bytes == 0));
     g_assert(plan->target->writable && plan->target_off <= kho_image_size_bytes(plan->target)
              && plan->bytes <= kho_image_size_bytes(plan->target) - plan->target_off);
     g_mutex_init(&copy.mutex);

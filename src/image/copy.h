@@ -14,22 +14,27 @@ typedef enum {
                        down to @through were gone; whole clusters of it, and all reads as before at every moment
                      */
     COPY_DIFFERING, /* the same, but what it would lack if it lay on @against in place of its chain */
+    COPY_CHANGED,   /* the target reads like one state of the source's disk (@before), and is to read like the
+                       one that the source shows now: only what differs between both */
 } CopyWhat;
 
 typedef struct {
     KhoImage *source; /* NULL: zeros that are to be written (thick allocation) */
     KhoImage *target; /* writable */
     guint64 source_off, target_off, bytes;
-    CopyWhat what;           /* OWN: both offsets are equal; LACKING, DIFFERING: they are 0 */
+    CopyWhat what;           /* OWN, CHANGED: both offsets are equal; LACKING, DIFFERING: they are 0 */
     const KhoImage *through; /* OWN, LACKING */
     KhoImage *against;       /* DIFFERING; NULL: nothing */
+    FormatImage *before;     /* CHANGED: the source's image as it was */
+    const guint8 *done;      /* CHANGED: a bit for each of the target's clusters from target_off on, the least
+                                significant first: those that are set are left alone; NULL: none is */
     guint64 rate_bytes;      /* at most so many a second are read and written; 0: as many as can be */
     guint workers;           /* 0: as many as processors, at most COPY_WORKERS_MAX */
     gboolean target_is_zero; /* what is not written reads as zeros already */
     gboolean only_changes;   /* write only the clusters that differ from what the target reads as now */
     gboolean keep_zeros;     /* do not look for zeros in data */
     gboolean compress; /* write compressed clusters where they are smaller: into an unpublished image whose
-                          format can, and COPY_ALL only */
+                          format can; COPY_ALL and COPY_CHANGED only */
     FormatLevel level; /* with compress */
     /* What cannot be read becomes zeros and is told of here, one thread at a time; NULL: it is an error. */
     void (*unreadable)(guint64 off, guint64 len, const char *why, gpointer data);

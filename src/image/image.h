@@ -115,6 +115,14 @@ gboolean image_own_zeros(KhoImage *image, guint64 off, guint64 len, GError **err
 /* Stores packed bytes (format_pack) as the cluster at @off of an unpublished image. */
 gboolean image_write_packed(KhoImage *image, guint64 off, const guint8 *packed, gsize len, GError **error);
 
+/* Lets @image, open for reading, show @view, which was made from its format; and itself again: @view is
+ * closed. With @alone nothing shows through its holes meanwhile. */
+typedef struct {
+    KhoImage *image, *backing;
+} ImageShown;
+ImageShown image_show(KhoImage *image, FormatImage *view, gboolean alone);
+void image_show_itself(ImageShown *shown);
+
 gboolean image_locate(KhoImage *image, guint64 off, guint64 max_bytes, Located *found, GError **error);
 
 #endif

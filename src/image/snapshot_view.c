@@ -24,6 +24,29 @@ find(KhoImage *image, const char *id, const char *name, guint *index, GError **e
            || fail(error, KHO_ERROR_NOT_FOUND, "%s has no snapshot '%s'", image->path, id ? id : name);
 }
 
+ImageShown
+image_show(KhoImage *image, FormatImage *view, gboolean alone)
+{
+    const ImageShown shown = { image, image->backing };
+
+    view->backing_bytes = image->format->backing_bytes;
+    image->whole = image->format;
+    image->format = view;
+    if (alone)
+        image->backing = NULL;
+    return shown;
+}
+
+void
+image_show_itself(ImageShown *shown)
+{
+    KhoImage *image = shown->image;
+
+    format_close(image->format, NULL); /* open for reading only: nothing to flush */
+    image->format = g_steal_pointer(&image->whole);
+    image->backing = shown->backing;
+}
+
 gboolean
 kho_image_show_snapshot(KhoImage *image, const char *id, const char *name, GError **error)
 {
@@ -38,8 +61,6 @@ kho_image_show_snapshot(KhoImage *image, const char *id, const char *name, GErro
     FormatImage *view = qcow2_snapshot_open_view(image->format, index, error);
     if (!view)
         return FALSE;
-    view->backing_bytes = image->format->backing_bytes;
-    image->whole = image->format;
-    image->format = view;
+    image_show(image, view, FALSE);
     return TRUE;
 }

@@ -115,13 +115,44 @@ look_differing(KhoImage *overlay, KhoImage *against, guint64 off, guint64 max_by
     return TRUE;
 }
 
-typedef enum { LOOK_OWN, LOOK_LACKING, LOOK_DIFFERING } LookFor;
+gboolean
+stretch_is_same_run(const Run *a, const Run *b)
+{
+    gboolean somewhere = a->kind == RUN_DATA || a->kind == RUN_COMPRESSED;
+
+    return a->kind == b->kind && (!somewhere || a->host.bytes == b->host.bytes);
+}
+
+static gboolean
+look_changed(KhoImage *now, FormatImage *before, guint64 off, guint64 max_bytes, Stretch *found,
+             GError **error)
+{
+    Run is, was;
+
+    if (!format_map(now->format, guest_off(off), max_bytes, &is, error))
+        return FALSE;
+    gboolean is_hole = is.kind == RUN_HOLE;
+    *found = (Stretch){ .start = off, .bytes = is.bytes, .kind = kinds[is.kind] };
+    if (is_hole)
+        found->kind = now->backing ? STRETCH_DATA : STRETCH_ZERO;
+    if (off >= before->guest_bytes)
+        return TRUE;
+    if (!format_map(before, guest_off(off), MIN(is.bytes, before->guest_bytes - off), &was, error))
+        return FALSE;
+    found->bytes = was.bytes;
+    if (stretch_is_same_run(&is, &was))
+        found->kind = STRETCH_LEAVE;
+    return TRUE;
+}
+
+typedef enum { LOOK_OWN, LOOK_LACKING, LOOK_DIFFERING, LOOK_CHANGED } LookFor;
 
 typedef struct {
     LookFor what;
     KhoImage *image;
     const KhoImage *through;
     KhoImage *against;
+    FormatImage *before;
 } Look;
 
 static gboolean
@@ -133,6 +164,7 @@ look(const Look *l, guint64 off, guint64 max_bytes, Stretch *found, GError **err
                && look_below(l->image, l->through, off, found, error);
     case LOOK_LACKING: return look_lacking(l->image, l->through, off, max_bytes, found, error);
     case LOOK_DIFFERING: return look_differing(l->image, l->against, off, max_bytes, found, error);
+    case LOOK_CHANGED: return look_changed(l->image, l->before, off, max_bytes, found, error);
     }
     g_assert_not_reached();
 }
@@ -182,4 +214,13 @@ stretch_differing(KhoImage *overlay, KhoImage *against, guint64 off, guint64 max
     const Look differing = { .what = LOOK_DIFFERING, .image = overlay, .against = against };
 
     return join(&differing, off, max_bytes, stretch, error);
+}
+
+gboolean
+stretch_changed(KhoImage *now, FormatImage *before, guint64 off, guint64 max_bytes, Stretch *stretch,
+                GError **error)
+{
+    const Look changed = { .what = LOOK_CHANGED, .image = now, .before = before };
+
+    return join(&changed, off, max_bytes, stretch, error);
 }

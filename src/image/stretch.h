@@ -37,6 +37,14 @@ gboolean stretch_lacking(KhoImage *overlay, const KhoImage *through, guint64 off
 gboolean stretch_differing(KhoImage *overlay, KhoImage *against, guint64 off, guint64 max_bytes,
                            Stretch *stretch, GError **error);
 
+/* What @now, which shows one state of its image's disk, does not hold where @before, which shows another one,
+ * holds it too: data of its own, or zeros. Past the end of @before that is all but zeros. */
+gboolean stretch_changed(KhoImage *now, FormatImage *before, guint64 off, guint64 max_bytes, Stretch *stretch,
+                         GError **error);
+
+/* Do runs of two states of one image begin with the same bytes at the same place? */
+gboolean stretch_is_same_run(const Run *a, const Run *b);
+
 /* Up to where holes of @through lead further down: the size of what lies below it. */
 guint64 stretch_below_bytes(const KhoImage *through);
 

@@ -25,6 +25,31 @@ survey_run(const CopyPlan *plan, guint64 start, guint64 max_bytes, KhoMapEntry *
     return TRUE;
 }
 
+/* How far from @off on the target's clusters are all done, or all not. */
+static guint64
+done_alike(const CopyPlan *plan, guint64 off, guint64 max_bytes, gboolean *is_done)
+{
+    guint64 cluster = plan->target->cluster_bytes, from = off - plan->source_off;
+    guint64 first = from / cluster, last = (from + max_bytes - 1) / cluster, next = first + 1;
+
+    *is_done = plan->done && (plan->done[first / 8] >> first % 8 & 1);
+    while (plan->done && next <= last && (plan->done[next / 8] >> next % 8 & 1) == *is_done)
+        next++;
+    return plan->done && next <= last ? next * cluster - from : max_bytes;
+}
+
+static gboolean
+look_at_change(const CopyPlan *plan, guint64 off, guint64 max_bytes, Stretch *stretch, GError **error)
+{
+    gboolean is_done;
+    guint64 bytes = done_alike(plan, off, max_bytes, &is_done);
+
+    if (!is_done)
+        return stretch_changed(plan->source, plan->before, off, bytes, stretch, error);
+    *stretch = (Stretch){ off, bytes, STRETCH_LEAVE };
+    return TRUE;
+}
+
 static gboolean
 look(const CopyPlan *plan, guint64 off, guint64 max_bytes, Stretch *stretch, GError **error)
 {
@@ -32,6 +57,7 @@ look(const CopyPlan *plan, guint64 off, guint64 max_bytes, Stretch *stretch, GEr
     case COPY_OWN: return stretch_own(plan->source, plan->through, off, max_bytes, stretch, error);
     case COPY_DIFFERING:
         return stretch_differing(plan->source, plan->against, off, max_bytes, stretch, error);
+    case COPY_CHANGED: return look_at_change(plan, off, max_bytes, stretch, error);
     default: return stretch_lacking(plan->source, plan->through, off, max_bytes, stretch, error);
     }
 }

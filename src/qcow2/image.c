@@ -48,6 +48,8 @@ qcow2_image_free(Qcow2Image *image)
     qcow2_extensions_clear(&image->extensions);
     qcow2_words_clear(&image->l1);
     qcow2_words_clear(&image->held.l1);
+    qcow2_words_clear(&image->state.disk_l1);
+    qcow2_words_clear(&image->state.written);
     qcow2_words_clear(&image->reftable);
     qcow2_cache_clear(&image->cache);
     qcow2_guard_clear(&image->guard);

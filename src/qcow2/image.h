@@ -37,6 +37,14 @@ typedef struct {
     guint64 kept, shared; /* L1 entries that are the same in both tables; then, of the next one's L2 table */
 } Qcow2Held;
 
+/* VM state on its way into a new image (state.h). */
+typedef struct {
+    gboolean is_set;    /* the L1 table in use is the state's */
+    Qcow2Words disk_l1; /* then: the disk's */
+    guint64 disk_bytes; /* then: its size */
+    Qcow2Words written; /* the table of state that is whole, for the next snapshot; words NULL: none */
+} Qcow2State;
+
 typedef struct Qcow2Bitmaps Qcow2Bitmaps; /* bitmap_track.h */
 
 typedef struct {
@@ -51,6 +59,7 @@ typedef struct {
     guint8 *head;  /* the first cluster as it is on disk */
     Qcow2Words l1; /* words NULL until needed */
     Qcow2Held held;
+    Qcow2State state;
     Qcow2Words reftable; /* the same; loaded for writing only */
     Qcow2Cache cache;
     guint64 file_bytes; /* at least; asked again when a place lies past it */

@@ -50,6 +50,22 @@ gboolean qcow2_change_keys(FormatImage *image, const LuksChange *change, GError 
  * @image's file: close it first, and change nothing in @image meanwhile. */
 FormatImage *qcow2_snapshot_open_view(FormatImage *image, guint index, GError **error);
 
+/* The same, and behind the disk the snapshot's VM state, from *@state_off on (which the tables' geometry
+ * says), in whole sectors; the disk ends with it. KHO_ERROR_CORRUPT where the snapshot's table does not reach
+ * so far. */
+FormatImage *qcow2_snapshot_open_state(FormatImage *image, guint index, guint64 *state_off, GError **error);
+
+/* state.c: between both, the disk of an unpublished image is VM state of @bytes that is being written (from 0
+ * on, nothing in it yet): the next snapshot made has it. The disk is what it was again after the end. */
+gboolean qcow2_state_begin(FormatImage *image, guint64 bytes, GError **error);
+gboolean qcow2_state_end(FormatImage *image, GError **error);
+
+/* state.c: makes whole clusters (the last one of the disk counts as whole) of an unpublished image's disk
+ * those of one of its snapshots, which @view shows: each gets another user, and nothing is copied.
+ * KHO_ERROR_NO_SPACE where a count is as high as its width allows. */
+gboolean
+qcow2_snapshot_share(FormatImage *image, FormatImage *view, GuestOff at, guint64 bytes, GError **error);
+
 /* FormatOps.snapshot_create, .snapshot_delete and .snapshot_revert */
 gboolean qcow2_snapshot_create(FormatImage *image, const FormatSnapshotNew *snapshot, GError **error);
 gboolean qcow2_snapshot_delete(FormatImage *image, guint index, GError **error);

@@ -151,8 +151,23 @@ qcow2_snapshots_possible(const Qcow2Image *image, GError **error)
                    image->base.file->label);
 }
 
-FormatImage *
-qcow2_snapshot_open_view(FormatImage *format, guint index, GError **error)
+/* VM state lies behind the disk, from the next L1 entry on. */
+static gboolean
+reach_state(Qcow2Image *image, guint index, const Qcow2Snapshot *s, Qcow2Header *header, guint64 *off,
+            GError **error)
+{
+    guint64 end, bytes = num_align_up(MIN(s->vm_state_bytes, NUM_OFFSET_MAX), QCOW2_SECTOR_BYTES);
+
+    *off = qcow2_l1_entries_for(&image->geo, s->guest_bytes) * image->geo.l2_span_bytes;
+    if (!num_add(*off, bytes, &end) || end > NUM_OFFSET_MAX)
+        return bad_entry(error, image->base.file, index, "the size of its VM state", s->vm_state_bytes);
+    header->guest_bytes = end;
+    return TRUE;
+}
+
+/* @state_off: NULL: the disk only. */
+static FormatImage *
+open_view(FormatImage *format, guint index, guint64 *state_off, GError **error)
 {
     Qcow2Image *image = qcow2_image(format);
     g_autoptr(GPtrArray) snapshots = NULL;
@@ -177,6 +192,8 @@ qcow2_snapshot_open_view(FormatImage *format, guint index, GError **error)
     header.l1_off = s->l1_off;
     header.l1_entries = s->l1_entries;
     header.snapshots = 0;
+    if (state_off && !reach_state(image, index, s, &header, state_off, error))
+        return NULL;
     qcow2_header_derive(&header, &geo);
     if (s->l1_entries < geo.l1_guest_entries) {
         bad_entry(error, format->file, index, "its number of L1 entries", s->l1_entries);
@@ -190,4 +207,16 @@ qcow2_snapshot_open_view(FormatImage *format, guint index, GError **error)
         qcow2_crypt_borrow(view, image);
     }
     return (FormatImage *) view;
+}
+
+FormatImage *
+qcow2_snapshot_open_view(FormatImage *image, guint index, GError **error)
+{
+    return open_view(image, index, NULL, error);
+}
+
+FormatImage *
+qcow2_snapshot_open_state(FormatImage *image, guint index, guint64 *state_off, GError **error)
+{
+    return open_view(image, index, state_off, error);
 }

@@ -9,6 +9,7 @@
 #include "qcow2/qcow2.h"
 #include "qcow2/refcount.h"
 #include "qcow2/snapshot.h"
+#include "qcow2/state.h"
 
 #include <string.h>
 
@@ -237,13 +238,15 @@ new_snapshot(Qcow2Image *image, GPtrArray *snapshots, const FormatSnapshotNew *n
     Qcow2Snapshot *s = g_new0(Qcow2Snapshot, 1);
     guint8 extra[24];
 
-    be64_store(extra, 0);
+    be64_store(extra, new->vm_state_bytes);
     be64_store(extra + 8, image->header.guest_bytes);
     be64_store(extra + 16, (guint64) new->icount);
-    s->id = next_id(snapshots);
+    s->id = new->id ? g_strdup(new->id) : next_id(snapshots);
     s->name = g_strdup(new->name);
     s->date_s = new->date_s;
     s->date_ns = new->date_ns;
+    s->vm_clock_ns = new->vm_clock_ns;
+    s->vm_state_bytes = new->vm_state_bytes;
     s->guest_bytes = image->header.guest_bytes;
     s->icount = new->icount;
     s->extra = g_bytes_new(extra, sizeof extra);
@@ -281,10 +284,13 @@ share_clusters(Qcow2Image *image, GError **error)
 static gboolean
 place_snapshot(Qcow2Image *image, GPtrArray *snapshots, Qcow2Snapshot *s, guint64 *table_off, GError **error)
 {
-    Qcow2Words copy = { 0 };
+    Qcow2Words copy = { 0 }, with_state = { 0 };
     guint64 table_bytes = 0;
 
-    gboolean placed = place_l1(image, &image->l1, image->l1.n, &copy, error);
+    qcow2_state_take_locked(image, &with_state);
+    const Qcow2Words *from = with_state.words ? &with_state : &image->l1;
+    gboolean placed = place_l1(image, from, from->n, &copy, error);
+    qcow2_words_clear(&with_state);
     s->l1_off = copy.off;
     s->l1_entries = (guint32) copy.n;
     qcow2_words_clear(&copy);
@@ -313,6 +319,7 @@ create_locked(Qcow2Image *image, const FormatSnapshotNew *new, GError **error)
         return fail(error, KHO_ERROR_UNSUPPORTED, "%s cannot have snapshots: its refcounts hold 1 bit",
                     image->base.file->label);
 
+    g_assert((new->vm_state_bytes > 0) == (image->state.written.words != NULL));
     Qcow2Header to = image->header;
     guint64 old_off = image->header.snapshots_off;
     Qcow2Snapshot *s = new_snapshot(image, snapshots, new);
