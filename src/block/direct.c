@@ -316,6 +316,13 @@ direct_extent(BlkStore *store, guint64 off, guint64 max_bytes, BlkExtent *extent
     return blk_extent(direct->below, off, max_bytes, extent, error);
 }
 
+static gboolean
+direct_share(BlkStore *store, guint64 off, const BlkShared *from, gboolean *done, GError **error)
+{
+    settle(direct_of(store), off, from->len);
+    return blk_share(direct_of(store)->below, off, from, done, error);
+}
+
 static int
 direct_fd(BlkStore *store)
 {
@@ -347,6 +354,7 @@ static const BlkOps direct_ops = {
     .flush = direct_flush,
     .size = direct_size,
     .extent = direct_extent,
+    .share = direct_share,
     .fd = direct_fd,
     .free = direct_free,
 };

@@ -142,15 +142,20 @@ file_extent(BlkStore *store, guint64 off, guint64 max_bytes, BlkExtent *extent, 
     return TRUE;
 }
 
+static const BlkOps file_ops;
+
+/* Only of a plain file: another store may hold back what was written to it. */
 static gboolean
 file_share(BlkStore *store, guint64 off, const BlkShared *from, gboolean *done, GError **error)
 {
-    int to_fd = file_of(store)->fd, from_fd = blk_fd(from->store);
-    CloneResult result =
-        from_fd < 0 ? CLONE_CANNOT : clone_share(from_fd, from->off, to_fd, off, from->len, error);
+    CloneResult result = CLONE_CANNOT;
 
-    if (result == CLONE_CANNOT && from_fd >= 0)
-        result = clone_offload(from_fd, from->off, to_fd, off, from->len, error);
+    if (from->store->ops == &file_ops) {
+        int to_fd = file_of(store)->fd, from_fd = file_of(from->store)->fd;
+        result = clone_share(from_fd, from->off, to_fd, off, from->len, error);
+        if (result == CLONE_CANNOT)
+            result = clone_offload(from_fd, from->off, to_fd, off, from->len, error);
+    }
     *done = result == CLONE_DONE;
     return result != CLONE_FAILED;
 }

@@ -173,6 +173,27 @@ test_small(void)
     g_assert_true(blk_direct_is_used(store));
 }
 
+/* What the store below can share, it can: never before what was written there has left the windows. */
+static void
+test_share(void)
+{
+    BlkStore *below = blk_mem_new(NULL, 0, "below");
+    blk_mem_share(below);
+    g_autoptr(BlkStore) memory = blk_direct_new(below, 0), file = new_direct();
+    g_autofree guint8 *bytes = g_malloc(256 * KIB), *got = g_malloc(256 * KIB);
+    gboolean done;
+
+    memset(bytes, 3, 256 * KIB);
+    g_assert_true(blk_pwrite(file, 0, bytes, 256 * KIB, NULL));
+    g_assert_true(blk_share(memory, 4096, &(BlkShared){ file, 8192, 64 * KIB }, &done, NULL) && done);
+    g_assert_true(blk_pread(memory, 4096, got, 64 * KIB, NULL));
+    g_assert_cmpmem(got, 64 * KIB, bytes, 64 * KIB);
+    /* The file system may or may not: what was written is whole in either case. */
+    g_assert_true(blk_share(file, 0, &(BlkShared){ file, 128 * KIB, 64 * KIB }, &done, NULL));
+    g_assert_true(blk_flush(file, NULL));
+    assert_file(bytes, 256 * KIB);
+}
+
 static void
 test_forbidden(void)
 {
@@ -192,11 +213,8 @@ main(int argc, char **argv)
     static const struct {
         const char *name;
         GTestFunc run;
-    } tests[] = { { "random", test_random },
-                  { "end", test_end },
-                  { "writers", test_writers },
-                  { "late-error", test_late_error },
-                  { "small", test_small } };
+    } tests[] = { { "random", test_random },         { "end", test_end },     { "writers", test_writers },
+                  { "late-error", test_late_error }, { "small", test_small }, { "share", test_share } };
 
     g_test_init(&argc, &argv, NULL);
     g_assert_cmpint(sigaction(SIGXFSZ, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL), ==, 0);
