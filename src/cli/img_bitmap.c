@@ -3,19 +3,23 @@
 #include "cli/output.h"
 
 #include "base/error.h"
+#include "qemuimg/image_info.h"
 
+#include <jansson.h>
 #include <kho/image_bitmap.h>
 
 typedef struct {
-    const char *path, *name, *format, *source_path, *source_format;
+    const char *path, *name, *format, *source_path, *source_format, *output;
     char **merge;
     guint64 granularity_bytes;
-    gboolean add, remove, clear, enable, disable;
+    gboolean add, remove, clear, enable, disable, share;
 } BitmapArgs;
 
 static const CliArg bitmap_args[] = {
-    { CLI_STR, "FILE", offsetof(BitmapArgs, path), NULL, "image to change", .object = CLI_FILE },
-    { CLI_STR, "BITMAP", offsetof(BitmapArgs, name), NULL, "name of the bitmap" },
+    { CLI_STR, "FILE", offsetof(BitmapArgs, path), NULL, "image to change, or to look at",
+      .object = CLI_FILE },
+    { CLI_STR, "BITMAP", offsetof(BitmapArgs, name), CLI_OPTIONAL,
+      "name of the bitmap; without it, all are listed" },
     { CLI_FLAG, "--add", offsetof(BitmapArgs, add), "no", "add it, enabled unless --disable says otherwise" },
     { CLI_FLAG, "--remove", offsetof(BitmapArgs, remove), "no", "remove it" },
     { CLI_FLAG, "--clear", offsetof(BitmapArgs, clear), "no", "mark everything as not written" },
@@ -33,6 +37,9 @@ static const CliArg bitmap_args[] = {
       "its format; otherwise it is probed", 'F', .choices = "qcow2|raw" },
     { CLI_CHOICE, "--format", offsetof(BitmapArgs, format), CLI_OPTIONAL,
       "the image's; otherwise it is probed", 'f', .choices = "qcow2|raw" },
+    IMG_OUTPUT_ARG(BitmapArgs),
+    { CLI_FLAG, "--force-share", offsetof(BitmapArgs, share), "no",
+      "as qemu-img; a list never needs the lock", 'U' },
     { 0 },
 };
 
@@ -72,6 +79,9 @@ check_args(const BitmapArgs *a, const GArray *steps, GError **error)
 {
     gboolean merges = a->merge && *a->merge;
 
+    if (!a->name)
+        return fail(error, KHO_ERROR_INVALID, "which bitmap of %s? kho img bitmap %s lists them", a->path,
+                    a->path);
     if (steps->len == 0)
         return fail(error, KHO_ERROR_INVALID,
                     "one of --add, --remove, --clear, --enable, --disable and --merge is wanted");
@@ -89,11 +99,30 @@ check_args(const BitmapArgs *a, const GArray *steps, GError **error)
 }
 
 static gboolean
+print_list(CliRun *cli, const BitmapArgs *a, GError **error)
+{
+    KhoImageInfo info;
+
+    if (!kho_image_info(a->path, a->format, &info, error))
+        return FALSE;
+    if (img_wants_json(cli, a->output)) {
+        out_json(qimg_bitmaps_json(info.bitmaps));
+    } else if (info.bitmaps->len > 0) {
+        g_autofree char *table = qimg_bitmaps_text(info.bitmaps);
+        out_print("%s", table);
+    }
+    kho_image_info_clear(&info);
+    return TRUE;
+}
+
+static gboolean
 run_bitmap(CliRun *cli, const void *p, GError **error)
 {
     const BitmapArgs *a = p;
     g_autoptr(GArray) steps = steps_of(a);
 
+    if (!a->name && steps->len == 0)
+        return print_list(cli, a, error);
     if (!check_args(a, steps, error) || !img_check_writable(cli, a->path, error))
         return FALSE;
     const KhoImageBitmapChange change = {
@@ -118,19 +147,22 @@ run_bitmap(CliRun *cli, const void *p, GError **error)
 const CliVerb verb_img_bitmap = {
     .name = "img-bitmap",
     .noun = "img",
-    .summary = "persistent bitmaps inside a qcow2 image: add, remove, clear, enable, disable, merge",
+    .summary = "persistent bitmaps inside a qcow2 image: list, add, remove, clear, enable, disable, merge",
     .description =
         "A bitmap tells which parts of the disk were written while it was enabled: what an incremental "
         "backup reads. Whatever of kho or QEMU writes to the image keeps it; after a crash while the disk "
         "was written it is inconsistent, and can only be removed. Nobody else may use the image meanwhile. "
-        "kho img info lists the bitmaps.\n\n"
+        "Without a name the bitmaps are listed: those that are enabled are auto, inconsistent ones "
+        "in-use.\n\n"
         "Several changes are made in this order: --add, --clear, --merge, --enable or --disable.",
-    .examples = "kho img bitmap --add disk.qcow2 since-monday\n"
+    .examples = "kho img bitmap disk.qcow2\n"
+                "kho img bitmap --add disk.qcow2 since-monday\n"
                 "kho img bitmap --add --disable -g 4k disk.qcow2 copy\n"
                 "kho img bitmap --merge since-monday disk.qcow2 copy\n"
                 "kho img bitmap --merge since-monday -b old.qcow2 -F qcow2 disk.qcow2 copy\n"
                 "kho img bitmap --remove disk.qcow2 since-monday",
     .args = bitmap_args,
     .args_bytes = sizeof(BitmapArgs),
+    .json = TRUE,
     .run = run_bitmap,
 };

@@ -87,6 +87,10 @@ create(KhoDomain *domain, const KhoBackupCreate *options, const KhoJob *job, GEr
     if (!plan)
         return NULL;
     machine_warn_changed(domain);
+    for (guint i = 0; i < plan->sources->len; i++) {
+        const BackupSource *source = plan->sources->pdata[i];
+        host_warn_of_loss(domain->host, source->path, source->format, "the backup");
+    }
     json_auto json_t *json = backup_plan_to_json(plan);
     StoreJournal *journal =
         begin(tree, domain->uuid, domain->name, &backup_change, plan->point->point, json, error);

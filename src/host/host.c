@@ -1,5 +1,7 @@
 #include "host/host.h"
 
+#include <kho/image.h>
+
 KhoHost *
 kho_host_open(const char *root, GError **error)
 {
@@ -31,6 +33,23 @@ host_warn(const KhoHost *host, const char *line)
 {
     if (host->warn)
         host->warn(line, host->warn_data);
+}
+
+void
+host_warn_of_loss(const KhoHost *host, const char *path, const char *format, const char *what)
+{
+    KhoImageInfo info;
+
+    if (!host->warn || !kho_image_info(path, format, &info, NULL))
+        return;
+    guint snapshots = info.snapshots->len, bitmaps = info.bitmaps->len;
+    if (snapshots + bitmaps > 0) {
+        g_autofree char *line = g_strdup_printf(
+            "%s has %u internal snapshot%s and %u persistent bitmap%s, which %s does not have", path,
+            snapshots, snapshots == 1 ? "" : "s", bitmaps, bitmaps == 1 ? "" : "s", what);
+        host_warn(host, line);
+    }
+    kho_image_info_clear(&info);
 }
 
 void

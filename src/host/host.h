@@ -16,5 +16,8 @@ struct KhoHost {
 
 /* One line for whoever hears warnings. */
 void host_warn(const KhoHost *host, const char *line);
+/* The image at @path, of format @format, has internal snapshots or persistent bitmaps, which @what, made of
+ * it, does not: told as a warning. */
+void host_warn_of_loss(const KhoHost *host, const char *path, const char *format, const char *what);
 
 #endif

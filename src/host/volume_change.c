@@ -219,6 +219,8 @@ kho_volume_clone(KhoHost *host, const char *pool_name, const char *name, const c
             return FALSE;
     }
     const char *format = pool_volume_image_format(found, error);
+    if (format)
+        host_warn_of_loss(host, found->model->target_path, format, "the clone");
     return format && guard_check_read(host->tree, NULL, found->model->target_path, format, error)
            && host_gate_init(&gate, host, NULL, error)
            && pool_volume_clone(volume->pool->live, found, new_name, metadata, &gate.gate, job, error)

@@ -30,8 +30,8 @@ qimg_snapshots_json(const GPtrArray *snapshots)
     return list;
 }
 
-static json_t *
-bitmaps_json(const GPtrArray *bitmaps)
+json_t *
+qimg_bitmaps_json(const GPtrArray *bitmaps)
 {
     json_t *list = json_array();
 
@@ -49,6 +49,21 @@ bitmaps_json(const GPtrArray *bitmaps)
     return list;
 }
 
+char *
+qimg_bitmaps_text(const GPtrArray *bitmaps)
+{
+    GString *text = g_string_new("NAME                      GRANULARITY  FLAGS\n");
+
+    for (guint i = 0; i < bitmaps->len; i++) {
+        const KhoImageBitmap *b = g_ptr_array_index(bitmaps, i);
+
+        g_string_append_printf(text, "%-25s %11" G_GUINT64_FORMAT "  %s%s%s\n", b->name, b->granularity_bytes,
+                               b->in_use ? "in-use" : "", b->in_use && b->is_auto ? "," : "",
+                               b->is_auto ? "auto" : "");
+    }
+    return g_string_free(text, FALSE);
+}
+
 static json_t *
 qcow2_json(const KhoImageInfo *info)
 {
@@ -60,7 +75,7 @@ qcow2_json(const KhoImageInfo *info)
     if (info->qcow2_version >= 3)
         json_object_set_new(data, "lazy-refcounts", json_boolean(info->lazy_refcounts));
     if (info->bitmaps->len > 0)
-        json_object_set_new(data, "bitmaps", bitmaps_json(info->bitmaps));
+        json_object_set_new(data, "bitmaps", qimg_bitmaps_json(info->bitmaps));
     json_object_set_new(data, "refcount-bits", json_integer(info->refcount_bits));
     if (info->data_file)
         json_object_set_new(data, "data-file", json_string(info->data_file));

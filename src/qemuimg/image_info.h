@@ -14,4 +14,8 @@ struct json_t *qimg_info_json(const KhoImageInfo *info);
 char *qimg_snapshots_text(const GPtrArray *snapshots);
 struct json_t *qimg_snapshots_json(const GPtrArray *snapshots);
 
+/* Of persistent bitmaps (KhoImageBitmap): the same. The table is ours; qemu-img has none. */
+char *qimg_bitmaps_text(const GPtrArray *bitmaps);
+struct json_t *qimg_bitmaps_json(const GPtrArray *bitmaps);
+
 #endif

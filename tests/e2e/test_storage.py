@@ -272,6 +272,10 @@ def test_vol_clone(kho, pool):
         format = "raw" if name == "r.img" else "qcow2"
         harness.run(["qemu-img", "compare", "-f", format, "-F", format, pool / name, pool / ("copy-" + name)])
         kho.refuses("vol-clone", "--pool", "vmdisks", name, "copy-" + name, status=4, says="copy-" + name)
+    harness.run(["qemu-img", "snapshot", "-c", "s", pool / "base.qcow2"])
+    harness.run(["qemu-img", "bitmap", "--add", pool / "base.qcow2", "b"])
+    ran = kho("vol-clone", "--pool", "vmdisks", "base.qcow2", "less.qcow2")
+    assert len(ran.err.splitlines()) == 1 and "1 internal snapshot and 1 persistent bitmap," in ran.err
     assert image_info(pool / "copy-over.qcow2")["backing-filename"] == "base.qcow2"
     assert image_info(pool / "copy-over.qcow2")["actual-size"] < 2 * MIB
     assert (pool / "copy-r.img").stat().st_blocks * 512 < 2 * MIB

@@ -143,6 +143,19 @@ def killed_while_writing(kho, path):
     io.child.wait(timeout=harness.HANG_GUARD_S)
 
 
+def test_list(kho):
+    """Without a name: what qemu-img info tells of them."""
+    path = kho.tmp / "disk.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", path, "8M")
+    assert kho("img", "bitmap", path).out == "" and kho.json("img", "bitmap", path) == []
+    qemu_img("bitmap", "--add", "-g", "4k", path, "one")
+    kho("img", "bitmap", "--add", "--disable", path, "two")
+    assert kho.json("img", "bitmap", path) == qemu_json("info", path)["format-specific"]["data"]["bitmaps"]
+    lines = kho("img", "bitmap", path).out.splitlines()
+    assert [line.split() for line in lines[1:]] == [["one", "4096", "auto"], ["two", "65536"]]
+    kho.refuses("img", "bitmap", "--add", path, says="which bitmap")
+
+
 def test_killed(kho):
     """Rule: after a kill a bitmap that may lack something is inconsistent for both programs, and can only be removed; one
     that is disabled is what it was."""
