@@ -1,5 +1,6 @@
 #include "qemuimg/image_info.h"
 
+#include "base/error.h"
 #include "base/num.h"
 #include "qemuimg/encryption_info.h"
 
@@ -56,8 +57,9 @@ qimg_bitmaps_text(const GPtrArray *bitmaps)
 
     for (guint i = 0; i < bitmaps->len; i++) {
         const KhoImageBitmap *b = g_ptr_array_index(bitmaps, i);
+        g_autofree char *name = error_one_line(b->name);
 
-        g_string_append_printf(text, "%-25s %11" G_GUINT64_FORMAT "  %s%s%s\n", b->name, b->granularity_bytes,
+        g_string_append_printf(text, "%-25s %11" G_GUINT64_FORMAT "  %s%s%s\n", name, b->granularity_bytes,
                                b->in_use ? "in-use" : "", b->in_use && b->is_auto ? "," : "",
                                b->is_auto ? "auto" : "");
     }

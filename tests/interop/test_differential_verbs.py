@@ -1,9 +1,8 @@
 """Differential rounds of verbs: random sequences of qemu-img's verbs and of guest writes, the same to Debian's qemu-img and
-to kho under that name, each with images of its own. After each verb the exit statuses, and after each round of them what can
-be seen of the images, are the same: contents, sizes, snapshots and what is in them, bitmaps and their bits, backing files, and
+to kho under that name, each with images of its own. After each verb the exit statuses, and after every few of them what can be
+seen of the images, are the same: contents, sizes, snapshots and what is in them, bitmaps and their bits, backing files, and
 what `check` says. A failing round prints its seed, and KHO_ROUND=that runs that round alone."""
 
-import collections
 import os
 import random
 import shutil
@@ -12,8 +11,8 @@ import harness
 from interop import bitmaps
 from interop.engine import assert_same, qemu_img, qemu_io, qemu_json
 
-ROUNDS = 2000 if harness.SOAK else 12
-STEPS = 12
+ROUNDS = 2000 if harness.SOAK else 7
+LOOK_EVERY = 4
 CLUSTERS = (512, 4096, 65536)
 TOOLS = ("qemu", "kho")
 KINDS = {"write": 4, "grow": 1, "shrink": 1, "snapshot-c": 2, "snapshot-a": 2, "snapshot-d": 1, "bitmap": 3, "amend": 2, "commit": 1,
@@ -27,7 +26,6 @@ class Round:
         self.programs = {"qemu": "qemu-img", "kho": kho_program}
         self.cluster = self.rng.choice(CLUSTERS)
         self.version = self.rng.choice((2, 3, 3))
-        self.done = collections.Counter()
         self.log = []
         self.names = 0
         size = self.cluster * self.rng.randint(24, 60) + 512 * self.rng.randint(0, 3)
@@ -100,7 +98,6 @@ class Round:
     # --- the kinds
 
     def do(self, kind):
-        self.done[kind] += 1
         getattr(self, "do_" + kind.split("-")[0])(*kind.split("-")[1:])
 
     def do_write(self):
@@ -184,15 +181,15 @@ def run_round(seed, folder, program):
     try:
         r = Round(seed, folder, program)
         kinds = [kind for kind, times in KINDS.items() for _ in range(times)]
-        for number in range(STEPS):
-            r.do(r.rng.choice(kinds))
-            if number % 4 == 3:
+        r.rng.shuffle(kinds)
+        for number, kind in enumerate(kinds):
+            r.do(kind)
+            if number % LOOK_EVERY == LOOK_EVERY - 1 or number == len(kinds) - 1:
                 r.compare()
     except AssertionError as error:
         steps = "\n  ".join(r.log if r else [])
         raise AssertionError(f"round KHO_ROUND={seed} (runs alone so)\n  {steps}\n{error}") from error
     shutil.rmtree(folder)
-    return r.done
 
 
 def test_verbs_agree(kho, rng, build):
@@ -200,9 +197,6 @@ def test_verbs_agree(kho, rng, build):
     (kho.tmp / "bin").mkdir()
     program = kho.tmp / "bin" / "qemu-img"
     program.symlink_to(build / "kho")
-    done = collections.Counter()
     seeds = [int(os.environ["KHO_ROUND"])] if "KHO_ROUND" in os.environ else rng.sample(range(1 << 31), ROUNDS)
     for number, seed in enumerate(seeds):
-        done += run_round(seed, kho.tmp / f"round-{number}", program)
-    if len(seeds) == ROUNDS:
-        assert all(done[kind] > 0 for kind in KINDS), done
+        run_round(seed, kho.tmp / f"round-{number}", program)
