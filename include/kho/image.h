@@ -9,6 +9,7 @@
 #include <kho/secret.h>
 
 typedef struct KhoImage KhoImage;
+typedef struct KhoImagePlan KhoImagePlan; /* kho/image_plan.h */
 
 /* Bytes in the name of a file that is made: while it is written it has a longer one. */
 #define KHO_IMAGE_NAME_MAX 246
@@ -200,6 +201,7 @@ typedef struct KhoImageCreate {
                                 between leaves the old image with the new data */
     const KhoImageEncryption *encryption; /* qcow2 only; NULL: none. Preallocated space is written then */
     const KhoSecrets *secrets;            /* the one that @encryption names is among them */
+    KhoImagePlan *plan;                   /* not NULL: nothing is made, and this is told */
 } KhoImageCreate;
 
 /* Makes an image beside its place and renames it in when it is whole and durable; a failure or a cancel
@@ -214,6 +216,7 @@ typedef struct KhoImageResize {
     gboolean may_shrink;  /* the data past the end may go; otherwise KHO_ERROR_INVALID for a smaller size */
     KhoPrealloc prealloc; /* of what is added */
     const KhoSecrets *secrets;
+    KhoImagePlan *plan; /* not NULL: nothing is changed, and this is told */
 } KhoImageResize;
 
 /* @format: NULL to probe. After a failure the image has its old size, or the message says that it has not. */

@@ -11,6 +11,7 @@ typedef struct KhoImageCommit {
     gboolean keep_overlay;        /* its contents; else it is emptied, and must lie on the base directly */
     guint64 rate_bytes;           /* at most so many a second; 0: no limit */
     guint workers;                /* 0: as many as processors, at most 8 */
+    KhoImagePlan *plan;           /* not NULL: nothing is changed, and this is told */
     /* Asked of each file that will be written, or read differently afterwards, before anything is: FALSE ends
      * the call. May be NULL. */
     gboolean (*admit)(const char *path, gpointer data, GError **error);
@@ -32,6 +33,7 @@ typedef struct KhoImageRebase {
     const char *backing_file, *backing_format; /* as they shall stand in the header, the file relative to the
                                                   image's folder; both NULL: none */
     guint workers;
+    KhoImagePlan *plan; /* as of KhoImageCommit */
 } KhoImageRebase;
 
 /* Lets the image lie on another backing file, or on none, and copies into it what it would read differently

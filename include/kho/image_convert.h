@@ -41,6 +41,7 @@ typedef struct KhoImageConvert {
      */
     gboolean (*confirm)(gpointer data, GError **error);
     gpointer confirm_data;
+    KhoImagePlan *plan; /* not NULL: nothing is written, and this is told */
 } KhoImageConvert;
 
 KHO_PUBLIC gboolean kho_image_convert(const char *source, const char *target, const KhoImageConvert *options,

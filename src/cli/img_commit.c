@@ -1,5 +1,6 @@
 /* kho img commit. */
 #include "cli/img_options.h"
+#include "cli/img_plan.h"
 #include "cli/output.h"
 
 #include <kho/image_change.h>
@@ -7,7 +8,7 @@
 typedef struct {
     const char *path, *format, *base;
     guint64 rate_bytes, workers;
-    gboolean keep, progress, force;
+    gboolean keep, progress, force, plan;
 } CommitArgs;
 
 static const CliArg commit_args[] = {
@@ -28,6 +29,7 @@ static const CliArg commit_args[] = {
       "as qemu-img; it is shown on a terminal anyway", 'p' },
     { CLI_FLAG, "--force", offsetof(CommitArgs, force), "no",
       "also disks of a machine that has a managed save, whose memory then does not fit them any more" },
+    IMG_PLAN_ARG(CommitArgs),
     { 0 },
 };
 
@@ -50,16 +52,23 @@ run_commit(CliRun *cli, const void *p, GError **error)
 {
     const CommitArgs *a = p;
     Admission admission = { cli, a->force };
+    g_auto(KhoImagePlan) plan = { 0 };
     const KhoImageCommit commit = { .overlay = a->path,
                                     .format = a->format,
                                     .base = a->base,
                                     .keep_overlay = a->keep || a->base,
                                     .rate_bytes = a->rate_bytes,
                                     .workers = (guint) a->workers,
+                                    .plan = a->plan ? &plan : NULL,
                                     .admit = admit,
                                     .admit_data = &admission };
 
-    if (!kho_image_commit(&commit, &kho_image_gate_open, cli->job, error))
+    if (!img_plan_check(cli, a->plan, error))
+        return FALSE;
+    gboolean done = kho_image_commit(&commit, &kho_image_gate_open, cli->job, error);
+    if (a->plan)
+        return img_plan_tell(cli, &plan, done);
+    if (!done)
         return FALSE;
     out_done(cli, "Image committed.");
     return TRUE;
@@ -77,5 +86,6 @@ const CliVerb verb_img_commit = {
                 "kho img commit -b base.qcow2 -r 50M top.qcow2",
     .args = commit_args,
     .args_bytes = sizeof(CommitArgs),
+    .json = TRUE,
     .run = run_commit,
 };

@@ -1,5 +1,6 @@
 /* kho img convert. */
 #include "cli/img_options.h"
+#include "cli/img_plan.h"
 #include "cli/img_trust.h"
 #include "cli/output.h"
 
@@ -11,7 +12,7 @@ typedef struct {
     const char *source, *target, *source_format, *format, *backing_file, *backing_format, *level;
     char **options, **secrets, **allowed;
     guint64 workers, sparse_bytes;
-    gboolean compress, progress, out_of_order, share, force, untrusted, bitmaps, skip_broken, snapshots;
+    gboolean compress, progress, out_of_order, share, force, untrusted, bitmaps, skip_broken, snapshots, plan;
 } ConvertArgs;
 
 static const CliArg convert_args[] = {
@@ -55,6 +56,7 @@ static const CliArg convert_args[] = {
       "as qemu-img; it is shown on a terminal anyway", 'p' },
     { CLI_FLAG, "--out-of-order", offsetof(ConvertArgs, out_of_order), "no",
       "as qemu-img; order is never kept, since no reader sees the target before its end", 'W' },
+    IMG_PLAN_ARG(ConvertArgs),
     { 0 },
 };
 
@@ -109,9 +111,10 @@ run_convert(CliRun *cli, const void *p, GError **error)
     g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
     ImgTrust trust = { a->untrusted, a->allowed, { a->source }, a->target };
     KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
+    g_auto(KhoImagePlan) plan = { 0 };
     ImgOptions options;
 
-    if (!secrets)
+    if (!secrets || !img_plan_check(cli, a->plan, error))
         return FALSE;
     if (a->skip_broken && !a->bitmaps)
         return fail(error, KHO_ERROR_INVALID, "--skip-broken-bitmaps goes with --bitmaps");
@@ -142,13 +145,17 @@ run_convert(CliRun *cli, const void *p, GError **error)
             .level = level_of(a->level),
             .bitmaps = a->bitmaps,
             .snapshots = a->snapshots,
+            .plan = a->plan ? &plan : NULL,
             .skip_bitmap = a->skip_broken ? tell_skipped : NULL,
         };
-        warn_of_loss(cli, a);
+        if (!a->plan)
+            warn_of_loss(cli, a);
         done = kho_image_convert(a->source, a->target, &convert, &trust.gate, cli->job, error)
-               && img_keep_sound(cli, a->target, &options.create, error);
+               && (a->plan || img_keep_sound(cli, a->target, &options.create, error));
     }
-    if (done)
+    if (a->plan)
+        img_plan_tell(cli, &plan, done);
+    else if (done)
         out_done(cli, "Converted %s to %s, format %s", a->source, a->target, a->format);
     img_options_clear(&options);
     return done;
@@ -179,5 +186,6 @@ const CliVerb verb_img_convert = {
                 "kho img convert --secret id=key,file=passphrase -O qcow2 encrypted.qcow2 plain.qcow2",
     .args = convert_args,
     .args_bytes = sizeof(ConvertArgs),
+    .json = TRUE,
     .run = run_convert,
 };

@@ -1,5 +1,6 @@
 /* kho img create. */
 #include "cli/img_options.h"
+#include "cli/img_plan.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -8,7 +9,7 @@
 typedef struct {
     const char *path, *size, *format, *backing_file, *backing_format;
     char **options, **secrets;
-    gboolean force;
+    gboolean force, plan;
 } CreateArgs;
 
 static const CliArg create_args[] = {
@@ -30,6 +31,7 @@ static const CliArg create_args[] = {
       .choices = IMG_FORMATS },
     IMG_SECRET_ARG(CreateArgs),
     { CLI_FLAG, "--force", offsetof(CreateArgs, force), "no", "replace the file that stands there" },
+    IMG_PLAN_ARG(CreateArgs),
     { 0 },
 };
 
@@ -56,17 +58,21 @@ run_create(CliRun *cli, const void *p, GError **error)
 {
     const CreateArgs *a = p;
     g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
+    g_auto(KhoImagePlan) plan = { 0 };
     ImgOptions options;
 
-    if (!secrets)
+    if (!secrets || !img_plan_check(cli, a->plan, error))
         return FALSE;
     img_options_init(&options, a->format);
     options.create.secrets = secrets;
+    options.create.plan = a->plan ? &plan : NULL;
     gboolean done = read_args(a, &options, error) && (!a->force || img_check_writable(cli, a->path, error))
                     && img_check_backing(cli, a->path, &options.create, error)
                     && kho_image_create(a->path, &options.create, &kho_image_gate_open, cli->job, error)
-                    && img_keep_sound(cli, a->path, &options.create, error);
-    if (done)
+                    && (a->plan || img_keep_sound(cli, a->path, &options.create, error));
+    if (a->plan)
+        img_plan_tell(cli, &plan, done);
+    else if (done)
         out_done(cli, "Created %s, format %s", a->path, a->format);
     img_options_clear(&options);
     return done;
@@ -87,5 +93,6 @@ const CliVerb verb_img_create = {
                 "safe.qcow2 10G",
     .args = create_args,
     .args_bytes = sizeof(CreateArgs),
+    .json = TRUE,
     .run = run_create,
 };

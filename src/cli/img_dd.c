@@ -1,5 +1,6 @@
 /* kho img dd. */
 #include "cli/img_options.h"
+#include "cli/img_plan.h"
 #include "cli/img_trust.h"
 #include "cli/output.h"
 
@@ -10,7 +11,7 @@
 typedef struct {
     const char *source, *target, *source_format, *format, *offset, *length;
     char **options, **allowed;
-    gboolean share, force, untrusted;
+    gboolean share, force, untrusted, plan;
 } DdArgs;
 
 static const CliArg dd_args[] = {
@@ -28,6 +29,7 @@ static const CliArg dd_args[] = {
       "read although another process writes: the copy may be torn", 'U' },
     { CLI_FLAG, "--force", offsetof(DdArgs, force), "no", "replace the file that stands at TARGET" },
     IMG_TRUST_ARGS(DdArgs),
+    IMG_PLAN_ARG(DdArgs),
     { 0 },
 };
 
@@ -56,7 +58,7 @@ read_part(const DdArgs *a, KhoImagePart *part, GError **error)
 }
 
 static gboolean
-copy(CliRun *cli, const DdArgs *a, const KhoImageCreate *create, GError **error)
+copy(CliRun *cli, const DdArgs *a, const KhoImageCreate *create, KhoImagePlan *plan, GError **error)
 {
     ImgTrust trust = { a->untrusted, a->allowed, { a->source }, a->target };
     KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
@@ -65,7 +67,7 @@ copy(CliRun *cli, const DdArgs *a, const KhoImageCreate *create, GError **error)
         return FALSE;
     g_autoptr(KhoImage) source = kho_image_open(a->source, a->source_format, flags, &trust.gate, error);
     KhoImagePart part = { .image = source };
-    KhoImageConvert convert = { .target = *create };
+    KhoImageConvert convert = { .target = *create, .plan = plan };
 
     convert.target.overwrite = a->force;
     return source && read_part(a, &part, error)
@@ -76,16 +78,20 @@ static gboolean
 run_dd(CliRun *cli, const void *p, GError **error)
 {
     const DdArgs *a = p;
+    g_auto(KhoImagePlan) plan = { 0 };
     ImgOptions options;
 
     img_options_init(&options, a->format);
     gboolean done =
-        img_options_read(&options, a->options, error)
+        img_plan_check(cli, a->plan, error) && img_options_read(&options, a->options, error)
         && (!a->force || img_check_writable(cli, a->target, error))
         && (a->share || a->untrusted || img_check_readable(cli, a->source, a->source_format, error))
-        && img_check_backing(cli, a->target, &options.create, error) && copy(cli, a, &options.create, error)
-        && img_keep_sound(cli, a->target, &options.create, error);
-    if (done)
+        && img_check_backing(cli, a->target, &options.create, error)
+        && copy(cli, a, &options.create, a->plan ? &plan : NULL, error)
+        && (a->plan || img_keep_sound(cli, a->target, &options.create, error));
+    if (a->plan)
+        img_plan_tell(cli, &plan, done);
+    else if (done)
         out_done(cli, "Copied %s to %s, format %s", a->source, a->target, a->format);
     img_options_clear(&options);
     return done;
@@ -99,5 +105,6 @@ const CliVerb verb_img_dd = {
     .examples = "kho img dd --offset 1M --length 512M disk.qcow2 partition.raw",
     .args = dd_args,
     .args_bytes = sizeof(DdArgs),
+    .json = TRUE,
     .run = run_dd,
 };

@@ -1,5 +1,6 @@
 /* kho img rebase. */
 #include "cli/img_options.h"
+#include "cli/img_plan.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -10,7 +11,7 @@
 typedef struct {
     const char *path, *format, *backing, *backing_format;
     guint64 workers;
-    gboolean unsafe, progress, force;
+    gboolean unsafe, progress, force, plan;
 } RebaseArgs;
 
 static const CliArg rebase_args[] = {
@@ -31,6 +32,7 @@ static const CliArg rebase_args[] = {
       "as qemu-img; it is shown on a terminal anyway", 'p' },
     { CLI_FLAG, "--force", offsetof(RebaseArgs, force), "no",
       "also a disk of a machine that has a managed save, whose memory then does not fit it any more" },
+    IMG_PLAN_ARG(RebaseArgs),
     { 0 },
 };
 
@@ -49,16 +51,24 @@ run_rebase(CliRun *cli, const void *p, GError **error)
     const RebaseArgs *a = p;
     const char *backing = *a->backing ? a->backing : NULL;
     const char *format = backing ? a->backing_format : NULL;
+    g_auto(KhoImagePlan) plan = { 0 };
     const KhoImageCreate below = { .backing_file = backing, .backing_format = format };
     const KhoImageRebase rebase = { .path = a->path,
                                     .format = a->format,
                                     .backing_file = backing,
                                     .backing_format = format,
-                                    .workers = (guint) a->workers };
+                                    .workers = (guint) a->workers,
+                                    .plan = a->plan ? &plan : NULL };
 
-    if (!check(cli, a, &below, error)
-        || !(a->unsafe ? kho_image_set_backing(a->path, backing, format, error)
-                       : kho_image_rebase(&rebase, &kho_image_gate_open, cli->job, error)))
+    if (a->unsafe && a->plan)
+        return fail(error, KHO_ERROR_INVALID, "--unsafe writes a name alone: there is nothing to plan");
+    if (!img_plan_check(cli, a->plan, error) || !check(cli, a, &below, error))
+        return FALSE;
+    gboolean done = a->unsafe ? kho_image_set_backing(a->path, backing, format, error)
+                              : kho_image_rebase(&rebase, &kho_image_gate_open, cli->job, error);
+    if (a->plan)
+        return img_plan_tell(cli, &plan, done);
+    if (!done)
         return FALSE;
     if (backing)
         out_done(cli, "%s lies on %s.", a->path, backing);
@@ -78,5 +88,6 @@ const CliVerb verb_img_rebase = {
                 "kho img rebase -u -b moved/base.raw -F raw overlay.qcow2",
     .args = rebase_args,
     .args_bytes = sizeof(RebaseArgs),
+    .json = TRUE,
     .run = run_rebase,
 };

@@ -1,5 +1,6 @@
 /* kho img resize. */
 #include "cli/img_options.h"
+#include "cli/img_plan.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -7,7 +8,7 @@
 typedef struct {
     const char *path, *size, *format, *prealloc;
     char **secrets;
-    gboolean shrink, force;
+    gboolean shrink, force, plan;
 } ResizeArgs;
 
 static const CliArg resize_args[] = {
@@ -22,6 +23,7 @@ static const CliArg resize_args[] = {
     { CLI_FLAG, "--shrink", offsetof(ResizeArgs, shrink), "no", "the data past the new end may go" },
     { CLI_FLAG, "--force", offsetof(ResizeArgs, force), "no",
       "also a disk of a machine that has a managed save, whose memory then does not fit it any more" },
+    IMG_PLAN_ARG(ResizeArgs),
     { 0 },
 };
 
@@ -43,12 +45,18 @@ run_resize(CliRun *cli, const void *p, GError **error)
 {
     const ResizeArgs *a = p;
     g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
-    KhoImageResize options = { .may_shrink = a->shrink, .secrets = secrets };
+    g_auto(KhoImagePlan) plan = { 0 };
+    KhoImageResize options = { .may_shrink = a->shrink, .secrets = secrets, .plan = a->plan ? &plan : NULL };
 
-    if (!secrets || !img_prealloc_parse(a->prealloc, &options.prealloc, error)
+    if (!secrets || !img_plan_check(cli, a->plan, error)
+        || !img_prealloc_parse(a->prealloc, &options.prealloc, error)
         || !new_size(a, &options.size_bytes, error) || !img_check_writable(cli, a->path, error)
-        || (!a->force && !img_check_unsaved(cli, a->path, error))
-        || !kho_image_resize(a->path, a->format, &options, &kho_image_gate_open, cli->job, error))
+        || (!a->force && !img_check_unsaved(cli, a->path, error)))
+        return FALSE;
+    gboolean done = kho_image_resize(a->path, a->format, &options, &kho_image_gate_open, cli->job, error);
+    if (a->plan)
+        return img_plan_tell(cli, &plan, done);
+    if (!done)
         return FALSE;
     out_done(cli, "Image resized.");
     return TRUE;
@@ -61,5 +69,6 @@ const CliVerb verb_img_resize = {
     .examples = "kho img resize disk.qcow2 +10G\nkho img resize --shrink disk.raw 5G",
     .args = resize_args,
     .args_bytes = sizeof(ResizeArgs),
+    .json = TRUE,
     .run = run_resize,
 };

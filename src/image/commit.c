@@ -1,6 +1,7 @@
 /* Commit: an overlay's data goes into an image below it. The order of things: the base's data, durable, and
  * only then is the overlay emptied, so that whoever reads through it sees no difference. */
 #include "base/error.h"
+#include "image/cost.h"
 #include "image/merge.h"
 
 #include <glib/gstdio.h>
@@ -100,6 +101,14 @@ open_parts(const KhoImageCommit *commit, const KhoImageGate *gate, Parts *parts,
            && image_takes_writes(parts->base, error) && admits(commit, parts, error);
 }
 
+static void
+tell_losses(const Parts *parts, KhoImagePlan *plan)
+{
+    for (const KhoImage *layer = parts->overlay->backing; layer; layer = layer->backing)
+        cost_lost(plan, "what is read through %s alone", layer->path);
+    cost_lost(plan, "what other overlays of %s read where they hold nothing themselves", parts->base->path);
+}
+
 gboolean
 kho_image_commit(const KhoImageCommit *commit, const KhoImageGate *gate, const KhoJob *job, GError **error)
 {
@@ -111,7 +120,9 @@ kho_image_commit(const KhoImageCommit *commit, const KhoImageGate *gate, const K
                           .base = parts.base,
                           .through = parts.through,
                           .rate_bytes = commit->rate_bytes,
-                          .workers = commit->workers };
+                          .workers = commit->workers,
+                          .plan = commit->plan };
+    tell_losses(&parts, commit->plan);
     gboolean done = commit->keep_overlay ? merge_down(&merge, job, error) : merge_away(&merge, job, error);
     done = image_close_after(g_steal_pointer(&parts.base), done, error);
     return image_close_after(g_steal_pointer(&parts.overlay), done, error);

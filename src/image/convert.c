@@ -69,24 +69,32 @@ check_compress(const KhoImageCreate *target, GError **error)
     return TRUE;
 }
 
+/* A part, which begins at @off of the target. */
+static CopyPlan
+copy_of(const KhoImagePart *part, guint64 off, const CopyPlan *how)
+{
+    CopyPlan plan = *how;
+
+    plan.source = part->image;
+    plan.source_off = part->off_bytes;
+    plan.target_off = off;
+    plan.bytes = part->length_bytes;
+    return plan;
+}
+
 /* The parts one behind the other. @how lacks what and where. */
 static gboolean
 copy_all(const Parts *parts, const CopyPlan *how, const KhoJob *job, GError **error)
 {
     JobParts told;
-    CopyPlan plan = *how;
 
     job_parts_init(&told, job);
     for (guint i = 0; i < parts->n; i++)
         told.total_bytes += parts->list[i].length_bytes;
-    plan.job = &told.part;
     for (guint i = 0; i < parts->n; i++) {
-        const KhoImagePart *part = &parts->list[i];
+        CopyPlan plan = copy_of(&parts->list[i], told.before_bytes, how);
 
-        plan.source = part->image;
-        plan.source_off = part->off_bytes;
-        plan.target_off = told.before_bytes;
-        plan.bytes = part->length_bytes;
+        plan.job = &told.part;
         /* A part that begins within a cluster is stored as it is. */
         plan.compress = how->compress && plan.target_off % plan.target->cluster_bytes == 0;
         if (!image_copy(&plan, error))
@@ -132,10 +140,69 @@ check_kept(const Parts *parts, const KhoImageConvert *options, GError **error)
            && (!options->snapshots || snapshots_check_copy(part->image, options, error));
 }
 
+/* What of the sources the copy will not have. */
+static gboolean
+tell_losses(const Parts *parts, const KhoImageConvert *options, GError **error)
+{
+    for (guint i = 0; i < parts->n; i++) {
+        const KhoImage *image = parts->list[i].image;
+        FormatInfo info;
+
+        if (!format_info(image->format, &info, error))
+            return FALSE;
+        if (info.snapshots && info.snapshots->len > 0 && !options->snapshots)
+            cost_lost(options->plan, "%u internal snapshot(s) of %s (see --with-snapshots)",
+                      info.snapshots->len, image->path);
+        if (info.bitmaps && info.bitmaps->len > 0 && !options->bitmaps)
+            cost_lost(options->plan, "%u persistent bitmap(s) of %s (see --bitmaps)", info.bitmaps->len,
+                      image->path);
+        if (image->format->encrypted && !options->target.encryption)
+            cost_lost(options->plan, "the encryption of %s", image->path);
+        format_info_clear(&info);
+    }
+    return TRUE;
+}
+
+/* Whether what is to be written to @where fits: refused before the first write. */
+static gboolean
+plan_all(const Parts *parts, const CopyPlan *how, const KhoImageConvert *options, CostPlace *where,
+         const KhoJob *job, GError **error)
+{
+    g_autofree CopyPlan *copies = g_new(CopyPlan, parts->n);
+    guint64 off = 0;
+
+    where->may_be_less |= how->compress || how->only_changes;
+    for (guint i = 0; i < parts->n; i++) {
+        copies[i] = copy_of(&parts->list[i], off, how);
+        copies[i].job = job;
+        off += copies[i].bytes;
+    }
+    if (options->plan && !tell_losses(parts, options, error))
+        return FALSE;
+    if (options->snapshots) /* what the states share is known only when it is done */
+        return !options->plan || snapshots_plan(&copies[0], copies[0].source, where, options->plan, error);
+    return cost_copies(copies, parts->n, where, options->plan, error);
+}
+
+static gboolean
+plan_new(const Target *target, const Parts *parts, guint64 size_bytes, const KhoImageConvert *options,
+         const KhoJob *job, GError **error)
+{
+    const KhoImageCreate *create = &options->target;
+    CostPlace where = target_cost_place(target, create, num_align_up(size_bytes, IMAGE_SECTOR_BYTES));
+    CopyPlan how = plan_of(options, NULL);
+
+    target_plan_loss(target, options->plan);
+    how.target_is_zero = target_is_zero(target, create) && !options->fill_holes;
+    how.only_changes = create->backing_file != NULL;
+    return plan_all(parts, &how, options, &where, job, error);
+}
+
 static gboolean
 convert_into(const Parts *parts, const KhoImageConvert *options, const KhoJob *job, GError **error)
 {
     CopyPlan plan = plan_of(options, options->into);
+    CostPlace where;
     guint64 needed;
 
     if (options->compress)
@@ -149,9 +216,12 @@ convert_into(const Parts *parts, const KhoImageConvert *options, const KhoJob *j
                     options->into->path, kho_image_size_bytes(options->into), needed);
     plan.target_is_zero = options->into_is_zero && !options->fill_holes;
     plan.only_changes = options->into->backing != NULL;
-    return copy_all(parts, &plan, job, error)
-           && (!options->bitmaps || bitmaps_copy(parts->list[0].image, options->into, job, error))
-           && kho_image_flush(options->into, error);
+    if (!cost_place_of(options->into, &where, error) || !plan_all(parts, &plan, options, &where, job, error))
+        return FALSE;
+    return options->plan
+           || (copy_all(parts, &plan, job, error)
+               && (!options->bitmaps || bitmaps_copy(parts->list[0].image, options->into, job, error))
+               && kho_image_flush(options->into, error));
 }
 
 static gboolean
@@ -202,7 +272,8 @@ kho_image_convert_parts(const KhoImagePart *list, guint n_parts, const char *tar
     Target *target = target_begin(target_path, create, job, error);
     if (!target)
         return FALSE;
-    gboolean done = copy_new(target, &parts, size_bytes, options, gate, job, error);
+    gboolean done = plan_new(target, &parts, size_bytes, options, job, error)
+                    && (options->plan || copy_new(target, &parts, size_bytes, options, gate, job, error));
     target_free(target, error);
     return done;
 }

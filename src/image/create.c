@@ -1,5 +1,20 @@
 #include "base/error.h"
+#include "base/num.h"
 #include "image/target.h"
+
+/* The space of a thick image, and what is replaced. */
+static gboolean
+plan_create(const Target *target, const KhoImageCreate *options, KhoImagePlan *plan, GError **error)
+{
+    CostPlace where =
+        target_cost_place(target, options, num_align_up(options->size_bytes, IMAGE_SECTOR_BYTES));
+
+    target_plan_loss(target, plan);
+    if (plan && options->prealloc == KHO_PREALLOC_FULL)
+        plan->write_bytes =
+            options->prealloc_bytes ? MIN(options->prealloc_bytes, options->size_bytes) : options->size_bytes;
+    return cost_reserved(&where, plan, error);
+}
 
 gboolean
 kho_image_create(const char *path, const KhoImageCreate *options, const KhoImageGate *gate, const KhoJob *job,
@@ -10,6 +25,11 @@ kho_image_create(const char *path, const KhoImageCreate *options, const KhoImage
     Target *target = target_begin(path, options, job, error);
     if (!target)
         return FALSE;
+    gboolean goes_on = plan_create(target, options, options->plan, error);
+    if (!goes_on || options->plan) {
+        target_free(target, NULL);
+        return goes_on;
+    }
     KhoImage *image = target_open(target, options, options->size_bytes, gate, job, error);
     /* A new disk is empty, also where it is one that stood there before. */
     gboolean empty = image

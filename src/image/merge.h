@@ -6,6 +6,7 @@
 #include "image/image.h"
 
 #include <kho/image_layers.h>
+#include <kho/image_plan.h>
 
 typedef struct {
     KhoImage *overlay;
@@ -16,6 +17,7 @@ typedef struct {
                            the overlay alone does */
     guint64 rate_bytes; /* down: at most so many a second; 0: no limit */
     guint workers;
+    KhoImagePlan *plan; /* not NULL: nothing is changed, and this is told */
 } Merge;
 
 /* Copies into the overlay what it lacks of the layers down to the base, then lets its header name the backing

@@ -153,6 +153,12 @@ publish_replaced(const Publish *p)
     return p->replaced ? &p->replaced_stat : NULL;
 }
 
+int
+publish_fd(const Publish *p)
+{
+    return p->fd;
+}
+
 gboolean
 publish_check_space(Publish *p, guint64 bytes, GError **error)
 {

@@ -31,6 +31,9 @@ BlkStore *publish_store(Publish *publish, GError **error);
 /* What stands at the path and is replaced, or NULL. */
 const struct stat *publish_replaced(const Publish *publish);
 
+/* The descriptor of the new file, which stays the publish's. */
+int publish_fd(const Publish *publish);
+
 /* KHO_ERROR_NO_SPACE where the file system has not @bytes free. */
 gboolean publish_check_space(Publish *publish, guint64 bytes, GError **error);
 

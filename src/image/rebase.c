@@ -44,7 +44,8 @@ drop_between(const Merge *merge, const KhoImage *stay, const KhoJob *job, GError
     while (above->backing && above->backing != stay)
         above = above->backing;
     if (above == merge->overlay) /* nothing does */
-        return format_set_backing(above->format, merge->backing_file, merge->backing_format, FALSE, error);
+        return merge->plan
+               || format_set_backing(above->format, merge->backing_file, merge->backing_format, FALSE, error);
     up.base = above;
     return merge_up(&up, job, error);
 }
@@ -55,7 +56,8 @@ rebase(const KhoImageRebase *r, KhoImage *image, const KhoImageGate *gate, const
     const Merge merge = { .overlay = image,
                           .backing_file = r->backing_file,
                           .backing_format = r->backing_format,
-                          .workers = r->workers };
+                          .workers = r->workers,
+                          .plan = r->plan };
     KhoImage *found = NULL;
 
     /* Also where its format can have no backing file at all. */

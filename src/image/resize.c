@@ -3,6 +3,7 @@
 #include "base/entry.h"
 #include "base/error.h"
 #include "base/num.h"
+#include "image/cost.h"
 #include "image/prealloc.h"
 #include "image/target.h"
 
@@ -14,8 +15,9 @@ prealloc_of(const KhoImage *image, KhoPrealloc wanted)
 }
 
 static gboolean
-check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, GError **error)
+check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, KhoImagePlan *plan, GError **error)
 {
+    CostPlace where;
     gboolean encrypted = image->format->encrypted;
     int fd = blk_fd(image->format->file), data_fd = image->has_data_file ? blk_fd(image->format->data) : -1;
 
@@ -25,9 +27,15 @@ check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, GError **
         return FALSE;
     if (image->has_data_file)
         prealloc = MIN(prealloc, KHO_PREALLOC_METADATA);
-    guint64 bytes =
+    if (!cost_place_of(image, &where, error))
+        return FALSE;
+    where.path = image->path;
+    where.fd = S_ISREG(image->identity.st_mode) ? fd : -1;
+    where.reserved_bytes =
         prealloc_space_bytes(prealloc_kind(prealloc, encrypted), more_bytes, image->cluster_bytes);
-    return fd < 0 || entry_check_space(fd, bytes, image->path, error);
+    if (plan && prealloc == KHO_PREALLOC_FULL)
+        plan->write_bytes = more_bytes;
+    return cost_reserved(&where, plan, error);
 }
 
 /* The subcluster that the old end lies in becomes the image's own, zeros past the end. Writing what is there
@@ -72,14 +80,16 @@ resize_extend(KhoImage *image, guint64 to, GError **error)
 }
 
 static gboolean
-grow(KhoImage *image, guint64 to, KhoPrealloc wanted, const KhoJob *job, GError **error)
+grow(KhoImage *image, guint64 to, const KhoImageResize *options, const KhoJob *job, GError **error)
 {
-    KhoPrealloc prealloc = prealloc_of(image, wanted);
+    KhoPrealloc prealloc = prealloc_of(image, options->prealloc);
     guint64 from = kho_image_size_bytes(image);
     g_autoptr(GError) cause = NULL, undo = NULL;
 
-    if (!check_space(image, to - from, prealloc, error))
+    if (!check_space(image, to - from, prealloc, options->plan, error))
         return FALSE;
+    if (options->plan)
+        return TRUE;
     if ((prealloc == KHO_PREALLOC_OFF ? resize_extend(image, to, &cause)
                                       : extend_reserved(image, to, prealloc, job, &cause))
         && kho_image_flush(image, &cause))
@@ -91,19 +101,41 @@ grow(KhoImage *image, guint64 to, KhoPrealloc wanted, const KhoJob *job, GError 
     return FALSE;
 }
 
+static gboolean
+must_ask(const KhoImage *image, guint64 to, GError **error)
+{
+    return fail(error, KHO_ERROR_INVALID,
+                "%s has %" G_GUINT64_FORMAT " bytes: to shrink it to %" G_GUINT64_FORMAT
+                " loses what lies past the end, which must be asked for",
+                image->path, kho_image_size_bytes(image), to);
+}
+
 /* QEMU knows which of its formats can. */
 static gboolean
 resize_foreign(KhoImage *image, guint64 to, const KhoImageResize *options, GError **error)
 {
     if (to < kho_image_size_bytes(image) && !options->may_shrink)
-        return fail(error, KHO_ERROR_INVALID,
-                    "%s has %" G_GUINT64_FORMAT " bytes: to shrink it to %" G_GUINT64_FORMAT
-                    " loses what lies past the end, which must be asked for",
-                    image->path, kho_image_size_bytes(image), to);
+        return must_ask(image, to, error);
     if (options->prealloc != KHO_PREALLOC_OFF)
         return fail(error, KHO_ERROR_UNSUPPORTED, "%s is a %s image: it is not preallocated", image->path,
                     image->foreign_format);
+    if (options->plan)
+        return fail(error, KHO_ERROR_UNSUPPORTED, "%s is a %s image, which QEMU resizes: it is not planned",
+                    image->path, image->foreign_format);
     return format_close(g_steal_pointer(&image->format), error) && foreign_resize(image->foreign, to, error);
+}
+
+static gboolean
+plan_shrink(KhoImage *image, guint64 to, const KhoImageResize *options, GError **error)
+{
+    guint64 from = kho_image_size_bytes(image);
+    CostPlace where;
+
+    if (to < from && !options->may_shrink)
+        return must_ask(image, to, error);
+    if (to < from)
+        cost_lost(options->plan, "the last %" G_GUINT64_FORMAT " bytes of the disk", from - to);
+    return cost_place_of(image, &where, error) && cost_reserved(&where, options->plan, error);
 }
 
 gboolean
@@ -123,7 +155,9 @@ resize_image(KhoImage *image, const KhoImageResize *options, const KhoJob *job, 
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", image->path);
     if (to > from)
-        return grow(image, to, prealloc, job, error);
+        return grow(image, to, options, job, error);
+    if (options->plan)
+        return plan_shrink(image, to, options, error);
     return to == from || format_resize(image->format, to, options->may_shrink, job, error);
 }
 

@@ -15,6 +15,8 @@ typedef struct {
     GPtrArray *list; /* of FormatSnapshot */
     Lineage *lineage;
     JobParts told;
+    const CostPlace *where; /* nothing is copied: */
+    KhoImagePlan *cost;     /* NULL: it is */
 } History;
 
 static gboolean
@@ -139,13 +141,39 @@ make_snapshot(History *h, guint index, GError **error)
     return copy_vm_state(h, index, error) && format_snapshot_create(h->plan.target->format, &new, error);
 }
 
+static gboolean
+plan_disk(const History *h, FormatImage *before, GError **error)
+{
+    CopyPlan plan = h->plan;
+
+    plan.what = before ? COPY_CHANGED : COPY_ALL;
+    plan.before = before;
+    plan.target_is_zero = TRUE;
+    plan.bytes = kho_image_size_bytes(plan.source);
+    return cost_add(&plan, h->where, h->cost, error);
+}
+
+static gboolean
+plan_vm_state(const History *h, guint index)
+{
+    const FormatSnapshot *s = h->list->pdata[index];
+    guint64 bytes = num_align_up(MIN(s->vm_state_bytes, NUM_OFFSET_MAX / 2), h->where->cluster_bytes);
+
+    h->cost->read_bytes += bytes;
+    h->cost->write_bytes += bytes;
+    h->cost->space_bytes += bytes;
+    return TRUE;
+}
+
 /* What the source shows now, with @before as what it showed last. */
 static gboolean
 copy_shown(History *h, guint state, FormatImage *before, GError **error)
 {
     guint64 size = kho_image_size_bytes(h->plan.source);
-    FormatImage *target = h->plan.target->format;
 
+    if (h->cost)
+        return plan_disk(h, before, error);
+    FormatImage *target = h->plan.target->format;
     return (size == target->guest_bytes || format_resize(target, size, TRUE, h->told.whole, error))
            && copy_disk(h, state, before, error);
 }
@@ -169,7 +197,7 @@ copy_state(History *h, guint state, GError **error)
     }
     if (before)
         format_close(before, NULL);
-    return done && (!is_snapshot || make_snapshot(h, state, error));
+    return done && (!is_snapshot || (h->cost ? plan_vm_state(h, state) : make_snapshot(h, state, error)));
 }
 
 /* --- all of them --- */
@@ -190,23 +218,39 @@ sum_up(const History *h)
     return sum;
 }
 
-gboolean
-snapshots_copy(const CopyPlan *how, KhoImage *source, const KhoJob *job, GError **error)
+static gboolean
+for_all(History *h, KhoImage *source, const KhoJob *job, GError **error)
 {
-    g_autoptr(Lineage) lineage = lineage_new(source, how->target);
     g_autoptr(GPtrArray) none = g_ptr_array_new();
-    History h = { .plan = *how, .lineage = lineage };
     gboolean done = TRUE;
     FormatInfo info;
 
     if (!format_info(source->format, &info, error))
         return FALSE;
-    h.plan.source = source;
-    h.list = info.snapshots ? info.snapshots : none;
-    job_parts_init(&h.told, job);
-    h.told.total_bytes = sum_up(&h);
-    for (guint i = 0; done && i <= h.list->len; i++)
-        done = copy_state(&h, i, error);
+    h->plan.source = source;
+    h->list = info.snapshots ? info.snapshots : none;
+    job_parts_init(&h->told, job);
+    h->told.total_bytes = sum_up(h);
+    for (guint i = 0; done && i <= h->list->len; i++)
+        done = copy_state(h, i, error);
     format_info_clear(&info);
     return done;
+}
+
+gboolean
+snapshots_copy(const CopyPlan *how, KhoImage *source, const KhoJob *job, GError **error)
+{
+    g_autoptr(Lineage) lineage = lineage_new(source, how->target);
+    History h = { .plan = *how, .lineage = lineage };
+
+    return for_all(&h, source, job, error);
+}
+
+gboolean
+snapshots_plan(const CopyPlan *how, KhoImage *source, const CostPlace *where, KhoImagePlan *plan,
+               GError **error)
+{
+    History h = { .plan = *how, .where = where, .cost = plan };
+
+    return for_all(&h, source, how->job, error);
 }

@@ -3,7 +3,7 @@
 #ifndef KHO_IMAGE_SNAPSHOT_COPY_H
 #define KHO_IMAGE_SNAPSHOT_COPY_H
 
-#include "image/copy.h"
+#include "image/cost.h"
 
 #include <kho/image_convert.h>
 
@@ -19,5 +19,9 @@ gboolean snapshots_check_copy(KhoImage *source, const KhoImageConvert *options, 
  * the times, the size and the VM state that it has there, and with what it shares with others shared.
  */
 gboolean snapshots_copy(const CopyPlan *how, KhoImage *source, const KhoJob *job, GError **error);
+
+/* What that would cost, at most: parts that a state has from an earlier one than the last count again. */
+gboolean snapshots_plan(const CopyPlan *how, KhoImage *source, const CostPlace *where, KhoImagePlan *plan,
+                        GError **error);
 
 #endif

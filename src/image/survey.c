@@ -32,16 +32,18 @@ done_alike(const CopyPlan *plan, guint64 off, guint64 max_bytes, gboolean *is_do
     guint64 cluster = plan->target->cluster_bytes, from = off - plan->source_off;
     guint64 first = from / cluster, last = (from + max_bytes - 1) / cluster, next = first + 1;
 
-    *is_done = plan->done && (plan->done[first / 8] >> first % 8 & 1);
-    while (plan->done && next <= last && (plan->done[next / 8] >> next % 8 & 1) == *is_done)
+    *is_done = plan->done[first / 8] >> first % 8 & 1;
+    while (next <= last && (plan->done[next / 8] >> next % 8 & 1) == *is_done)
         next++;
-    return plan->done && next <= last ? next * cluster - from : max_bytes;
+    return next <= last ? next * cluster - from : max_bytes;
 }
 
 static gboolean
 look_at_change(const CopyPlan *plan, guint64 off, guint64 max_bytes, Stretch *stretch, GError **error)
 {
     gboolean is_done;
+    if (!plan->done)
+        return stretch_changed(plan->source, plan->before, off, max_bytes, stretch, error);
     guint64 bytes = done_alike(plan, off, max_bytes, &is_done);
 
     if (!is_done)

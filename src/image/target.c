@@ -17,6 +17,8 @@
 #define DEFAULT_CLUSTER_BYTES 65536
 /* A file that is written in place is made so long first. */
 #define MARK_BYTES 4096
+/* What a file system allocates as one. */
+#define BLOCK_BYTES 4096
 
 struct Target {
     char *path;
@@ -230,6 +232,35 @@ check_space(Target *target, const KhoImageCreate *options, guint64 reserved, GEr
     }
     return publish_check_space(target->publish,
                                prealloc_space_bytes(prealloc, reserved, cluster_bytes(options)), error);
+}
+
+CostPlace
+target_cost_place(const Target *target, const KhoImageCreate *options, guint64 size_bytes)
+{
+    KhoPrealloc prealloc = prealloc_kind(prealloc_of(options), options->encryption != NULL);
+    guint64 wanted = options->prealloc_bytes ? MIN(options->prealloc_bytes, size_bytes) : size_bytes;
+    gboolean foreign = foreign_format_find(options->format) != NULL;
+    guint64 cluster = cluster_bytes(options);
+
+    return (CostPlace){
+        .path = target->path,
+        .fd = target->publish && !options->data_file ? publish_fd(target->publish) : -1,
+        .cluster_bytes = cluster == 1 ? BLOCK_BYTES : cluster,
+        .table_span_bytes = cost_table_span(cluster, options->extended_l2),
+        .reserved_bytes = prealloc_space_bytes(prealloc, wanted, (guint32) cluster),
+        .reserves_data = prealloc >= KHO_PREALLOC_FALLOC && wanted == size_bytes,
+        .writes_zeros = options->qcow2_version == 2 && options->backing_file,
+        .may_be_less = options->backing_file || foreign,
+    };
+}
+
+void
+target_plan_loss(const Target *target, KhoImagePlan *plan)
+{
+    if (target->place)
+        cost_lost(plan, "what %s holds now, from the first write on", target->path);
+    else if (publish_replaced(target->publish))
+        cost_lost(plan, "the file that stands at %s", target->path);
 }
 
 /* While the file is empty. A file system that knows no such thing is as good. */

@@ -2,6 +2,7 @@
 #ifndef KHO_IMAGE_TARGET_H
 #define KHO_IMAGE_TARGET_H
 
+#include "image/cost.h"
 #include "image/image.h"
 #include "image/publish.h"
 
@@ -24,6 +25,12 @@ gboolean target_check(const KhoImageCreate *options, GError **error);
  * was not asked for; it is opened only, and stays what it is.
  */
 Target *target_begin(const char *path, const KhoImageCreate *options, const KhoJob *job, GError **error);
+
+/* What is written there, for a disk of @size_bytes. The free space of a server's disk, of what is written in
+ * place, and of a data file are not known. */
+CostPlace target_cost_place(const Target *target, const KhoImageCreate *options, guint64 size_bytes);
+/* Tells of what stands there now. */
+void target_plan_loss(const Target *target, KhoImagePlan *plan);
 
 /**
  * target_open:

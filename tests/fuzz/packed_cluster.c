@@ -1,6 +1,6 @@
 /* A compressed cluster from bytes that nobody has checked, deflated or by zstd: it inflates to exactly one
- * cluster, or not at all. What came out is packed and inflates to the same. The first byte says which method,
- * and how large clusters are. */
+ * cluster, or not at all. What came out is packed and inflates to the same. The first byte says which method
+ * and level, and how large clusters are. */
 #include "qcow2/codec.h"
 
 #include <stdint.h>
