@@ -259,17 +259,35 @@ look_at_copy(Look *look, const CopyPlan *copy, GError **error)
            || fail(error, KHO_ERROR_CANCELLED, "cancelled: nothing was changed");
 }
 
+/* New tables of the disk: in an image that stands, those may be there already. */
+static guint64
+table_bytes(const Look *look)
+{
+    return look->tables.unit ? look->tables.bytes / look->tables.unit * look->target->cluster_bytes : 0;
+}
+
 static guint64
 with_tables(const Look *look)
 {
     guint64 cluster = look->target->table_span_bytes ? look->target->cluster_bytes : 1;
-    guint64 tables = look->tables.unit ? look->tables.bytes / look->tables.unit * cluster : 0;
-    guint64 data = look->space.bytes;
+    guint64 data = look->space.bytes, tables = table_bytes(look);
 
     if (data + tables == 0)
         return 0;
     return prealloc_space_bytes(KHO_PREALLOC_FALLOC, data, (guint32) cluster) + tables
            + (data >> OVERHEAD_SHIFT);
+}
+
+/* Of @most, what will be wanted. What a copy lacks beyond that it may well have. */
+static guint64
+surely(const Look *look, guint64 most)
+{
+    guint64 slack = PREALLOC_TABLE_CLUSTERS * look->target->cluster_bytes;
+    guint64 spared = look->tables.unit && slack > MIB ? slack - MIB : 0;
+
+    if (look->target->image)
+        spared += table_bytes(look);
+    return most - MIN(spared, most);
 }
 
 static gboolean
@@ -296,6 +314,8 @@ look_at_all(const CopyPlan *copies, guint n, gboolean reads, const CostPlace *ta
     plan->write_bytes = look.moved.bytes;
     plan->space_bytes = target->reserved_bytes + (target->reserves_data ? 0 : with_tables(&look));
     plan->fit = plan->space_bytes <= plan->free_bytes ? KHO_PLAN_FITS : KHO_PLAN_MAY_FIT;
+    if (reads && surely(&look, plan->space_bytes) > plan->free_bytes)
+        plan->fit = KHO_PLAN_TOO_LARGE;
     return TRUE;
 }
 

@@ -30,7 +30,7 @@ prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes)
     /* Each cluster: at most eight bytes of refcount, and eight of L2 or, where it can have subclusters,
      * sixteen. And new L1 and refcount tables. */
     guint64 each = cluster >= 16 * KIB ? 24 : 16;
-    guint64 tables = cluster == 1 ? 0 : data / cluster * each + 16 * cluster;
+    guint64 tables = cluster == 1 ? 0 : data / cluster * each + PREALLOC_TABLE_CLUSTERS * cluster;
 
     switch (prealloc) {
     case KHO_PREALLOC_OFF: return 0;

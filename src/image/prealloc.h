@@ -15,6 +15,9 @@ prealloc_kind(KhoPrealloc wanted, gboolean encrypted)
     return encrypted && wanted != KHO_PREALLOC_OFF ? KHO_PREALLOC_FALLOC : wanted;
 }
 
+/* New L1 and refcount tables are at most so many clusters. */
+#define PREALLOC_TABLE_CLUSTERS 16
+
 /* How much free space @bytes more of a virtual disk with clusters of @cluster_bytes (1: raw) may need; 0
  * where nothing is allocated. At most a hundredth too much with clusters of 4 KiB or more. */
 guint64 prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes);
