@@ -33,14 +33,13 @@ write_one(gpointer data, gpointer user_data)
     g_async_queue_push(aio->done, write);
 }
 
-/* Threads are made when there is work for them, and one that cannot be made is missed by nobody: whoever
- * begins a write then does it. */
+/* Where no thread can be made, whoever begins a write does it. */
 static void
 hand_to_thread(Aio *aio, AioWrite *write)
 {
     if (!aio->threads)
-        aio->threads = g_thread_pool_new(write_one, aio, (gint) MIN(aio->depth, THREADS_MAX), FALSE, NULL);
-    if (!aio->threads)
+        aio->threads = g_thread_pool_new(write_one, aio, (gint) MIN(aio->depth, THREADS_MAX), TRUE, NULL);
+    if (!aio->threads || g_thread_pool_get_num_threads(aio->threads) == 0)
         write_one(write, aio);
     else
         g_thread_pool_push(aio->threads, write, NULL);

@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define FILE_BYTES ((guint64) 24 << 20)
 
@@ -207,6 +209,34 @@ test_forbidden(void)
     g_assert_false(aio_is_uring(aio));
 }
 
+/* Without the kernel's queue, and where no thread can be made either: a child, since it is for good, and the
+ * first of all, since GLib keeps threads for later. */
+static void
+test_alone(void)
+{
+    static const int calls[] = {
+        SYS_io_uring_setup,
+        SYS_clone3,
+#ifdef SYS_clone
+        SYS_clone,
+#endif
+    };
+    SeccompFilter filter;
+    int status;
+    pid_t pid = fork();
+
+    g_assert_cmpint(pid, >=, 0);
+    if (pid == 0) {
+        seccomp_begin(&filter);
+        seccomp_act(&filter, calls, G_N_ELEMENTS(calls), SECCOMP_RET_ERRNO | EAGAIN);
+        g_assert_cmpint(seccomp_end(&filter, 0), ==, 0);
+        test_random();
+        _exit(0);
+    }
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    g_assert_cmpint(status, ==, 0);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -220,6 +250,7 @@ main(int argc, char **argv)
     g_assert_cmpint(sigaction(SIGXFSZ, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL), ==, 0);
     g_autofree char *folder = g_dir_make_tmp("kho-direct-XXXXXX", NULL);
     path = g_build_filename(folder, "file", NULL);
+    g_test_add_func("/direct/alone/random", test_alone);
     for (guint with = 0; with < 2; with++) {
         for (gsize t = 0; t < G_N_ELEMENTS(tests); t++) {
             g_autofree char *name =

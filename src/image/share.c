@@ -40,8 +40,9 @@ is_possible(const CopyPlan *plan)
 {
     const FormatImage *target = plan->target->format;
 
-    return plan->source && !plan->only_changes && !plan->compress && !target->encrypted && target->data
-           && blk_can_share(target->data) && plan->target_off % unit_of(plan) == 0;
+    /* What cannot be read is not noticed where nothing is read. */
+    return plan->source && !plan->only_changes && !plan->compress && !plan->unreadable && !target->encrypted
+           && target->data && blk_can_share(target->data) && plan->target_off % unit_of(plan) == 0;
 }
 
 void
@@ -205,7 +206,15 @@ take_place(Batch *batch, const Piece *piece, gboolean lies_alone, guint64 *taken
     Place place;
 
     *taken = 0;
-    if (!(lies_alone ? format_prepare : format_prepare_new)(target, guest_off(off), most, &place, error))
+    /* A cluster of which the batch holds a part is let go first: prepare waits until nobody holds any of it.
+     */
+    if (off % plan->target->cluster_bytes != 0 && !flush_batch(batch, error))
+        return FALSE;
+    if (batch->sharing->cannot)
+        return TRUE;
+    /* Nothing is moved for a kernel that cannot share. */
+    gboolean stays = lies_alone || !batch->sharing->works;
+    if (!(stays ? format_prepare : format_prepare_new)(target, guest_off(off), most, &place, error))
         return FALSE;
     if (place.at.bytes != off || place.bytes > most || place.bytes % BLK_SHARE_BYTES != 0
         || place.host.bytes % BLK_SHARE_BYTES != 0) {

@@ -222,6 +222,45 @@ test_fails(void)
     }
 }
 
+#define LARGE_BYTES ((guint64) 128 << 10)
+
+/* A cluster of the target that has space and holds data in one of its subclusters: it takes several places.
+ */
+static void
+test_subclusters(void)
+{
+    const Qcow2CreateOptions whole = { .guest_bytes = 16 * LARGE_BYTES, .cluster_bytes = LARGE_BYTES };
+    const Qcow2CreateOptions parts = { .guest_bytes = 16 * LARGE_BYTES,
+                                       .cluster_bytes = LARGE_BYTES,
+                                       .extended_l2 = TRUE };
+    BlkStore *from = blk_mem_new(NULL, 0, "source"), *to = blk_mem_new(NULL, 0, "target");
+    g_autofree guint8 *bytes = g_malloc(LARGE_BYTES), *got = g_malloc(LARGE_BYTES);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(qcow2_create(from, &whole, &error));
+    g_assert_true(qcow2_create(to, &parts, &error));
+    blk_mem_share(to);
+    g_autoptr(KhoImage) source = over(from, &qcow2_format), target = over(to, &qcow2_format);
+    for (guint64 i = 0; i < 8; i++) { /* scattered, and in one row in the file */
+        memset(bytes, (int) i + 1, LARGE_BYTES);
+        g_assert_true(kho_image_write(source, i * 5 % 8 * LARGE_BYTES, bytes, LARGE_BYTES, &error));
+    }
+    for (guint64 i = 0; i < 8; i += 3) {
+        memset(bytes, 0xee, 4096);
+        g_assert_true(kho_image_write(target, i * LARGE_BYTES + 4096 * (1 + i), bytes, 4096, &error));
+    }
+    g_assert_true(kho_image_flush(source, &error) && kho_image_flush(target, &error));
+    const CopyPlan plan = {
+        .source = source, .target = target, .bytes = 16 * LARGE_BYTES, .what = COPY_OWN, .through = source
+    };
+    g_assert_true(image_copy(&plan, &error));
+    for (guint64 i = 0; i < 16; i++) {
+        g_assert_true(kho_image_read(source, i * LARGE_BYTES, bytes, LARGE_BYTES, &error));
+        g_assert_true(kho_image_read(target, i * LARGE_BYTES, got, LARGE_BYTES, &error));
+        g_assert_cmpmem(got, LARGE_BYTES, bytes, LARGE_BYTES);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -231,5 +270,6 @@ main(int argc, char **argv)
     g_test_add_func("/image/share/cannot", test_cannot);
     g_test_add_func("/image/share/alone", test_alone);
     g_test_add_func("/image/share/fails", test_fails);
+    g_test_add_func("/image/share/subclusters", test_subclusters);
     return g_test_run();
 }
