@@ -109,8 +109,9 @@ class Round:
             qemu_io("disk", command, cwd=self.folder / tool)
 
     def do_grow(self):
-        """In version 2 QEMU cannot hide what lies below the new end."""
-        if self.version == 2:
+        """In version 2 QEMU cannot hide what lies below the new end; and of a cluster that the old end cut it shows the rest as
+        a rebase has left it, where kho has zeros."""
+        if self.version == 2 or self.info()["virtual-size"] % self.cluster:
             return
         self.both("resize", "-q", "-f", "qcow2", "disk", f"+{512 * self.rng.randint(1, self.cluster // 64)}")
 
@@ -145,21 +146,30 @@ class Round:
     def has_bitmaps(self):
         return bool(bitmaps.read(self.folder / "qemu" / "disk"))
 
+    def has_snapshots(self):
+        return bool(self.info().get("snapshots"))
+
     def do_amend(self):
-        """Version 2 has no bitmaps: kho refuses to lose them, QEMU leaves them behind."""
-        if self.version == 3 and self.has_bitmaps():
-            return
+        """Version 2 has no bitmaps: kho refuses to lose them, QEMU leaves them behind. Nor has it zero clusters: where one has a
+        place that a snapshot uses too, QEMU 7.2 writes zeros over the snapshot's data."""
         wish = self.rng.choice(("compat=1.1", "compat=0.10", "lazy_refcounts=on", "lazy_refcounts=off", "refcount_bits=64", "refcount_bits=16",
                                 "refcount_bits=8"))
+        if wish == "compat=0.10" and (self.has_bitmaps() or self.has_snapshots()):
+            return
         if self.both("amend", "-q", "-f", "qcow2", "-o", wish, "disk"):
             self.version = 2 if self.info()["format-specific"]["data"]["compat"] == "0.10" else 3
 
     def do_commit(self):
-        if not self.has_bitmaps():  # kho refuses to lose them; QEMU copies some, and not others
+        """Not with bitmaps: kho refuses to lose them, QEMU copies some, and not others. Nor with snapshots, whose holes read
+        as the base, which is another one then."""
+        if not self.has_bitmaps() and not self.has_snapshots():
             self.both("commit", "-q", "-f", "qcow2", "disk")
 
     def do_rebase(self):
-        """In version 2, which has no zero clusters, QEMU 7.2 lets the new backing file show where zeros were: only to nothing."""
+        """In version 2, which has no zero clusters, QEMU 7.2 lets the new backing file show where zeros were: only to nothing. Not
+        with snapshots, whose holes are not kept by a rebase."""
+        if self.has_snapshots():
+            return
         to = ["-b", ""] if self.version == 2 else self.rng.choice((["-b", ""], ["-F", "qcow2", "-b", "a.qcow2"], ["-F", "raw", "-b", "b.raw"]))
         self.both("rebase", "-q", "-f", "qcow2", *to, "disk")
 
