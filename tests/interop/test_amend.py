@@ -51,6 +51,7 @@ def test_same_as_qemu_img(kho, rng, number):
     mine, theirs = kho.tmp / "mine", kho.tmp / "theirs"
     mine.mkdir()
     path, size = make(rng, mine)
+    first = shutil.copytree(mine, kho.tmp / "first") / path.name
     for _ in range(3):
         wish = wishes(rng, size)
         shutil.rmtree(theirs, ignore_errors=True)
@@ -78,13 +79,14 @@ def test_same_as_qemu_img(kho, rng, number):
             assert content(path, kho.tmp) == read
         assert_clean(path)
         size = infos[0]["virtual-size"]
+    # What snapshots hold is what they held: QEMU 7.2 writes zeros over some of it on the way to version 2.
     for name in listed(path):
         # QEMU does not go back to a snapshot of some sizes: with its own image no more than with kho's.
-        went = [qemu_img("snapshot", "-a", name, one, status=None).status for one in (path, theirs / path.name)]
+        went = [qemu_img("snapshot", "-a", name, one, status=None).status for one in (path, theirs / path.name, first)]
         assert went[0] == went[1], f"{name}: {went}"
         if went[0]:
             continue
-        assert content(path, kho.tmp) == content(theirs / path.name, kho.tmp)
+        assert went[2] or content(path, kho.tmp) == content(first, kho.tmp)
         assert_clean(path)
 
 
