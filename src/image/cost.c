@@ -278,12 +278,14 @@ with_tables(const Look *look)
            + (data >> OVERHEAD_SHIFT);
 }
 
-/* Of @most, what will be wanted. What a copy lacks beyond that it may well have. */
+/* Of @most, what will be wanted. A new image's tables are at least a header, a refcount table and block, and
+ * an L1 table; one that stands may well have the room that is lacking. */
 static guint64
 surely(const Look *look, guint64 most)
 {
     guint64 slack = PREALLOC_TABLE_CLUSTERS * look->target->cluster_bytes;
-    guint64 spared = look->tables.unit && slack > MIB ? slack - MIB : 0;
+    guint64 least = look->target->image ? MIB : 4 * look->target->cluster_bytes;
+    guint64 spared = look->tables.unit && slack > least ? slack - least : 0;
 
     if (look->target->image)
         spared += table_bytes(look);

@@ -220,7 +220,8 @@ def test_no_room_for_a_restore(kho, small_fs):
     fs.fill(16 * MIB)
     child = steps.stopped(kho, "restore-backup:place-disks:before", "restore-backup", store, "web1", "--name", "n", "--pool", "p")
     fs.fill(MIB)
-    assert "No space left" in steps.go_on(child, NO_SPACE)
+    err = steps.go_on(child, NO_SPACE)
+    assert "disk vda" in err and "MiB free" in err
     assert list((fs.path / "pool").iterdir()) == [] and kho("list", "--all", "--name").out.split() == ["web1"]
     assert steps.entries(kho) == []
 

@@ -97,9 +97,12 @@ def test_levels(kho, tmp, small_fs, source, verb, kind, size):
             assert taken <= plan["space-bytes"] + 64 * 1024, f"{plan} took {taken}"
             excess.append(plan["space-bytes"] - taken * SLACK_SHARE - SLACK_BYTES)
             assert excess[-1] <= 6 * MIB, f"{plan} took {taken}"  # where there is space for all, zeros are not looked for
+        else:  # the last of the tables may or may not be needed
+            assert plan["space-bytes"] - plan["free-bytes"] <= MIB
+            assert ran.status == 0 or (ran.status == NO_SPACE and state(fs) == before), f"{plan} {ran}"
         seen.append(plan["fits"])
     assert seen[0] == "no" and seen[-1] == "yes", seen
-    assert "perhaps" not in seen and min(excess) <= 0, (seen, excess)
+    assert seen.count("perhaps") <= 2 and min(excess) <= 0, (seen, excess)
 
 
 @pytest.mark.parametrize("verb", ("convert", "convert raw", "commit", "rebase"))
