@@ -84,19 +84,11 @@ look_locked(Compare *c, Side *side, guint64 at, KhoMapEntry *entry, GError **err
     return TRUE;
 }
 
-static const KhoImage *
-owner_of(const KhoImage *image, const KhoMapEntry *entry)
-{
-    while (image->depth < entry->depth)
-        image = image->backing;
-    return image;
-}
-
 /* The same bytes of the same file? */
 static gboolean
 is_one_place(Compare *c, const KhoMapEntry e[2])
 {
-    const KhoImage *a = owner_of(c->sides[0].image, &e[0]), *b = owner_of(c->sides[1].image, &e[1]);
+    const KhoImage *a = image_owner(c->sides[0].image, &e[0]), *b = image_owner(c->sides[1].image, &e[1]);
 
     return e[0].kind == KHO_MAP_DATA && e[1].kind == KHO_MAP_DATA && e[0].has_offset && e[1].has_offset
            && e[0].host_offset_bytes == e[1].host_offset_bytes && a->identity.st_ino != 0
@@ -119,7 +111,7 @@ bytes_of(Compare *c, guint side, const KhoMapEntry *e)
     Bytes bytes = { .zero = e->reads_zero };
 
     if (e->kind == KHO_MAP_DATA && e->has_offset && !e->reads_zero) {
-        bytes.store = owner_of(c->sides[side].image, e)->format->data;
+        bytes.store = image_owner(c->sides[side].image, e)->format->data;
         bytes.host = e->host_offset_bytes;
     }
     return bytes;

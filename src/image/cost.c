@@ -177,16 +177,13 @@ is_shared(Look *look, const KhoMapEntry *entry)
 {
     const CopyPlan *copy = look->copy;
     const CostPlace *target = look->target;
-    KhoImage *owner = copy->source;
 
     if (target->maps_only || target->may_be_less || target->fd < 0 || look->shares == SHARES_NOT
         || look->compares || entry->kind != KHO_MAP_DATA || !entry->has_offset
         || entry->host_offset_bytes % BLOCK_BYTES != 0 || entry->length_bytes < BLOCK_BYTES
         || target->cluster_bytes % BLOCK_BYTES != 0)
         return FALSE;
-    while (owner->depth < entry->depth)
-        owner = owner->backing;
-    int fd = blk_fd(owner->format->data);
+    int fd = blk_fd(image_owner(copy->source, entry)->format->data);
     if (fd < 0 || (target->image && blk_fd(target->image->format->data) < 0))
         return FALSE;
     if (look->shares == SHARES_UNKNOWN)
@@ -234,25 +231,31 @@ look_at_maps(Look *look, guint64 off, guint64 bytes, GError **error)
 }
 
 static gboolean
+look_at_stretch(Look *look, guint64 off, const Stretch *s, GError **error)
+{
+    gboolean has_data = s->kind == STRETCH_DATA || s->kind == STRETCH_COMPARE;
+
+    look->compares = s->kind == STRETCH_COMPARE;
+    if (has_data && !look->target->maps_only)
+        return look_at_maps(look, off, s->bytes, error);
+    if (has_data || (s->kind == STRETCH_ZERO && look->target->writes_zeros))
+        return count_data(look, off, s->bytes, error);
+    return TRUE;
+}
+
+static gboolean
 look_at_copy(Look *look, const CopyPlan *copy, GError **error)
 {
     guint64 end = copy->source_off + copy->bytes;
     Stretch s;
 
     look->copy = copy;
-    for (guint64 off = copy->source_off; off < end && !is_decided(look); off += s.bytes) {
-        if (kho_job_is_cancelled(copy->job))
-            return fail(error, KHO_ERROR_CANCELLED, "cancelled: nothing was changed");
-        s = (Stretch){ off, end - off, STRETCH_DATA };
-        if (copy->what != COPY_ALL
-            && !survey_stretch(copy, off - copy->source_off, MIN(end - off, SURVEY_MAX_BYTES), &s, error))
-            return FALSE;
-        gboolean has_data = s.kind == STRETCH_DATA || s.kind == STRETCH_COMPARE;
-        look->compares = s.kind == STRETCH_COMPARE;
-        if (has_data && !look->target->maps_only ? !look_at_maps(look, off, s.bytes, error)
-            : has_data || (s.kind == STRETCH_ZERO && look->target->writes_zeros)
-                ? !count_data(look, off, s.bytes, error)
-                : FALSE)
+    for (guint64 off = copy->source_off; off < end && !is_decided(look) && !kho_job_is_cancelled(copy->job);
+         off += s.bytes) {
+        s = (Stretch){ .start = off, .bytes = end - off, .kind = STRETCH_DATA };
+        if ((copy->what != COPY_ALL
+             && !survey_stretch(copy, off - copy->source_off, MIN(end - off, SURVEY_MAX_BYTES), &s, error))
+            || !look_at_stretch(look, off, &s, error))
             return FALSE;
     }
     return !kho_job_is_cancelled(copy->job)

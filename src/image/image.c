@@ -28,6 +28,14 @@ image_same_file(const struct stat *a, const struct stat *b)
     return a->st_ino != 0 && a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
+KhoImage *
+image_owner(KhoImage *chain, const KhoMapEntry *entry)
+{
+    while (chain->depth < entry->depth)
+        chain = chain->backing;
+    return chain;
+}
+
 /* Flushes when writable and frees this image alone. */
 static gboolean
 close_one(KhoImage *image, GError **error)

@@ -107,6 +107,10 @@ typedef struct {
     KhoImage *owner;
     Run run;
 } Located;
+gboolean image_locate(KhoImage *image, guint64 off, guint64 max_bytes, Located *found, GError **error);
+
+/* The image of @chain that an entry of its map lies in. */
+KhoImage *image_owner(KhoImage *chain, const KhoMapEntry *entry);
 
 /* Makes the range zeros of @image's own, whatever lies below it now or later; kho_image_zero leaves holes
  * that read as zeros already. Whole clusters (the last one of the disk counts as whole). */
@@ -122,7 +126,5 @@ typedef struct {
 } ImageShown;
 ImageShown image_show(KhoImage *image, FormatImage *view, gboolean alone);
 void image_show_itself(ImageShown *shown);
-
-gboolean image_locate(KhoImage *image, guint64 off, guint64 max_bytes, Located *found, GError **error);
 
 #endif

@@ -60,17 +60,6 @@ sharing_clear(Sharing *sharing)
 
 /* --- which pieces there are --- */
 
-/* The image of the source chain that an entry lies in. */
-static KhoImage *
-owner_of(const CopyPlan *plan, const KhoMapEntry *entry)
-{
-    KhoImage *owner = plan->source;
-
-    while (owner->depth < entry->depth)
-        owner = owner->backing;
-    return owner;
-}
-
 /* What one look found. */
 typedef struct {
     GArray *pieces;        /* of Piece */
@@ -105,7 +94,7 @@ piece_of(const CopyPlan *plan, Look *look, guint64 start, const KhoMapEntry *ent
     if (entry->kind != KHO_MAP_DATA || !entry->has_offset || entry->reads_zero || from >= end
         || host % BLK_SHARE_BYTES != 0)
         return TRUE;
-    KhoImage *owner = owner_of(plan, entry);
+    KhoImage *owner = image_owner(plan->source, entry);
     if (!owner->format->data || owner->format->encrypted)
         return TRUE;
     if (!measure_file(look, owner, error))

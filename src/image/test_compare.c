@@ -2,45 +2,12 @@
  * are the same; what one place of one file holds is not read; what is measured is enough for what is then
  * written. */
 #include "base/num.h"
-#include "image/image.h"
-#include "qcow2/qcow2.h"
-#include "raw/raw.h"
+#include "image/test_images.h"
 
 #include <kho/image_compare.h>
 #include <string.h>
 
 #define DISK_BYTES (3 * MIB + 512)
-
-static KhoImage *
-over(BlkStore *store, const FormatOps *ops)
-{
-    g_autoptr(GError) error = NULL;
-    KhoImage *image = image_over_store(store, ops, FORMAT_WRITABLE | FORMAT_UNPUBLISHED, "disk", &error);
-
-    g_assert_no_error(error);
-    return image;
-}
-
-static KhoImage *
-new_raw(guint64 bytes)
-{
-    BlkStore *store = blk_mem_new(NULL, 0, "raw");
-
-    g_assert_true(blk_truncate(store, bytes, NULL));
-    return over(store, &raw_format);
-}
-
-static KhoImage *
-new_qcow2(guint64 bytes, guint32 cluster_bytes)
-{
-    const Qcow2CreateOptions options = { .guest_bytes = bytes,
-                                         .cluster_bytes = cluster_bytes,
-                                         .unpublished = TRUE };
-    BlkStore *store = blk_mem_new(NULL, 0, "qcow2");
-
-    g_assert_true(qcow2_create(store, &options, NULL));
-    return over(store, &qcow2_format);
-}
 
 static void
 put(KhoImage *image, guint64 off, guint64 len, guint8 byte)
@@ -70,7 +37,7 @@ test_first_difference(void)
 
     for (gsize i = 0; i < G_N_ELEMENTS(places); i++)
         for (guint workers = 1; workers <= 4; workers += 3) {
-            g_autoptr(KhoImage) a = new_qcow2(DISK_BYTES, 4096), b = new_raw(DISK_BYTES);
+            g_autoptr(KhoImage) a = test_new_qcow2(DISK_BYTES, 4096), b = test_new_raw(DISK_BYTES);
 
             put(a, 4000, 2 * MIB, 7);
             put(b, 4000, 2 * MIB, 7);
@@ -87,7 +54,7 @@ test_first_difference(void)
 static void
 test_sizes(void)
 {
-    g_autoptr(KhoImage) a = new_raw(DISK_BYTES), b = new_raw(DISK_BYTES + MIB);
+    g_autoptr(KhoImage) a = test_new_raw(DISK_BYTES), b = test_new_raw(DISK_BYTES + MIB);
 
     KhoImageDifference found = compare(a, b, FALSE, 0);
     g_assert_true(found.kind == KHO_COMPARE_SAME && found.sizes_differ);
@@ -101,7 +68,7 @@ test_sizes(void)
 static void
 test_strict(void)
 {
-    g_autoptr(KhoImage) a = new_qcow2(DISK_BYTES, 65536), b = new_qcow2(DISK_BYTES, 65536);
+    g_autoptr(KhoImage) a = test_new_qcow2(DISK_BYTES, 65536), b = test_new_qcow2(DISK_BYTES, 65536);
 
     put(a, MIB, 65536, 0); /* space that holds zeros */
     g_assert_cmpint(compare(a, b, FALSE, 0).kind, ==, KHO_COMPARE_SAME);
@@ -120,7 +87,7 @@ test_measure_suffices(void)
         const KhoImageCreate options = { .format = "qcow2",
                                          .cluster_bytes = clusters[i],
                                          .size_bytes = DISK_BYTES };
-        g_autoptr(KhoImage) image = new_qcow2(DISK_BYTES, clusters[i]);
+        g_autoptr(KhoImage) image = test_new_qcow2(DISK_BYTES, clusters[i]);
         KhoImageMeasure empty, full;
         guint64 bytes;
 

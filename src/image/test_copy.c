@@ -5,45 +5,11 @@
 
 #include "base/num.h"
 #include "block/fault.h"
-#include "qcow2/qcow2.h"
-#include "raw/raw.h"
+#include "image/test_images.h"
 
 #include <string.h>
 
 #define DISK_BYTES (5 * MIB + 512)
-
-static KhoImage *
-over(BlkStore *store, const FormatOps *ops)
-{
-    g_autoptr(GError) error = NULL;
-    KhoImage *image = image_over_store(store, ops, FORMAT_WRITABLE | FORMAT_UNPUBLISHED, "disk", &error);
-
-    g_assert_no_error(error);
-    return image;
-}
-
-static KhoImage *
-new_raw(guint64 bytes)
-{
-    g_autoptr(GError) error = NULL;
-    BlkStore *store = blk_mem_new(NULL, 0, "raw");
-
-    g_assert_true(blk_truncate(store, bytes, &error));
-    return over(store, &raw_format);
-}
-
-static KhoImage *
-new_qcow2(guint64 bytes, guint32 cluster_bytes)
-{
-    const Qcow2CreateOptions options = { .guest_bytes = bytes,
-                                         .cluster_bytes = cluster_bytes,
-                                         .unpublished = TRUE };
-    g_autoptr(GError) error = NULL;
-    BlkStore *store = blk_mem_new(NULL, 0, "qcow2");
-
-    g_assert_true(qcow2_create(store, &options, &error));
-    return over(store, &qcow2_format);
-}
 
 /* Data in odd places, zeros within data, and a long stretch that was never written. */
 static void
@@ -69,21 +35,11 @@ static KhoImage *
 new_full_raw(void)
 {
     g_autofree guint8 *data = g_malloc(DISK_BYTES);
-    KhoImage *image = new_raw(DISK_BYTES);
+    KhoImage *image = test_new_raw(DISK_BYTES);
 
     memset(data, 7, DISK_BYTES);
     g_assert_true(kho_image_write(image, 0, data, DISK_BYTES, NULL));
     return image;
-}
-
-static void
-assert_reads(KhoImage *image, const guint8 *model)
-{
-    g_autofree guint8 *got = g_malloc(DISK_BYTES);
-    g_autoptr(GError) error = NULL;
-
-    g_assert_true(kho_image_read(image, 0, got, DISK_BYTES, &error));
-    g_assert_true(memcmp(got, model, DISK_BYTES) == 0);
 }
 
 static void
@@ -96,9 +52,9 @@ test_reads_alike(void)
         for (gsize t = 0; t < G_N_ELEMENTS(clusters); t++)
             for (guint workers = 1; workers <= 4; workers += 3) {
                 g_autoptr(KhoImage) source =
-                    clusters[s] ? new_qcow2(DISK_BYTES, clusters[s]) : new_raw(DISK_BYTES);
+                    clusters[s] ? test_new_qcow2(DISK_BYTES, clusters[s]) : test_new_raw(DISK_BYTES);
                 g_autoptr(KhoImage) target =
-                    clusters[t] ? new_qcow2(DISK_BYTES, clusters[t]) : new_raw(DISK_BYTES);
+                    clusters[t] ? test_new_qcow2(DISK_BYTES, clusters[t]) : test_new_raw(DISK_BYTES);
                 CopyPlan plan = { .source = source,
                                   .target = target,
                                   .bytes = DISK_BYTES,
@@ -108,7 +64,7 @@ test_reads_alike(void)
 
                 scribble(source, model);
                 g_assert_true(image_copy(&plan, &error));
-                assert_reads(target, model);
+                test_reads(target, model, DISK_BYTES);
             }
 }
 
@@ -122,8 +78,8 @@ test_compressed(void)
 
     for (gsize c = 0; c < G_N_ELEMENTS(clusters); c++)
         for (guint workers = 1; workers <= 4; workers += 3) {
-            g_autoptr(KhoImage) source = new_raw(DISK_BYTES);
-            g_autoptr(KhoImage) target = new_qcow2(DISK_BYTES, clusters[c]);
+            g_autoptr(KhoImage) source = test_new_raw(DISK_BYTES);
+            g_autoptr(KhoImage) target = test_new_qcow2(DISK_BYTES, clusters[c]);
             CopyPlan plan = { .source = source,
                               .target = target,
                               .bytes = DISK_BYTES,
@@ -134,7 +90,7 @@ test_compressed(void)
 
             scribble(source, model);
             g_assert_true(image_copy(&plan, &error));
-            assert_reads(target, model);
+            test_reads(target, model, DISK_BYTES);
             g_assert_true(kho_image_map(target, 0, DISK_BYTES, &entry, &error));
             g_assert_cmpint(entry.kind, ==, KHO_MAP_COMPRESSED);
         }
@@ -145,8 +101,8 @@ static void
 test_zeros_take_no_space(void)
 {
     g_autofree guint8 *model = g_malloc(DISK_BYTES);
-    g_autoptr(KhoImage) source = new_raw(DISK_BYTES);
-    g_autoptr(KhoImage) target = new_qcow2(DISK_BYTES, 4096);
+    g_autoptr(KhoImage) source = test_new_raw(DISK_BYTES);
+    g_autoptr(KhoImage) target = test_new_qcow2(DISK_BYTES, 4096);
     CopyPlan plan = { .source = source, .target = target, .bytes = DISK_BYTES, .target_is_zero = TRUE };
     g_autoptr(GError) error = NULL;
     KhoMapEntry entry;
@@ -169,7 +125,7 @@ test_keeps_order(void)
     KhoMapEntry entry;
 
     for (guint round = 0; round < 20; round++) {
-        g_autoptr(KhoImage) target = new_qcow2(DISK_BYTES, 65536);
+        g_autoptr(KhoImage) target = test_new_qcow2(DISK_BYTES, 65536);
         CopyPlan plan = {
             .source = source, .target = target, .bytes = DISK_BYTES, .workers = 8, .target_is_zero = TRUE
         };
@@ -189,8 +145,8 @@ static void
 test_over_old_data(void)
 {
     g_autofree guint8 *model = g_malloc(DISK_BYTES), *old = g_malloc(DISK_BYTES);
-    g_autoptr(KhoImage) source = new_qcow2(DISK_BYTES, 4096);
-    g_autoptr(KhoImage) target = new_qcow2(DISK_BYTES, 65536);
+    g_autoptr(KhoImage) source = test_new_qcow2(DISK_BYTES, 4096);
+    g_autoptr(KhoImage) target = test_new_qcow2(DISK_BYTES, 65536);
     CopyPlan plan = {
         .source = source, .target = target, .source_off = 8192, .target_off = MIB, .bytes = 3 * MIB
     };
@@ -201,20 +157,20 @@ test_over_old_data(void)
     g_assert_true(kho_image_write(target, 0, old, DISK_BYTES, &error));
     g_assert_true(image_copy(&plan, &error));
     memcpy(old + MIB, model + 8192, 3 * MIB);
-    assert_reads(target, old);
+    test_reads(target, old, DISK_BYTES);
 }
 
 static void
 test_only_changes(void)
 {
     g_autofree guint8 *model = g_malloc(DISK_BYTES);
-    g_autoptr(KhoImage) source = new_raw(DISK_BYTES);
-    g_autoptr(KhoImage) target = new_qcow2(DISK_BYTES, 65536);
+    g_autoptr(KhoImage) source = test_new_raw(DISK_BYTES);
+    g_autoptr(KhoImage) target = test_new_qcow2(DISK_BYTES, 65536);
     CopyPlan plan = { .source = source, .target = target, .bytes = DISK_BYTES, .only_changes = TRUE };
     g_autoptr(GError) error = NULL;
     KhoMapEntry entry;
 
-    target->backing = new_raw(DISK_BYTES);
+    target->backing = test_new_raw(DISK_BYTES);
     target->backing->depth = 1;
     scribble(source, model);
     scribble(target->backing, model);
@@ -223,7 +179,7 @@ test_only_changes(void)
     model[4 * MIB] = 0;
     g_assert_true(kho_image_write(source, 4 * MIB, model + 4 * MIB, 1, &error));
     g_assert_true(image_copy(&plan, &error));
-    assert_reads(target, model);
+    test_reads(target, model, DISK_BYTES);
 
     guint64 own_bytes = 0;
     for (guint64 at = 0; at < DISK_BYTES; at += entry.length_bytes) {
@@ -248,7 +204,8 @@ test_first_error(void)
         for (gsize i = 0; i < G_N_ELEMENTS(files); i++) {
             g_autoptr(BlkStore) below = files[i];
             g_autoptr(KhoImage) target =
-                over(blk_fault_new(below, FAULT_NTH_WRITE, n, TRUE), i == 0 ? &raw_format : &qcow2_format);
+                test_over(blk_fault_new(below, FAULT_NTH_WRITE, n, TRUE),
+                          i == 0 ? &raw_format : &qcow2_format, FORMAT_WRITABLE | FORMAT_UNPUBLISHED);
             CopyPlan plan = {
                 .source = source, .target = target, .bytes = DISK_BYTES, .workers = 4, .target_is_zero = TRUE
             };
@@ -282,8 +239,8 @@ see(guint64 done_bytes, guint64 total_bytes, gpointer data)
 static void
 test_progress_and_cancel(void)
 {
-    g_autoptr(KhoImage) source = new_raw(DISK_BYTES);
-    g_autoptr(KhoImage) target = new_raw(DISK_BYTES);
+    g_autoptr(KhoImage) source = test_new_raw(DISK_BYTES);
+    g_autoptr(KhoImage) target = test_new_raw(DISK_BYTES);
     Seen seen = { .thread = g_thread_self() };
     const KhoJob job = { .progress = see, .data = &seen, .cancelled = &seen.cancel };
     CopyPlan plan = { .source = source, .target = target, .bytes = DISK_BYTES, .job = &job };

@@ -4,24 +4,13 @@
 #include "base/num.h"
 #include "block/fault.h"
 #include "image/copy.h"
-#include "qcow2/qcow2.h"
-#include "raw/raw.h"
+#include "image/test_images.h"
 
 #include <string.h>
 
 #define CLUSTER    4096
 #define CLUSTERS   2048
 #define DISK_BYTES ((guint64) CLUSTER * CLUSTERS)
-
-static KhoImage *
-over(BlkStore *store, const FormatOps *ops)
-{
-    g_autoptr(GError) error = NULL;
-    KhoImage *image = image_over_store(store, ops, FORMAT_WRITABLE, "disk", &error);
-
-    g_assert_no_error(error);
-    return image;
-}
 
 /* A store that counts what is changed in it, over memory that can share or not. */
 typedef struct {
@@ -41,7 +30,7 @@ target_new(gboolean is_raw, gboolean shares, guint64 fail_at)
     if (shares)
         blk_mem_share(target.mem);
     target.counting = blk_fault_new(target.mem, fail_at ? FAULT_NTH_WRITE : FAULT_NONE, fail_at, TRUE);
-    target.image = over(target.counting, is_raw ? &raw_format : &qcow2_format);
+    target.image = test_over(target.counting, is_raw ? &raw_format : &qcow2_format, FORMAT_WRITABLE);
     return target;
 }
 
@@ -70,7 +59,7 @@ new_scattered(guint8 *model)
     BlkStore *store = blk_mem_new(NULL, 0, "source");
 
     g_assert_true(qcow2_create(store, &options, NULL));
-    KhoImage *image = over(store, &qcow2_format);
+    KhoImage *image = test_over(store, &qcow2_format, FORMAT_WRITABLE);
     for (guint64 i = 0; i < CLUSTERS / 2; i++) {
         guint64 number = i * 1021 % CLUSTERS;
         put_cluster(image, number, (guint8) (1 + i % 255));
@@ -78,16 +67,6 @@ new_scattered(guint8 *model)
     }
     g_assert_true(kho_image_flush(image, NULL));
     return image;
-}
-
-static void
-assert_reads(KhoImage *image, const guint8 *model)
-{
-    g_autofree guint8 *got = g_malloc(DISK_BYTES);
-    g_autoptr(GError) error = NULL;
-
-    g_assert_true(kho_image_read(image, 0, got, DISK_BYTES, &error));
-    g_assert_true(memcmp(got, model, DISK_BYTES) == 0);
 }
 
 static void
@@ -143,9 +122,9 @@ test_in_rows(void)
     g_auto(Target) target = target_new(FALSE, TRUE, 0);
 
     g_assert_cmpuint(copy_over(source, &target, model), <, 64);
-    assert_reads(target.image, model);
+    test_reads(target.image, model, DISK_BYTES);
     assert_sound(&target);
-    assert_reads(target.image, model);
+    test_reads(target.image, model, DISK_BYTES);
     guint rows = 0;
     for (guint64 i = 1; i < CLUSTERS / 2; i++)
         rows += host_of(target.image, i * 1021 % CLUSTERS)
@@ -161,7 +140,7 @@ test_into_raw(void)
     g_auto(Target) target = target_new(TRUE, TRUE, 0);
 
     g_assert_cmpuint(copy_over(source, &target, model), <=, CLUSTERS / 2);
-    assert_reads(target.image, model);
+    test_reads(target.image, model, DISK_BYTES);
 }
 
 static void
@@ -172,7 +151,7 @@ test_cannot(void)
     g_auto(Target) target = target_new(FALSE, FALSE, 0);
 
     copy_over(source, &target, model);
-    assert_reads(target.image, model);
+    test_reads(target.image, model, DISK_BYTES);
     assert_sound(&target);
 }
 
@@ -184,7 +163,7 @@ test_alone(void)
     BlkStore *store = blk_mem_new(NULL, 0, "source");
     g_autoptr(GError) error = NULL;
     g_assert_true(qcow2_create(store, &options, &error));
-    g_autoptr(KhoImage) source = over(store, &qcow2_format);
+    g_autoptr(KhoImage) source = test_over(store, &qcow2_format, FORMAT_WRITABLE);
     g_auto(Target) target = target_new(FALSE, TRUE, 0);
     const CopyPlan plan = {
         .source = source, .target = target.image, .bytes = DISK_BYTES, .what = COPY_OWN, .through = source
@@ -197,7 +176,7 @@ test_alone(void)
     guint64 host = host_of(target.image, 700);
     g_assert_true(image_copy(&plan, &error));
     g_assert_cmpuint(host_of(target.image, 700), ==, host);
-    assert_reads(target.image, model);
+    test_reads(target.image, model, DISK_BYTES);
     assert_sound(&target);
 }
 
@@ -217,7 +196,7 @@ test_fails(void)
         g_assert_true(done == (blk_fault_counts(target.counting).faults == 0));
         g_assert_true(done == (error == NULL));
         if (done)
-            assert_reads(target.image, model);
+            test_reads(target.image, model, DISK_BYTES);
         g_assert_true(kho_image_close(g_steal_pointer(&target.image), NULL) == done);
     }
 }
@@ -240,7 +219,8 @@ test_subclusters(void)
     g_assert_true(qcow2_create(from, &whole, &error));
     g_assert_true(qcow2_create(to, &parts, &error));
     blk_mem_share(to);
-    g_autoptr(KhoImage) source = over(from, &qcow2_format), target = over(to, &qcow2_format);
+    g_autoptr(KhoImage) source = test_over(from, &qcow2_format, FORMAT_WRITABLE),
+                        target = test_over(to, &qcow2_format, FORMAT_WRITABLE);
     for (guint64 i = 0; i < 8; i++) { /* scattered, and in one row in the file */
         memset(bytes, (int) i + 1, LARGE_BYTES);
         g_assert_true(kho_image_write(source, i * 5 % 8 * LARGE_BYTES, bytes, LARGE_BYTES, &error));
