@@ -1,5 +1,5 @@
-/* Persistent bitmaps as the contract of image formats (block/map.h) has them: what is told of one, and what
- * is asked for. What they are on disk is the format's business. */
+/* Persistent bitmaps as the contract of image formats (block/format.h) has them: what is told of one, and
+ * what is asked for. What they are on disk is the format's business. */
 #ifndef KHO_BLOCK_BITMAP_H
 #define KHO_BLOCK_BITMAP_H
 

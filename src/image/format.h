@@ -1,10 +1,10 @@
 /* The image formats that kho's own engine knows, and the checked way into each. The contract is
- * block/map.h's; here it is verified in both directions, so that formats may trust their arguments and
+ * block/format.h's; here it is verified in both directions, so that formats may trust their arguments and
  * callers the answers. Chains and locks live in image.c. */
 #ifndef KHO_IMAGE_FORMAT_H
 #define KHO_IMAGE_FORMAT_H
 
-#include "block/map.h"
+#include "block/format.h"
 
 #include <kho/job.h>
 

@@ -3,7 +3,7 @@
 #ifndef KHO_QCOW2_CHECK_H
 #define KHO_QCOW2_CHECK_H
 
-#include "block/map.h"
+#include "block/format.h"
 #include "qcow2/references.h"
 
 #include <kho/job.h>

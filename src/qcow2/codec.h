@@ -3,7 +3,7 @@
 #ifndef KHO_QCOW2_CODEC_H
 #define KHO_QCOW2_CODEC_H
 
-#include "block/map.h"
+#include "block/format.h"
 #include "qcow2/header.h"
 
 /* Do the @len bytes at @packed inflate to exactly @out_len? What follows their end is not looked at. */

@@ -5,7 +5,7 @@
 #define KHO_QCOW2_IMAGE_H
 
 #include "block/cipher.h"
-#include "block/map.h"
+#include "block/format.h"
 #include "qcow2/cache.h"
 #include "qcow2/entry.h"
 #include "qcow2/extension.h"

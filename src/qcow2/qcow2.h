@@ -3,7 +3,7 @@
 #ifndef KHO_QCOW2_QCOW2_H
 #define KHO_QCOW2_QCOW2_H
 
-#include "block/map.h"
+#include "block/format.h"
 #include "luks/change.h"
 #include "qcow2/header.h"
 

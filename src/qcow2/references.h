@@ -4,7 +4,7 @@
 #ifndef KHO_QCOW2_REFERENCES_H
 #define KHO_QCOW2_REFERENCES_H
 
-#include "block/map.h"
+#include "block/format.h"
 #include "qcow2/extension.h"
 #include "qcow2/header.h"
 #include "qcow2/refmap.h"

@@ -3,7 +3,7 @@
 #ifndef KHO_RAW_RAW_H
 #define KHO_RAW_RAW_H
 
-#include "block/map.h"
+#include "block/format.h"
 
 /* The virtual disk is the file rounded up to whole sectors of 512 bytes, as QEMU has it; what the file lacks
  * of its last sector reads as zeros. Holes of the file are RUN_ZERO without space. Every place is in place,

@@ -4,7 +4,7 @@
 #ifndef KHO_TESTS_GUEST_H
 #define KHO_TESTS_GUEST_H
 
-#include "block/map.h"
+#include "block/format.h"
 
 #define SECTOR 512
 

@@ -4,7 +4,7 @@
 #ifndef KHO_TESTS_REPLAY_H
 #define KHO_TESTS_REPLAY_H
 
-#include "block/map.h"
+#include "block/format.h"
 #include "crash/oracle.h"
 
 typedef struct {

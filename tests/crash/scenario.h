@@ -3,7 +3,7 @@
 #ifndef KHO_TESTS_SCENARIO_H
 #define KHO_TESTS_SCENARIO_H
 
-#include "block/map.h"
+#include "block/format.h"
 #include "crash/oracle.h"
 #include "qcow2/qcow2.h"
 

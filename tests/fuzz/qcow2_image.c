@@ -2,7 +2,7 @@
  * repaired. Where check finds nothing wrong, everything must work, and still nothing be wrong afterwards. */
 #include "base/error.h"
 #include "base/num.h"
-#include "block/map.h"
+#include "block/format.h"
 #include "image/format.h"
 #include "qcow2/check.h"
 #include "qcow2/qcow2.h"
