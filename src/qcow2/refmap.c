@@ -2,6 +2,8 @@
 
 #include "base/num.h"
 
+#include <string.h>
+
 /* Clusters are counted in pages of cells, a cell being two bytes: three bits for the kind, the others for the
  * count. What does not fit (clusters of several kinds, very many references) is looked up in a table of its
  * own. An image of 1 TiB in clusters of 64 KiB takes 35 MiB, one of 1 MiB that refers to as many scattered
@@ -13,8 +15,10 @@
 #define CELL_ELSEWHERE ((guint16) G_MAXUINT16)
 /* What a page or an entry of a hash table costs beside itself, about. */
 #define HASHED_BYTES 64
-/* Pages so near to the window's start are found without hashing: 128 Mi clusters, 2 MiB of pointers. */
+/* Pages so near to the window's start are found without hashing: 128 Mi clusters, 2 MiB of pointers. There
+ * are only so many of them as the highest such page asks for: a small image is checked in microseconds. */
 #define NEAR_PAGES (1u << 18)
+#define NEAR_FIRST 64
 
 typedef struct {
     guint64 index; /* of its first cluster, in pages */
@@ -33,6 +37,7 @@ struct Qcow2RefMap {
     guint64 from, limit; /* the window */
     guint64 end;
     Page **near;          /* by page from @from on */
+    guint near_room;      /* there are so many */
     GHashTable *far;      /* Page by &page->index */
     GHashTable *specials; /* Special by &special->cluster */
     GPtrArray *sorted;    /* pages by index, for next; NULL until asked */
@@ -47,7 +52,8 @@ qcow2_refmap_new(gsize room_bytes, guint64 step)
     map->room_bytes = room_bytes;
     map->step = MAX(step, PAGE_CLUSTERS);
     map->limit = G_MAXUINT64;
-    map->near = g_new0(Page *, NEAR_PAGES);
+    map->near = g_new0(Page *, NEAR_FIRST);
+    map->near_room = NEAR_FIRST;
     map->far = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
     map->specials = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
     return map;
@@ -62,7 +68,7 @@ near_index(const Qcow2RefMap *map, guint64 page_index)
 static void
 forget_near(Qcow2RefMap *map)
 {
-    for (guint i = 0; i < NEAR_PAGES; i++)
+    for (guint i = 0; i < map->near_room; i++)
         g_clear_pointer(&map->near[i], g_free);
 }
 
@@ -107,12 +113,13 @@ qcow2_refmap_limit(const Qcow2RefMap *map)
 static Page *
 page_of(const Qcow2RefMap *map, guint64 cluster)
 {
-    guint64 index = cluster / PAGE_CLUSTERS;
+    guint64 index = cluster / PAGE_CLUSTERS, near = near_index(map, index);
 
     if (cluster < map->from || cluster >= map->limit)
         return NULL;
-    return near_index(map, index) < NEAR_PAGES ? map->near[near_index(map, index)]
-                                               : g_hash_table_lookup(map->far, &index);
+    if (near < map->near_room)
+        return map->near[near];
+    return near < NEAR_PAGES ? NULL : g_hash_table_lookup(map->far, &index);
 }
 
 static gint
@@ -131,7 +138,7 @@ sorted_pages(const Qcow2RefMap *map)
     GHashTableIter iter;
     gpointer page;
 
-    for (guint i = 0; i < NEAR_PAGES; i++)
+    for (guint i = 0; i < map->near_room; i++)
         if (map->near[i])
             g_ptr_array_add(sorted, map->near[i]);
     guint n_near = sorted->len;
@@ -168,7 +175,7 @@ shrink(Qcow2RefMap *map)
     guint n_left = 0;
     while (n_left < pages->len && ((Page *) pages->pdata[n_left])->index < limit / PAGE_CLUSTERS)
         n_left++;
-    for (guint64 i = near_index(map, limit / PAGE_CLUSTERS); i < NEAR_PAGES; i++)
+    for (guint64 i = near_index(map, limit / PAGE_CLUSTERS); i < map->near_room; i++)
         g_clear_pointer(&map->near[i], g_free);
     g_hash_table_foreach_remove(map->far, is_page_past, map);
     g_hash_table_foreach_remove(map->specials, is_special_past, map);
@@ -184,6 +191,21 @@ use_room(Qcow2RefMap *map, gsize bytes)
         shrink(map);
 }
 
+static void
+put_near(Qcow2RefMap *map, guint64 near, Page *page)
+{
+    guint room = map->near_room;
+
+    while (near >= room)
+        room *= 2;
+    if (room > map->near_room) {
+        map->near = g_renew(Page *, map->near, room);
+        memset(map->near + map->near_room, 0, (room - map->near_room) * sizeof *map->near);
+        map->near_room = room;
+    }
+    map->near[near] = page;
+}
+
 /* The page of a cluster in the window; NULL where making one moved the window's end before it. */
 static Page *
 make_page(Qcow2RefMap *map, guint64 cluster)
@@ -196,7 +218,7 @@ make_page(Qcow2RefMap *map, guint64 cluster)
     page->index = cluster / PAGE_CLUSTERS;
     g_clear_pointer(&map->sorted, g_ptr_array_unref);
     if (near_index(map, page->index) < NEAR_PAGES)
-        map->near[near_index(map, page->index)] = page;
+        put_near(map, near_index(map, page->index), page);
     else
         g_hash_table_insert(map->far, &page->index, page);
     use_room(map, sizeof *page);

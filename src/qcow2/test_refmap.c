@@ -43,8 +43,13 @@ test_many(void)
 static void
 test_next(void)
 {
-    static const guint64 clusters[] = { G_GUINT64_CONSTANT(1) << 40, 0, 511, 512, 5, 1300 };
-    static const guint64 sorted[] = { 0, 5, 511, 512, 1300, G_GUINT64_CONSTANT(1) << 40 };
+    /* Far and near; the last page that is found without hashing, and the one after it. */
+    static const guint64 clusters[] = {
+        G_GUINT64_CONSTANT(1) << 40, 0, 511, 512, 5, 1300, 3 << 20, (1 << 27) - 1, 1 << 27
+    };
+    static const guint64 sorted[] = {
+        0, 5, 511, 512, 1300, 3 << 20, (1 << 27) - 1, 1 << 27, G_GUINT64_CONSTANT(1) << 40
+    };
     g_autoptr(Qcow2RefMap) map = qcow2_refmap_new(ROOM, 1);
     guint64 at = 0;
 
