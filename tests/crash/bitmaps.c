@@ -5,6 +5,7 @@
 #include "block/record.h"
 #include "crash/guest.h"
 #include "crash/sweeps.h"
+#include "crash/view.h"
 #include "qcow2/bitmap_table.h"
 #include "qcow2/bitmap_track.h"
 
@@ -76,7 +77,7 @@ static char *
 look(const guint8 *bytes, gsize len, Seen *seen)
 {
     g_autoptr(GError) error = NULL;
-    FormatImage *format = qcow2_format.open(blk_mem_new(bytes, len, "state"), 0, &error);
+    FormatImage *format = qcow2_format.open(view_new(bytes, len, "state"), 0, &error);
 
     if (!format)
         return g_strdup(error->message);

@@ -5,6 +5,7 @@
 #include "crash/guest.h"
 #include "crash/plans.h"
 #include "crash/sweeps.h"
+#include "crash/view.h"
 #include "image/format.h"
 
 #include <string.h>
@@ -138,13 +139,13 @@ judge(const Replay *r)
 
     if (found)
         return found;
-    BlkStore *store = blk_mem_new(tables->data, tables->len, "state");
+    BlkStore *store = view_new(tables->data, tables->len, "state");
     FormatImage *image = qcow2_format.open(store, 0, &error);
     if (!image) {
         blk_free(store);
         return g_strdup_printf("open: %s", error->message);
     }
-    image->ops->set_data(image, blk_mem_new(data->data, data->len, "data"));
+    image->ops->set_data(image, view_new(data->data, data->len, "data"));
     image->backing_bytes = r->disk->backing_bytes;
     found = judge_image(r, image);
     image->ops->close(image, NULL);

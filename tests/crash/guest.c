@@ -39,6 +39,29 @@ guest_read(FormatImage *image, guint64 at, guint8 *buf, guint64 len, GError **er
     return TRUE;
 }
 
+/* In pieces: a buffer for the whole disk would be new memory for every state. */
+#define LOOK_BYTES (64 * KIB)
+
+char *
+guest_look(FormatImage *image, GuestSee see, gconstpointer data)
+{
+    g_autofree guint8 *bytes = g_malloc(MIN(LOOK_BYTES, image->guest_bytes) + 1);
+    g_autoptr(GError) error = NULL;
+    char *found = NULL;
+
+    for (guint64 at = 0, len; at < image->guest_bytes && !found; at += len) {
+        len = MIN(LOOK_BYTES, image->guest_bytes - at);
+        if (!guest_read(image, at, bytes, len, &error))
+            return g_strdup_printf("read: %s", error->message);
+        for (guint64 i = 0; i + SECTOR <= len && !found; i += SECTOR) {
+            guint64 value = 0;
+            gboolean whole = guest_sector_value(bytes + i, &value);
+            found = see((at + i) / SECTOR, value, whole, data);
+        }
+    }
+    return found;
+}
+
 /* Fills a new place: the guest's bytes over what the rest of it reads as now. */
 static gboolean
 fill_place(FormatImage *image, const Place *place, guint64 at, const guint8 *buf, guint64 len, GError **error)

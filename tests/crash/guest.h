@@ -17,6 +17,12 @@ gboolean guest_write(FormatImage *image, guint64 at, const guint8 *buf, guint64 
 /* Zeros by the format where it can, written otherwise. */
 gboolean guest_zero(FormatImage *image, guint64 at, guint64 len, GError **error);
 
+/* What is wrong with a sector that holds @value; torn: not whole, @value is its first word. NULL: nothing. */
+typedef char *(*GuestSee)(guint64 sector, guint64 value, gboolean whole, gconstpointer data);
+
+/* Reads all of the disk and shows each sector to @see: its first complaint, or why it could not be read. */
+char *guest_look(FormatImage *image, GuestSee see, gconstpointer data);
+
 /* A sector's contents in the sweeps: one value, 64 times over. FALSE where the 64 differ: the sector is torn.
  */
 void guest_sector_fill(guint8 *sector, guint64 value);

@@ -2,6 +2,7 @@
 #include "block/record.h"
 #include "crash/guest.h"
 #include "crash/replay.h"
+#include "crash/view.h"
 #include "image/format.h"
 #include "qcow2/check.h"
 #include "qcow2/qcow2.h"
@@ -36,17 +37,27 @@ judge_check(BlkStore *store)
 }
 
 static char *
-judge_sectors(const OracleView *view, const guint8 *bytes, guint64 sectors)
+judge_sector(guint64 sector, guint64 value, gboolean whole, gconstpointer data)
 {
-    for (guint64 i = 0; i < sectors; i++) {
-        guint64 value = 0;
-        gboolean whole = guest_sector_value(bytes + i * SECTOR, &value);
-        if (!whole || !oracle_allows(view, i, value))
-            return g_strdup_printf("sector %" G_GUINT64_FORMAT " holds 0x%" G_GINT64_MODIFIER
-                                   "x%s; durable is 0x%" G_GINT64_MODIFIER "x",
-                                   i, value, whole ? "" : " in part", view->exact[i]);
-    }
-    return NULL;
+    const OracleView *view = data;
+
+    if (whole && oracle_allows(view, sector, value))
+        return NULL;
+    return g_strdup_printf("sector %" G_GUINT64_FORMAT " holds 0x%" G_GINT64_MODIFIER
+                           "x%s; durable is 0x%" G_GINT64_MODIFIER "x",
+                           sector, value, whole ? "" : " in part", view->exact[sector]);
+}
+
+static char *
+judge_snapshot_sector(guint64 sector, guint64 value, gboolean whole, gconstpointer data)
+{
+    const OracleSnapshot *want = data;
+
+    if (whole && value == want->values[sector])
+        return NULL;
+    return g_strdup_printf("%s: sector %" G_GUINT64_FORMAT " holds 0x%" G_GINT64_MODIFIER
+                           "x instead of 0x%" G_GINT64_MODIFIER "x",
+                           want->name, sector, value, want->values[sector]);
 }
 
 static char *
@@ -58,19 +69,10 @@ judge_snapshot(FormatImage *image, guint index, const OracleSnapshot *want)
     if (!disk)
         return wrong(want->name, error);
     disk->backing_bytes = image->backing_bytes;
-    g_autofree guint8 *bytes = g_malloc0(disk->guest_bytes + 1);
-    char *found = NULL;
-    if (disk->guest_bytes != want->sectors * SECTOR)
-        found = g_strdup_printf("%s is %" G_GUINT64_FORMAT " bytes long", want->name, disk->guest_bytes);
-    else if (!guest_read(disk, 0, bytes, disk->guest_bytes, &error))
-        found = wrong(want->name, error);
-    for (guint64 i = 0; !found && i < want->sectors; i++) {
-        guint64 value = 0;
-        if (!guest_sector_value(bytes + i * SECTOR, &value) || value != want->values[i])
-            found = g_strdup_printf("%s: sector %" G_GUINT64_FORMAT " holds 0x%" G_GINT64_MODIFIER
-                                    "x instead of 0x%" G_GINT64_MODIFIER "x",
-                                    want->name, i, value, want->values[i]);
-    }
+    char *found =
+        disk->guest_bytes == want->sectors * SECTOR
+            ? guest_look(disk, judge_snapshot_sector, want)
+            : g_strdup_printf("%s is %" G_GUINT64_FORMAT " bytes long", want->name, disk->guest_bytes);
     disk->ops->close(disk, NULL);
     return found;
 }
@@ -140,23 +142,18 @@ judge_empty(FormatImage *image, const OracleView *view)
 static char *
 judge_contents(FormatImage *image, const OracleView *view)
 {
-    g_autoptr(GError) error = NULL;
-
     if (view->oracle->empty)
         return judge_empty(image, view);
-    g_autofree guint8 *bytes = g_malloc0(image->guest_bytes + 1);
     if (!oracle_allows_size(view, image->guest_bytes / SECTOR))
         return g_strdup_printf("the disk is %" G_GUINT64_FORMAT " bytes long", image->guest_bytes);
-    if (!guest_read(image, 0, bytes, image->guest_bytes, &error))
-        return wrong("read", error);
-    char *found = judge_sectors(view, bytes, image->guest_bytes / SECTOR);
+    char *found = guest_look(image, judge_sector, view);
     return found ? found : judge_snapshots(image, view);
 }
 
 static char *
 judge_open(GBytes *bytes, const OracleView *view)
 {
-    BlkStore *store = blk_mem_new(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), "state");
+    BlkStore *store = view_new(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), "state");
     g_autoptr(GError) error = NULL;
     FormatImage *image = qcow2_format.open(store, 0, &error);
 
@@ -220,7 +217,7 @@ carry_on_with(const guint8 *bytes, gsize len, const OracleView *view, gboolean t
 static char *
 judge_bytes(GBytes *bytes, const OracleView *view)
 {
-    g_autoptr(BlkStore) store = blk_mem_new(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), "state");
+    g_autoptr(BlkStore) store = view_new(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), "state");
     char *found = judge_check(store);
 
     return found ? found : judge_open(bytes, view);
@@ -238,7 +235,7 @@ is_dirty(const guint8 *bytes, gsize len)
 char *
 crash_judge_check(const guint8 *bytes, gsize len)
 {
-    g_autoptr(BlkStore) store = blk_mem_new(bytes, len, "state");
+    g_autoptr(BlkStore) store = view_new(bytes, len, "state");
 
     return is_dirty(bytes, len) ? NULL : judge_check(store);
 }
@@ -246,7 +243,7 @@ crash_judge_check(const guint8 *bytes, gsize len)
 char *
 crash_judge(const guint8 *bytes, gsize len, const OracleView *view, gboolean carry_on)
 {
-    g_autoptr(GBytes) state = g_bytes_new(bytes, len);
+    g_autoptr(GBytes) state = g_bytes_new_static(bytes, len);
     gboolean dirty = is_dirty(bytes, len);
     char *found = dirty ? judge_open(state, view) : judge_bytes(state, view);
 

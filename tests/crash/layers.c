@@ -4,6 +4,7 @@
 #include "block/record.h"
 #include "crash/guest.h"
 #include "crash/scenario.h"
+#include "crash/view.h"
 #include "image/merge.h"
 #include "raw/raw.h"
 
@@ -139,7 +140,7 @@ base_layer(const LayersShape *shape, GRand *rand)
 static FormatImage *
 open_bytes(GBytes *bytes, const FormatOps *ops, GError **error)
 {
-    BlkStore *store = store_of(bytes, "layer");
+    BlkStore *store = view_new(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes), "layer");
     FormatImage *image = ops->open(store, 0, error);
 
     if (!image)
@@ -503,7 +504,7 @@ char *
 layers_judge(const guint8 *bytes, gsize len, gboolean durable, gboolean carry_on, gpointer data)
 {
     const Layers *layers = data;
-    g_autoptr(GBytes) state = g_bytes_new(bytes, len);
+    g_autoptr(GBytes) state = g_bytes_new_static(bytes, len);
     char *found = judge_bytes(state, layers, durable);
 
     return found || !carry_on || has_gone_over(state, layers) ? found : merge_again(state, layers);

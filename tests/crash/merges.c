@@ -3,6 +3,7 @@
 #include "block/record.h"
 #include "crash/layers.h"
 #include "crash/sweeps.h"
+#include "crash/view.h"
 #include "qcow2/backing.h"
 
 #include <string.h>
@@ -105,7 +106,7 @@ static char *
 judge_change(const guint8 *bytes, gsize len, gboolean durable, gboolean carry_on, gpointer data)
 {
     const Change *change = data;
-    BlkStore *store = blk_mem_new(bytes, len, "state");
+    BlkStore *store = view_new(bytes, len, "state");
     g_autoptr(GError) error = NULL;
     char *found = crash_judge_check(bytes, len);
     FormatInfo info = { 0 };
