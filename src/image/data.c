@@ -33,6 +33,7 @@ image_set_data(KhoImage *image, BlkStore *data, const char *path, GError **error
     if (fd >= 0 && !fd_stat(fd, &image->data_identity, path, error))
         return FALSE;
     image->data_path = g_strdup(path);
+    image->data_fd = fd;
     format_set_data(image->format, g_steal_pointer(&owned));
     return TRUE;
 }

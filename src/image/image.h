@@ -24,6 +24,7 @@ struct KhoImage {
     gboolean has_data_file, data_is_raw;
     char *data_name;          /* of the data file, as the header has it; NULL: not stated */
     char *data_path;          /* where it was opened; NULL: it is not open, or there is none */
+    int data_fd;              /* then: of its store, or -1 */
     KhoImage *backing;        /* owned; NULL: holes read as zeros */
     guint depth;              /* 0 for the image that the caller opened */
     guint32 cluster_bytes;    /* 1 where the format has no clusters */

@@ -68,7 +68,7 @@ kho_image_change_keys(const KhoImageSource *source, const KhoImageKeyChange *wan
     /* The data stay locked: what is tried here is tried once. */
     alone.secrets = NULL;
     alone.key_secret = NULL;
-    alone.flags |= KHO_IMAGE_WRITE | KHO_IMAGE_NO_BACKING;
+    alone.flags |= KHO_IMAGE_WRITE | KHO_IMAGE_NO_BACKING | KHO_IMAGE_NO_DATA;
     g_autoptr(KhoImage) image = kho_image_open_source(&alone, error);
     if (!image)
         return FALSE;

@@ -19,10 +19,10 @@ check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, KhoImageP
 {
     CostPlace where;
     gboolean encrypted = image->format->encrypted;
-    int fd = blk_fd(image->format->file), data_fd = image->has_data_file ? blk_fd(image->format->data) : -1;
+    int fd = blk_fd(image->format->file);
 
-    if (data_fd >= 0
-        && !entry_check_space(data_fd, prealloc_space_bytes(prealloc, more_bytes, 1), image->data_path,
+    if (image->has_data_file && image->data_fd >= 0
+        && !entry_check_space(image->data_fd, prealloc_space_bytes(prealloc, more_bytes, 1), image->data_path,
                               error))
         return FALSE;
     if (image->has_data_file)

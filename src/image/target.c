@@ -76,9 +76,6 @@ target_check(const KhoImageCreate *options, GError **error)
         return fail(error, KHO_ERROR_INVALID, "a raw image cannot have a data file: use qcow2");
     if (options->data_file_raw && !options->data_file)
         return fail(error, KHO_ERROR_INVALID, "data_file_raw is about a data file, and none is named");
-    if (options->data_file && options->encryption)
-        return fail(error, KHO_ERROR_UNSUPPORTED,
-                    "an encrypted image cannot have a data file in this version");
     LuksFormat format;
     if (options->encryption && !encryption_read(options, &format, error))
         return FALSE;

@@ -18,8 +18,20 @@ qcow2_crypt_attach(Qcow2Image *image)
     base->encrypted = image->header.crypt_method != QCOW2_CRYPT_NONE;
     if (qcow2_has_data_file(&image->header))
         return; /* it comes later (qcow2_set_data) */
+    if (base->encrypted)
+        qcow2_crypt_set_data(image, base->file);
+    else
+        base->data = base->file;
+}
+
+void
+qcow2_crypt_set_data(Qcow2Image *image, BlkStore *ciphertext)
+{
+    image->ciphertext = ciphertext;
     /* Of an old one it stays locked: nothing goes through it. */
-    base->data = base->encrypted ? blk_crypt_new(base->file) : base->file;
+    image->base.data = blk_crypt_new(ciphertext);
+    if (image->waiting)
+        blk_crypt_unlock(image->base.data, g_steal_pointer(&image->waiting));
 }
 
 void
@@ -28,8 +40,11 @@ qcow2_crypt_detach(Qcow2Image *image)
     if (image->borrowed_key)
         return;
     sector_cipher_free(image->aes);
+    sector_cipher_free(image->waiting);
     if (image->base.data != image->base.file)
         blk_free(image->base.data);
+    if (image->ciphertext != image->base.file)
+        blk_free(image->ciphertext);
 }
 
 void
@@ -37,6 +52,7 @@ qcow2_crypt_borrow(Qcow2Image *view, const Qcow2Image *image)
 {
     qcow2_crypt_detach(view);
     view->base.data = image->base.data;
+    view->ciphertext = image->ciphertext;
     view->aes = image->aes;
     view->borrowed_key = TRUE;
 }
@@ -96,7 +112,12 @@ use_key(Qcow2Image *image, const LuksHeader *header, const LuksKey *key, GError 
     SectorCipher *cipher = sector_cipher_new(&spec.cipher, key->bytes, error);
     if (!cipher)
         return FALSE;
-    blk_crypt_unlock(image->base.data, cipher);
+    if (image->base.data) {
+        blk_crypt_unlock(image->base.data, cipher);
+    } else {
+        sector_cipher_free(image->waiting);
+        image->waiting = cipher;
+    }
     return TRUE;
 }
 
@@ -219,7 +240,7 @@ qcow2_crypt_read_locked(Qcow2Image *image, guint64 guest, guint64 host, void *bu
     if (!image->aes) /* the store deciphers, or says that it cannot */
         return blk_pread_padded(image->base.data, host, buf, len, error);
     g_autofree guint8 *bytes = g_malloc(whole); /* at most a cluster */
-    gboolean done = blk_pread_padded(image->base.file, host - inside, bytes, whole, error)
+    gboolean done = blk_pread_padded(image->ciphertext, host - inside, bytes, whole, error)
                     && sector_cipher_decrypt(image->aes, guest / CIPHER_SECTOR_BYTES, bytes, whole, error);
     if (done)
         memcpy(buf, bytes + inside, len);

@@ -11,6 +11,8 @@
 
 /* Sets base.data of a new image, and frees it. */
 void qcow2_crypt_attach(Qcow2Image *image);
+/* The guest's bytes of an encrypted image lie in @ciphertext, which is its own file, or taken over. */
+void qcow2_crypt_set_data(Qcow2Image *image, BlkStore *ciphertext);
 void qcow2_crypt_detach(Qcow2Image *image);
 /* @view reads with @image's key. */
 void qcow2_crypt_borrow(Qcow2Image *view, const Qcow2Image *image);

@@ -208,16 +208,6 @@ qcow2_header_decode(const guint8 *buf, gsize len, guint64 file_bytes, Qcow2Heade
     return TRUE;
 }
 
-gboolean
-qcow2_header_supported(const Qcow2Header *header, GError **error)
-{
-    if (header->crypt_method != QCOW2_CRYPT_NONE && (header->incompat & QCOW2_INCOMPAT_DATA_FILE))
-        return fail(
-            error, KHO_ERROR_UNSUPPORTED,
-            "the image is encrypted and keeps its data in another file, which this version cannot read");
-    return TRUE;
-}
-
 void
 qcow2_header_derive(const Qcow2Header *header, Qcow2Geometry *geometry)
 {

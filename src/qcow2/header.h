@@ -95,17 +95,13 @@ typedef struct {
  * @file_bytes: length of the image file; tables must lie within it
  * @header: (out): untouched on failure
  *
- * Decodes and checks every field. Features that are known but not supported (data file, extended
- * L2) pass: qcow2_header_supported judges them.
+ * Decodes and checks every field.
  *
  * Returns: FALSE with KHO_ERROR_INVALID (not qcow2), _UNSUPPORTED (unknown incompatible feature, version or
  * compression) or _CORRUPT; the message names the field and its value.
  */
 gboolean
 qcow2_header_decode(const guint8 *buf, gsize len, guint64 file_bytes, Qcow2Header *header, GError **error);
-
-/* KHO_ERROR_UNSUPPORTED where guest data of this image cannot be read or written by this version. */
-gboolean qcow2_header_supported(const Qcow2Header *header, GError **error);
 
 /* Writes the fields over the first bytes of @buf, at most header->header_bytes of them and at most @len.
  * Whatever else is in @buf, unknown fields among it, stays. Returns how many bytes belong to the fields. */

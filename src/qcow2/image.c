@@ -73,10 +73,6 @@ qcow2_open(BlkStore *file, FormatFlags flags, GError **error)
 
     if (!qcow2_header_read(file, &header, &head, error))
         return NULL;
-    if ((flags & FORMAT_WRITABLE) && !qcow2_header_supported(&header, error)) {
-        g_prefix_error(error, "%s: ", file->label);
-        return NULL;
-    }
     Qcow2Image *image = qcow2_image_new(file, &header, head, flags, error);
     if (!image) {
         g_prefix_error(error, "%s: ", file->label);
@@ -93,7 +89,10 @@ qcow2_set_data(FormatImage *format, BlkStore *data)
     Qcow2Image *image = qcow2_image(format);
 
     g_assert(qcow2_has_data_file(&image->header) && !image->base.data);
-    image->base.data = data;
+    if (image->base.encrypted)
+        qcow2_crypt_set_data(image, data);
+    else
+        image->base.data = data;
 }
 
 gboolean
@@ -124,10 +123,6 @@ qcow2_load_l1_locked(Qcow2Image *image, GError **error)
 {
     if (image->l1.words)
         return TRUE;
-    if (!qcow2_header_supported(&image->header, error)) {
-        g_prefix_error(error, "%s: ", image->base.file->label);
-        return FALSE;
-    }
     return qcow2_words_load(&image->l1, image->base.file, image->header.l1_off, image->header.l1_entries,
                             error);
 }

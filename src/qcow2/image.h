@@ -83,7 +83,11 @@ typedef struct {
     gsize check_room_bytes; /* what a check of it takes for references: Qcow2Check.room_bytes */
     gboolean borrowed;      /* a snapshot's view: the file belongs to the image it was made from */
 
-    SectorCipher *aes;     /* of an image with legacy encryption: NULL until it has its passphrase */
+    /* Of an encrypted image (crypt.h). */
+    BlkStore
+        *ciphertext; /* where the guest's bytes lie: the file, or the data file, owned; NULL until then */
+    SectorCipher *waiting; /* a key that came before the data file */
+    SectorCipher *aes;     /* legacy encryption: NULL until it has its passphrase */
     gboolean borrowed_key; /* base.data and aes belong to the image that the view was made from */
 
     Qcow2Inflated inflated[QCOW2_INFLATED];
@@ -121,7 +125,7 @@ qcow2_has_below(const Qcow2Image *image)
     return image->extensions.backing_file != NULL || image->base.gains_backing;
 }
 
-/* FormatOps.set_data: the data file, of an image that has one. */
+/* FormatOps.set_data: the data file, of an image that has one; read and written through base.data. */
 void qcow2_set_data(FormatImage *image, BlkStore *data);
 /* Has the image a data file, and is it open? */
 static inline gboolean

@@ -14,9 +14,10 @@
  * Disk: reads at most one L2 table (cached); never writes. Locks: takes meta. Any thread.
  *
  * Returns: FALSE with @run untouched:
- *   KHO_ERROR_CORRUPT      reserved bits, unaligned, or past the end of the file; names guest offset and
- * indices KHO_ERROR_UNSUPPORTED  encryption, external data file, extended L2 entries KHO_ERROR_IO reading a
- * table failed Spec: docs/spec/qcow2.md, section 6.
+ *   KHO_ERROR_CORRUPT  reserved bits, unaligned, or past the end of the file; names guest offset and indices
+ *   KHO_ERROR_IO       reading a table failed
+ *
+ * Spec: docs/spec/qcow2.md, section 6.
  */
 gboolean qcow2_map(FormatImage *image, GuestOff at, guint64 max_bytes, Run *run, GError **error);
 

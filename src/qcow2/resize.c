@@ -113,21 +113,25 @@ clean_subs(Qcow2Image *image, Qcow2Index index, Qcow2Cluster *c, guint64 inside,
     return TRUE;
 }
 
-/* The bytes behind the end in a data file, up to the end of their cluster. */
+/* The bytes behind the end in a data file, up to the end of their cluster. What the file has not got yet will
+ * be a hole, which is zeros where nothing deciphers it. */
 static gboolean
-clean_data_file(Qcow2Image *image, guint64 end, GError **error)
+clean_data_file(Qcow2Image *image, guint64 end, guint64 to, GError **error)
 {
-    guint64 to = num_align_up(end, image->geo.cluster_bytes), data_bytes;
+    guint64 data_bytes;
 
-    return blk_size(image->base.data, &data_bytes, error)
-           && (data_bytes <= end
-               || blk_zero(image->base.data, end, MIN(to, data_bytes) - end, BLK_ZERO_MAY_PUNCH, error));
+    if (!blk_size(image->base.data, &data_bytes, error))
+        return FALSE;
+    to = MIN(to, num_align_up(end, image->geo.cluster_bytes));
+    if (!image->base.encrypted)
+        to = MIN(to, data_bytes);
+    return to <= end || blk_zero(image->base.data, end, to - end, BLK_ZERO_MAY_PUNCH, error);
 }
 
-/* The rest of the last cluster was past the end until now, and may hold anything: what the disk held before
- * it shrank, for one. */
+/* The rest of the last cluster, as far as the disk of @guest_bytes has it, was past the end until now, and
+ * may hold anything: what the disk held before it shrank, for one. */
 static gboolean
-clean_last_cluster(Qcow2Image *image, GError **error)
+clean_last_cluster(Qcow2Image *image, guint64 guest_bytes, GError **error)
 {
     guint64 end = image->base.guest_bytes, inside = end & (image->geo.cluster_bytes - 1);
     Qcow2Index index = qcow2_index(&image->geo, end);
@@ -140,9 +144,9 @@ clean_last_cluster(Qcow2Image *image, GError **error)
         || (table && !qcow2_l2_cluster_locked(image, table, index, &c, error))
         || !clean_subs(image, index, &c, inside, error))
         return FALSE;
-    if (qcow2_has_data(image))
-        return clean_data_file(image, end, error);
     gboolean has_data = c.compressed || (c.data >> qcow2_sub(&image->geo, end - 1) & 1);
+    if (qcow2_has_data(image))
+        return (image->base.encrypted && !has_data) || clean_data_file(image, end, guest_bytes, error);
     return !has_data || (!c.compressed && inside % image->geo.sub_bytes == 0)
            || clean_data(image, index, &c, inside, error);
 }
@@ -225,7 +229,7 @@ prepare_size(Qcow2Image *image, guint64 guest_bytes, gboolean held, const KhoJob
     gboolean hides = cluster_end < MIN(guest_bytes, image->base.backing_bytes), mapped;
 
     if (!look_past(image, MIN(from, guest_bytes), job, &mapped, error)
-        || (guest_bytes > from && !clean_last_cluster(image, error))
+        || (guest_bytes > from && !clean_last_cluster(image, guest_bytes, error))
         || !qcow2_flush_locked(image, FALSE, error))
         return FALSE;
     if (!held && !mapped && !hides && qcow2_l1_entries_for(&image->geo, guest_bytes) <= image->l1.n)

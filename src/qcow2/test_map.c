@@ -165,30 +165,6 @@ test_guard(void)
     test_close(image);
 }
 
-/* Information can be had of what cannot be read; a writer is refused at once. */
-static void
-test_unsupported(void)
-{
-    g_autoptr(BlkStore) store = make(3);
-    g_autoptr(GError) mapping = NULL, opening = NULL;
-    const guint8 method = QCOW2_CRYPT_AES;
-    FormatInfo info;
-    Run run;
-
-    g_assert_true(blk_pwrite(store, 35, &method, 1, NULL));
-    test_set_word(store, 72, QCOW2_INCOMPAT_DATA_FILE);
-    FormatImage *image = test_open_flags(store, 0);
-    g_assert_true(image->ops->info(image, &info, NULL));
-    g_assert_true(info.encrypted && info.has_data_file);
-    g_free(info.refusal);
-    g_ptr_array_unref(info.snapshots);
-    g_assert_false(image->ops->map(image, guest_off(0), 100, &run, &mapping));
-    g_assert_error(mapping, KHO_ERROR, KHO_ERROR_UNSUPPORTED);
-    test_close(image);
-    g_assert_null(qcow2_format.open(store, FORMAT_WRITABLE, &opening));
-    g_assert_error(opening, KHO_ERROR, KHO_ERROR_UNSUPPORTED);
-}
-
 int
 main(int argc, char **argv)
 {
@@ -197,7 +173,6 @@ main(int argc, char **argv)
     g_test_add_func("/qcow2/map/copied-without-table", test_copied_without_table);
     g_test_add_func("/qcow2/map/metadata", test_metadata);
     g_test_add_func("/qcow2/map/guard", test_guard);
-    g_test_add_func("/qcow2/map/unsupported", test_unsupported);
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autofree char *path = g_strdup_printf("/qcow2/map/lies/%s", rows[i].name);
         g_test_add_data_func(path, GSIZE_TO_POINTER(i), test_lies);

@@ -81,10 +81,10 @@ qcow2_json(const KhoImageInfo *info)
     json_object_set_new(data, "refcount-bits", json_integer(info->refcount_bits));
     if (info->data_file)
         json_object_set_new(data, "data-file", json_string(info->data_file));
-    if (info->has_data_file)
-        json_object_set_new(data, "data-file-raw", json_boolean(info->data_file_raw));
     if (info->encryption)
         json_object_set_new(data, "encrypt", qimg_encryption_json(info->encryption));
+    if (info->has_data_file)
+        json_object_set_new(data, "data-file-raw", json_boolean(info->data_file_raw));
     if (info->qcow2_version >= 3) {
         json_object_set_new(data, "corrupt", json_boolean(info->corrupt));
         json_object_set_new(data, "extended-l2", json_boolean(info->extended_l2));
@@ -187,10 +187,10 @@ append_qcow2(GString *text, const KhoImageInfo *info)
     g_string_append_printf(text, "    refcount bits: %u\n", info->refcount_bits);
     if (info->data_file)
         g_string_append_printf(text, "    data file: %s\n", info->data_file);
-    if (info->has_data_file)
-        append_flag(text, "data file raw", info->data_file_raw);
     if (info->encryption)
         qimg_encryption_append(text, info->encryption);
+    if (info->has_data_file)
+        append_flag(text, "data file raw", info->data_file_raw);
     if (info->qcow2_version >= 3) {
         append_flag(text, "corrupt", info->corrupt);
         append_flag(text, "extended l2", info->extended_l2);

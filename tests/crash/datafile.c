@@ -14,6 +14,12 @@
 
 enum { TABLES, DATA, STORES };
 
+static const LuksFormat luks = {
+    .spec = { { CRYPTO_AES128, CRYPTO_CBC, CIPHER_IV_PLAIN64, CRYPTO_SHA256 }, CRYPTO_SHA1 },
+    .iteration_ms = 1,
+    .passphrase = { "pass", 4 },
+};
+
 static const ScenarioDisk disks[] = {
     { .name = "data file",
       .capacity_bytes = 160 * KIB,
@@ -46,6 +52,13 @@ static const ScenarioDisk disks[] = {
                   .extended_l2 = TRUE,
                   .data_file = "d",
                   .data_file_raw = TRUE } },
+    { .name = "encrypted data file",
+      .capacity_bytes = 96 * KIB,
+      .create = { .guest_bytes = 48 * KIB + SECTOR,
+                  .cluster_bytes = 4096,
+                  .refcount_bits = 16,
+                  .luks = &luks,
+                  .data_file = "d" } },
 };
 
 static GByteArray *
@@ -146,6 +159,7 @@ judge(const Replay *r)
         return g_strdup_printf("open: %s", error->message);
     }
     image->ops->set_data(image, view_new(data->data, data->len, "data"));
+    scenario_unlock(image, r->disk);
     image->backing_bytes = r->disk->backing_bytes;
     found = judge_image(r, image);
     image->ops->close(image, NULL);

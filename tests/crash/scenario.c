@@ -63,6 +63,15 @@ scenario_disk_new(const ScenarioDisk *disk, Oracle **oracle)
     return blk_mem_snapshot(mem);
 }
 
+void
+scenario_unlock(FormatImage *image, const ScenarioDisk *disk)
+{
+    const LuksFormat *luks = disk->create.luks;
+
+    if (luks)
+        g_assert_true(image->ops->unlock(image, luks->passphrase.bytes, luks->passphrase.len, NULL));
+}
+
 gboolean
 scenario_open(Scenario *s, BlkStore *store, GError **error)
 {
@@ -74,6 +83,7 @@ scenario_open(Scenario *s, BlkStore *store, GError **error)
     s->image->backing_bytes = s->oracle->backing_bytes;
     if (s->data)
         s->image->ops->set_data(s->image, g_steal_pointer(&s->data));
+    scenario_unlock(s->image, s->disk);
     return TRUE;
 }
 

@@ -32,6 +32,9 @@ typedef struct {
 /* The bytes of a new image as @disk says, with @oracle's first values set: empty, or compressed data. */
 GBytes *scenario_disk_new(const ScenarioDisk *disk, Oracle **oracle);
 
+/* Where it is encrypted, by the passphrase that it was made with. */
+void scenario_unlock(FormatImage *image, const ScenarioDisk *disk);
+
 /* Opens @store, which it owns from here on, even on failure. */
 gboolean scenario_open(Scenario *s, BlkStore *store, GError **error);
 void scenario_clear(Scenario *s);

@@ -6,7 +6,6 @@ import importlib
 import os
 import pathlib
 import re
-import shlex
 import signal
 import struct
 import subprocess
@@ -15,7 +14,7 @@ import tempfile
 import pytest
 
 import harness
-from interop.qemu_img import matrix, rows_luks
+from interop.qemu_img import matrix
 
 FOLDER = pathlib.Path(__file__).parent / "qemu_img"
 ROWS = [row for path in sorted(FOLDER.glob("rows_*.py"))
@@ -41,15 +40,6 @@ def place():
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_row(row, build, templates, place):
     matrix.run_row(row, build, templates, place)
-
-
-@pytest.mark.parametrize("line,state", rows_luks.MADE, ids=["create", "convert"])
-def test_encrypted_images_are_made(build, templates, place, line, state):
-    """Which the real qemu-img cannot be relied on to make, so that there is nothing to compare with but that it reads them."""
-    templates.copy(state, place / "kho")
-    (place / "qemu-img").symlink_to(build / "kho")
-    harness.run([place / "qemu-img", *shlex.split(line)], cwd=place / "kho")
-    rows_luks.opens(place / "kho")
 
 
 def test_every_verb_and_option_has_a_row(build, tmp):
