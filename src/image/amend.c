@@ -49,11 +49,16 @@ kho_image_amend(const KhoImageAmend *a, const KhoImageGate *gate, const KhoJob *
                                .lazy_refcounts = a->lazy_refcounts,
                                .guest_bytes = a->size_bytes };
     const KhoImageResize resize = { .size_bytes = a->size_bytes, .may_shrink = a->may_shrink };
-    g_autoptr(KhoImage) image = kho_image_open(a->path, a->format, KHO_IMAGE_WRITE, gate, error);
+    const KhoImageSource source = {
+        .path = a->path, .format = a->format, .flags = KHO_IMAGE_WRITE, .gate = gate, .secrets = a->secrets
+    };
+    g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
 
     if (!image || !check_backing(a, image, error) || !check_size(a, image, error)
         || !format_amend(image->format, &wish, TRUE, error))
         return FALSE;
+    if (a->only_check)
+        return TRUE;
     gboolean done = format_amend(image->format, &wish, FALSE, error)
                     && (a->size_bytes == 0 || resize_image(image, &resize, job, error));
     return image_close_after(g_steal_pointer(&image), done, error);

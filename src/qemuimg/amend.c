@@ -1,6 +1,8 @@
 /* qemu-img amend. */
 #include "base/num.h"
+#include "qemuimg/amend_keys.h"
 #include "qemuimg/args.h"
+#include "qemuimg/object.h"
 #include "qemuimg/option_list.h"
 #include "qemuimg/output.h"
 #include "qemuimg/source.h"
@@ -28,7 +30,7 @@ static const QimgOption amend_options[] = {
 };
 
 /* What may be amended, and then what is for making an image alone. */
-static const QimgOptRow rows[] = {
+static const QimgOptRow qcow2_rows[] = {
     { "backing_file", QIMG_OPT_STRING, "File name of a base image" },
     { "backing_fmt", QIMG_OPT_STRING, "Image format of the base image" },
     { "compat", QIMG_OPT_STRING, "Compatibility level (v2 [0.10] or v3 [1.1])" },
@@ -43,13 +45,38 @@ static const QimgOptRow rows[] = {
     { "lazy_refcounts", QIMG_OPT_BOOL, "Postpone refcount updates" },
     { "refcount_bits", QIMG_OPT_NUMBER, "Width of a reference count entry in bits" },
     { "size", QIMG_OPT_SIZE, "Virtual disk size" },
-#define N_AMENDABLE 13
+#define QCOW2_AMENDABLE 13
     { "cluster_size", QIMG_OPT_STRING, "" },
     { "compression_type", QIMG_OPT_STRING, "" },
+    { "encrypt.cipher-alg", QIMG_OPT_STRING, "" },
+    { "encrypt.cipher-mode", QIMG_OPT_STRING, "" },
+    { "encrypt.format", QIMG_OPT_STRING, "" },
+    { "encrypt.hash-alg", QIMG_OPT_STRING, "" },
+    { "encrypt.ivgen-alg", QIMG_OPT_STRING, "" },
+    { "encrypt.ivgen-hash-alg", QIMG_OPT_STRING, "" },
+    { "encrypt.key-secret", QIMG_OPT_STRING, "" },
     { "encryption", QIMG_OPT_STRING, "" },
     { "extended_l2", QIMG_OPT_STRING, "" },
     { "preallocation", QIMG_OPT_STRING, "" },
 };
+
+static const struct AmendFormat {
+    const char *name;
+    const QimgOptRow *rows;
+    guint n_amendable, n_rows;
+    const char *key_prefix; /* of the words about key slots */
+} formats[] = {
+    { "qcow2", qcow2_rows, QCOW2_AMENDABLE, G_N_ELEMENTS(qcow2_rows), "encrypt." },
+};
+
+static const struct AmendFormat *
+find_format(const char *name)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(formats); i++)
+        if (g_str_equal(formats[i].name, name))
+            return &formats[i];
+    return NULL;
+}
 
 static gboolean
 refuse(const char *why)
@@ -59,17 +86,12 @@ refuse(const char *why)
 }
 
 static gboolean
-check_known(const QimgOptions *options)
+check_known(const struct AmendFormat *format, const QimgOptions *options)
 {
-    for (guint i = N_AMENDABLE; i < G_N_ELEMENTS(rows); i++)
-        if (qimg_options_given(options, rows[i].name)) {
-            qimg_error("Invalid parameter '%s'", rows[i].name);
+    for (guint i = format->n_amendable; i < format->n_rows; i++)
+        if (qimg_options_given(options, format->rows[i].name)) {
+            qimg_error("Invalid parameter '%s'", format->rows[i].name);
             qimg_note("This option is only supported for image creation\n");
-            return FALSE;
-        }
-    for (guint i = 5; i < 10; i++) /* key slots: kho img key-add and key-remove */
-        if (qimg_options_given(options, rows[i].name)) {
-            qimg_error("kho amends no '%s': it has key-add and key-remove", rows[i].name);
             return FALSE;
         }
     if (qimg_options_given(options, "data_file"))
@@ -129,7 +151,7 @@ read_wish(const QimgOptions *options, KhoImageAmend *amend)
     const char *lazy = qimg_options_given(options, "lazy_refcounts");
     guint64 bits = qimg_options_number(options, "refcount_bits");
 
-    if (!check_known(options) || !read_compat(qimg_options_given(options, "compat"), &amend->qcow2_version))
+    if (!read_compat(qimg_options_given(options, "compat"), &amend->qcow2_version))
         return FALSE;
     if (qimg_options_given(options, "refcount_bits") && (bits == 0 || bits > 64 || (bits & (bits - 1))))
         return refuse("Refcount width must be a power of two and may not exceed 64 bits");
@@ -142,29 +164,49 @@ read_wish(const QimgOptions *options, KhoImageAmend *amend)
     return TRUE;
 }
 
+/* Whether the layout is to change; with key slots, in what is known before. */
 static gboolean
-change(const AmendArgs *a, const QimgSource *source, const QimgOptions *options)
+check_wish(const QimgSource *source, const KhoImageAmend *amend, gboolean has_keys)
 {
-    KhoImageAmend amend = { .path = source->path, .format = source->format };
     g_autoptr(GError) error = NULL;
     KhoImageInfo info;
 
-    if (!read_wish(options, &amend))
-        return FALSE;
     if (!kho_image_info(source->path, source->format, &info, &error))
         return refuse(qimg_reason(error, source->path));
-    gboolean fits = check_fit(&info, &amend);
+    const char *encryption = info.encryption ? info.encryption->format : NULL;
+    gboolean fits = check_fit(&info, amend);
+    if (fits && has_keys && !encryption)
+        fits = refuse("Can't amend encryption options - encryption not present");
+    else if (fits && has_keys && !g_str_equal(encryption, "luks"))
+        fits = refuse("Only LUKS encryption options can be amended");
     kho_image_info_clear(&info);
-    if (!fits)
-        return FALSE;
-    gboolean done = kho_image_amend(&amend, &kho_image_gate_open, qimg_job(a->progress), &error);
-    if (a->progress)
-        qimg_progress_end(done);
-    return done || refuse(qimg_reason(error, source->path));
+    return fits;
 }
 
-/* The image as it is opened first; NULL where it cannot be, or cannot be amended, which has been said. */
-static KhoImage *
+/* Keys first: what they are refused for leaves the layout as it is. */
+static gboolean
+change_qcow2(const AmendArgs *a, const QimgSource *source, const QimgOptions *options, const KhoJob *job)
+{
+    KhoImageAmend amend = { .path = source->path, .format = source->format }, trial;
+    gboolean has_keys = qimg_amend_has_keys(options, "encrypt.");
+    g_autoptr(GError) error = NULL;
+
+    if (!read_wish(options, &amend) || !check_wish(source, &amend, has_keys))
+        return FALSE;
+    if (amend.size_bytes > 0)
+        amend.secrets = qimg_object_secrets();
+    trial = amend;
+    trial.only_check = TRUE;
+    if (has_keys && !kho_image_amend(&trial, &kho_image_gate_open, NULL, &error))
+        return refuse(qimg_reason(error, source->path));
+    return (!has_keys || qimg_amend_keys(source, options, "encrypt.", a->force))
+           && (kho_image_amend(&amend, &kho_image_gate_open, job, &error)
+               || refuse(qimg_reason(error, source->path)));
+}
+
+/* What the image is, opened as it will be; NULL where it cannot be, or cannot be amended, which has been
+ * said. */
+static const struct AmendFormat *
 look(const QimgSource *source)
 {
     g_autoptr(KhoImage) image = qimg_source_open(source, KHO_IMAGE_WRITE);
@@ -172,10 +214,47 @@ look(const QimgSource *source)
     if (!image)
         return NULL;
     qimg_warn_if_guessed(source, image);
-    if (g_str_equal(kho_image_format(image), "qcow2"))
-        return g_steal_pointer(&image);
-    qimg_error("Format driver '%s' does not support option amendment", kho_image_format(image));
-    return NULL;
+    const struct AmendFormat *format = find_format(kho_image_format(image));
+    if (!format)
+        qimg_error("Format driver '%s' does not support option amendment", kho_image_format(image));
+    return format;
+}
+
+/* Opened, changed: under a lock each. */
+static gboolean
+amend_one(const AmendArgs *a, const QimgSource *source)
+{
+    const struct AmendFormat *format = look(source);
+    g_auto(QimgOptions) options = { 0 };
+
+    if (format)
+        qimg_options_init(&options, format->rows, format->n_rows);
+    if (!format || !qimg_options_read(&options, a->options, NULL) || !check_known(format, &options)) {
+        if (a->progress)
+            qimg_print("\n");
+        return FALSE;
+    }
+    const KhoJob *job = qimg_job(a->progress);
+    gboolean done = change_qcow2(a, source, &options, job);
+    qimg_progress_end(TRUE); /* as QEMU has it, whatever came of it */
+    return done;
+}
+
+/* Of the format that is named, or the image's own. */
+static gboolean
+print_help(const char *name, const QimgSource *source)
+{
+    const struct AmendFormat *format = name ? find_format(name) : look(source);
+
+    if (name && !format && !qimg_format_exists(name))
+        qimg_error("Unknown file format '%s'", name);
+    else if (name && !format)
+        qimg_error("Format driver '%s' does not support option amendment", name);
+    if (!format)
+        return FALSE;
+    qimg_print("Amend options for '%s':\n", format->name);
+    qimg_option_rows_print(format->rows, format->n_amendable);
+    return TRUE;
 }
 
 static int
@@ -183,29 +262,21 @@ run_amend(const void *p, char *const *names)
 {
     const AmendArgs *a = p;
     g_auto(QimgSource) source = { 0 };
-    g_auto(QimgOptions) options = { 0 };
 
     if (!a->options) {
         qimg_usage_error("Must specify options (-o)");
         return 1;
     }
-    if (qimg_option_list_wants_help(a->options)) {
-        qimg_print("Amend options for 'qcow2':\n");
-        qimg_option_rows_print(rows, N_AMENDABLE);
-        return 0;
-    }
+    gboolean wants_help = qimg_option_list_wants_help(a->options);
+    if (a->format && wants_help)
+        return print_help(a->format, NULL) ? 0 : 1;
     if (qimg_names_count(names) != 1) {
         qimg_error("Expecting one image file name");
         return 1;
     }
     if (!qimg_source_read(names[0], a->format, a->image_opts, &source))
         return 1;
-    KhoImage *image = look(&source);
-    if (!image)
-        return 1;
-    kho_image_free(image); /* it is changed under a lock of its own */
-    qimg_options_init(&options, rows, G_N_ELEMENTS(rows));
-    return qimg_options_read(&options, a->options, NULL) && change(a, &source, &options) ? 0 : 1;
+    return (wants_help ? print_help(NULL, &source) : amend_one(a, &source)) ? 0 : 1;
 }
 
 const QimgVerb qimg_verb_amend = {

@@ -145,6 +145,20 @@ read_size(const char *name, const char *value, const char *subject)
     return NULL;
 }
 
+/* A negative one counts down from 2^64, as QEMU reads it. */
+static gboolean
+read_number(const char *text, guint64 *number)
+{
+    gint64 below;
+
+    if (g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT64, number, NULL))
+        return TRUE;
+    if (!g_ascii_string_to_signed(text, 10, G_MININT64, -1, &below, NULL))
+        return FALSE;
+    *number = (guint64) below;
+    return TRUE;
+}
+
 /* The value as it is shown, or NULL where it is wrong, which has been said. */
 static char *
 read_value(const QimgOptRow *row, const char *value, const char *subject)
@@ -159,7 +173,7 @@ read_value(const QimgOptRow *row, const char *value, const char *subject)
         qimg_error_about(subject, "Parameter '%s' expects 'on' or 'off'", row->name);
         return NULL;
     case QIMG_OPT_NUMBER:
-        if (g_ascii_string_to_unsigned(value, 10, 0, G_MAXUINT64, &number, NULL))
+        if (read_number(value, &number))
             return g_strdup_printf("%" G_GUINT64_FORMAT, number);
         qimg_error_about(subject, "Parameter '%s' expects a number", row->name);
         return NULL;

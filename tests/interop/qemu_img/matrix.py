@@ -33,7 +33,8 @@ class Row:
     key: str = None        # the passphrase of the images, which are encrypted then
 
     def __str__(self):
-        return re.sub(r"[^\w=.,-]+", " ", f"{self.line} @{self.state}").strip()[:120]
+        told = re.sub("--object secret,([^ ]{7})[^ ]*", r"\1", self.line)
+        return re.sub(r"[^\w=.,-]+", " ", f"{told} @{self.state}").strip()[:160]
 
     @property
     def words(self):
@@ -149,6 +150,14 @@ def luks(folder):
     encrypt(folder, "luks.qcow2", LUKS)
 
 
+def luks_keys(folder):
+    """The same, which "def" opens too, in slot 3."""
+    luks(folder)
+    qemu_img("amend", "--object", "secret,id=s0,data=abc", "--object", "secret,id=s1,data=def", "--image-opts",
+             "driver=qcow2,encrypt.key-secret=s0,file.filename=luks.qcow2", "-o",
+             "encrypt.state=active,encrypt.new-secret=s1,encrypt.keyslot=3,encrypt.iter-time=10", cwd=folder)
+
+
 def luks_data(folder):
     """The same with data in files of their own: apart.qcow2 in d.raw, alone.qcow2 in r.raw."""
     encrypt(folder, "apart.qcow2", LUKS + "data_file=d.raw,")
@@ -196,7 +205,7 @@ def bits(folder):
     qemu_io(folder / "more.qcow2", ["write -P 1 3M 1M"])
 
 
-STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, luks_data, layouts, foreign, bits)}
+STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, luks_keys, luks_data, layouts, foreign, bits)}
 
 
 class Templates:

@@ -10,6 +10,14 @@ LUKS = "encrypt.format=luks,encrypt.key-secret=s0"
 ENCRYPTED = "-o encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=10"
 
 
+# What luks_keys has, and one more.
+KEYS = SECRET + " --object secret,id=s1,data=ZGVm,format=base64 --object secret,id=s2,data=ghi"
+
+
+def encrypt(wish):
+    return ",".join(f"encrypt.{word}" for word in wish.split(","))
+
+
 def apart(name):
     return f"{SECRET} --image-opts driver=qcow2,encrypt.key-secret=s0,file.filename={name}.qcow2"
 
@@ -70,4 +78,33 @@ ROWS = [
     row(f"resize --shrink {apart('apart')} 150k", "luks_data", "apart.qcow2", key="abc"),
     row(f"resize {apart('alone')} 1500k", "luks_data", "alone.qcow2", key="abc", readable=False),
     row(f"amend -o lazy_refcounts=on {apart('apart')}", "luks_data", "apart.qcow2", key="abc"),
+    *(row(f"amend {KEYS} {OPENED} -o {encrypt(wish)}", "luks_keys", "luks.qcow2", key="abc") for wish in (
+        "state=active,new-secret=s2,iter-time=10", "state=active,new-secret=s2,keyslot=7,iter-time=10", "new-secret=s2", "keyslot=3",
+        "state=active", "state=unheard", "state=active,new-secret=nobody", "state=active,new-secret=s2,keyslot=8",
+        "state=active,new-secret=s2,keyslot=-1", "state=active,new-secret=s2,keyslot=x", "state=active,new-secret=s2,keyslot=0",
+        "state=active,new-secret=s2,old-secret=s0", "state=inactive", "state=inactive,keyslot=5", "state=inactive,keyslot=8",
+        "state=inactive,keyslot=3,iter-time=5", "state=inactive,keyslot=3,old-secret=s0", "state=inactive,keyslot=3,old-secret=s1",
+        "state=inactive,keyslot=3", "state=inactive,old-secret=s1", "state=inactive,old-secret=s1,new-secret=s2",
+        "state=inactive,old-secret=s2", "state=inactive,old-secret=nobody", "format=luks", "cipher-alg=aes-128", "key-secret=s0",
+        "unheard=1")),
+    *(row(f"amend {KEYS} {OPENED} -o {wish}", "luks_keys", "luks.qcow2", key="abc") for wish in (
+        "lazy_refcounts=on,encrypt.state=active,encrypt.new-secret=s2,encrypt.iter-time=10",
+        "refcount_bits=8,encrypt.state=active,encrypt.new-secret=s2,encrypt.keyslot=0", "size=2M,encrypt.state=inactive,encrypt.keyslot=3",
+        "compat=unheard,encrypt.state=inactive,encrypt.keyslot=3", "encryption=on", "size=2M,lazy_refcounts=on")),
+    row(f"amend {KEYS} {OPENED} -o size=100,encrypt.state=inactive,encrypt.keyslot=3", "luks_keys"),  # QEMU's has lost its key then
+    *(row(f"amend {more} {KEYS} {OPENED} -o {encrypt(wish)}", "luks_keys", "luks.qcow2", key="abc") for more, wish in (
+        ("-p", "state=active,new-secret=s2,iter-time=10"), ("-p", "state=active,new-secret=s2,keyslot=0"), ("-p", "unheard=1"),
+        ("-q", "state=inactive,keyslot=3"), ("--force", "state=inactive,keyslot=5"),
+        ("--force", "state=active,new-secret=s0,keyslot=3,iter-time=10"))),
+    *(row(f"amend {more} {KEYS} {OPENED} -o {encrypt(wish)}", "luks", "luks.qcow2", readable=False) for more, wish in (
+        ("", "state=inactive,keyslot=0"), ("", "state=inactive,old-secret=s0"), ("--force", "state=inactive,keyslot=0"),
+        ("--force", "state=inactive,old-secret=s0"), ("--force", "state=active,new-secret=s1,keyslot=0,iter-time=10"))),
+    *(row(f"amend {KEYS} --image-opts driver=qcow2,encrypt.key-secret={name},file.filename=luks.qcow2 -o "
+          "encrypt.state=inactive,encrypt.keyslot=0", "luks_keys", "luks.qcow2", key="def") for name in ("s1", "s2")),
+    row(f"amend {KEYS} -o encrypt.state=inactive,encrypt.keyslot=0 luks.qcow2", "luks_keys"),
+    row(f"amend {KEYS} -o encrypt.state=inactive,encrypt.keyslot=0 a.qcow2", "images"),
+    row(f"amend {KEYS} -o encrypt.keyslot=0 a.qcow2", "images"),
+    row("amend -f qcow2 -o help"),
+    row("amend -o help"),
+    *(row(f"amend -f {fmt} -o help a.qcow2", "images") for fmt in ("raw", "vmdk", "unheard")),
 ]
