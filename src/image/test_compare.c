@@ -89,7 +89,7 @@ test_measure_suffices(void)
                                          .size_bytes = DISK_BYTES };
         g_autoptr(KhoImage) image = test_new_qcow2(DISK_BYTES, clusters[i]);
         KhoImageMeasure empty, full;
-        guint64 bytes;
+        guint64 bytes = 0;
 
         g_assert_true(kho_image_measure(&options, NULL, &empty, NULL, NULL));
         g_assert_true(kho_image_flush(image, NULL) && blk_size(image->format->file, &bytes, NULL));
