@@ -57,7 +57,7 @@ help:
 	@echo 'make check     lint, unit tests and end-to-end tests, under sanitizers (build-check/)'
 	@echo 'make soak      the same with the long counts, then everything again in a clean Debian tree'
 	@echo 'make bench     what kho costs, beside QEMU and qemu-img'
-	@echo 'make bench-image  images beside qemu-img: BENCH="--runs 3 info convert" picks (root; 30 GB in /var/tmp)'
+	@echo 'make bench-image  images beside qemu-img: BENCH="--runs 3 info convert" picks (root; 20 GB in /var/tmp)'
 	@echo 'make bench-guest  what the format of its disk costs a guest'
 	@echo 'make lint      formatting, who includes whom, what is linked, which calls are made'
 	@echo 'make fuzz      run each decoder under libFuzzer for FUZZ_SECONDS (60) (needs clang)'

@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 void
@@ -305,6 +307,21 @@ fd_space(int fd, FdSpace how, guint64 off, guint64 len, gboolean *done, const ch
                           label, off);
     *done = status == 0;
     return TRUE;
+}
+
+gboolean
+fd_keeps_holes(int fd)
+{
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) != 0)
+        return FALSE;
+    switch ((guint64) fs.f_type & 0xFFFFFFFF) {
+    case EXT4_SUPER_MAGIC:
+    case XFS_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC: return TRUE;
+    default: return FALSE;
+    }
 }
 
 gboolean

@@ -88,6 +88,9 @@ typedef enum {
 gboolean
 fd_space(int fd, FdSpace how, guint64 off, guint64 len, gboolean *done, const char *label, GError **error);
 
+/* Does a file that is made longer take no space for it, nor time? FALSE where that is not known. */
+gboolean fd_keeps_holes(int fd);
+
 /* Where the next data (or hole) at or after @off begins: SEEK_DATA, SEEK_HOLE. The end of a file counts as a
  * hole; *found is its size where no data follows. Where the system cannot tell, all is data. */
 gboolean fd_seek_extent(int fd, gboolean data, guint64 off, guint64 size, guint64 *found, const char *label,

@@ -18,6 +18,9 @@
 /* Memory, offsets and lengths are multiples of it: the page of the cache, and no disk has larger sectors. */
 #define PAGE_BYTES ((guint64) 4096)
 #define PAGES      (WINDOW_BYTES / PAGE_BYTES)
+/* The file is made longer by so much before it is written there: file systems let a write that makes it
+ * longer wait for all others. */
+#define AHEAD_BYTES ((guint64) 256 << 20)
 /* Smaller ones are metadata, soon written or read again. */
 #define LEAST_BYTES ((guint64) 64 << 10)
 
@@ -45,7 +48,8 @@ typedef struct {
     Aio *aio;
     Window windows[WINDOWS];
     guint64 numbers;
-    guint64 end;   /* of what was written here */
+    guint64 end;   /* of what was written here; of the file, where that is ahead */
+    guint64 ahead; /* how long the file was made for what is to come; 0: it has the length it has */
     GError *error; /* the first that nobody was told of */
 } DirectStore;
 
@@ -53,6 +57,36 @@ static DirectStore *
 direct_of(BlkStore *store)
 {
     return (DirectStore *) store;
+}
+
+/* ---- the file's length ---- */
+
+/* A file without holes would be filled: where that may be, or the file may not be so long, it grows as it is
+ * written. */
+static void
+go_ahead_locked(DirectStore *direct, guint64 end)
+{
+    guint64 size, wanted = end + AHEAD_BYTES;
+
+    if (end <= direct->ahead || !fd_keeps_holes(blk_fd(direct->below))
+        || !blk_size(direct->below, &size, NULL))
+        return;
+    if (direct->ahead == 0)
+        direct->end = MAX(direct->end, size);
+    if (end <= size)
+        direct->ahead = size;
+    else if (blk_truncate(direct->below, wanted, NULL))
+        direct->ahead = wanted;
+}
+
+/* Others see the file as long as it is. */
+static gboolean
+come_back_locked(DirectStore *direct, GError **error)
+{
+    gboolean is_ahead = direct->ahead > direct->end;
+
+    direct->ahead = 0;
+    return !is_ahead || blk_truncate(direct->below, direct->end, error);
 }
 
 /* ---- windows ---- */
@@ -91,6 +125,7 @@ write_next_locked(DirectStore *direct, Window *window)
         .off = window->off + first * PAGE_BYTES,
     };
     direct->is_used = TRUE;
+    go_ahead_locked(direct, window->write.off + window->write.len);
     aio_begin(direct->aio, &window->write);
 }
 
@@ -242,8 +277,8 @@ direct_pwrite(BlkStore *store, guint64 off, const void *buf, gsize len, GError *
             if (!gather_locked(direct, off + done, (const char *) buf + done, piece))
                 break;
         }
-        direct->end = MAX(direct->end, off + done);
     }
+    direct->end = MAX(direct->end, off + len);
     if (done == len)
         return TRUE;
     settle_locked(direct, off + done, len - done);
@@ -251,26 +286,35 @@ direct_pwrite(BlkStore *store, guint64 off, const void *buf, gsize len, GError *
     return blk_pwrite(direct->below, off + done, (const char *) buf + done, len - done, error);
 }
 
-static void
-settle(DirectStore *direct, guint64 off, guint64 len)
+/* Nothing lies behind the file's end, though it may be ahead of that. */
+static gboolean
+direct_pread(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error)
+{
+    DirectStore *direct = direct_of(store);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&direct->lock);
+
+    settle_locked(direct, off, len);
+    if (direct->ahead > 0)
+        len = (gsize) MIN(len, direct->end > off ? direct->end - off : 0);
+    g_clear_pointer(&locker, g_mutex_locker_free);
+    return blk_pread_upto(direct->below, off, buf, len, got, error);
+}
+
+/* Before something else is done to the range. */
+static gboolean
+settle(DirectStore *direct, guint64 off, guint64 len, GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&direct->lock);
 
     settle_locked(direct, off, len);
-}
-
-static gboolean
-direct_pread(BlkStore *store, guint64 off, void *buf, gsize len, gsize *got, GError **error)
-{
-    settle(direct_of(store), off, len);
-    return blk_pread_upto(direct_of(store)->below, off, buf, len, got, error);
+    return come_back_locked(direct, error);
 }
 
 static gboolean
 direct_zero(BlkStore *store, guint64 off, guint64 len, BlkZeroMode mode, GError **error)
 {
-    settle(direct_of(store), off, len);
-    return blk_zero(direct_of(store)->below, off, len, mode, error);
+    return settle(direct_of(store), off, len, error)
+           && blk_zero(direct_of(store)->below, off, len, mode, error);
 }
 
 static gboolean
@@ -280,7 +324,7 @@ direct_truncate(BlkStore *store, guint64 bytes, GError **error)
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&direct->lock);
 
     settle_all_locked(direct);
-    direct->end = 0;
+    direct->end = direct->ahead = 0;
     return blk_truncate(direct->below, bytes, error);
 }
 
@@ -291,7 +335,9 @@ direct_flush(BlkStore *store, GError **error)
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&direct->lock);
 
     settle_all_locked(direct);
-    return direct->error ? fail_late_locked(direct, error) : blk_flush(direct->below, error);
+    if (direct->error)
+        return fail_late_locked(direct, error);
+    return come_back_locked(direct, error) && blk_flush(direct->below, error);
 }
 
 static gboolean
@@ -302,7 +348,7 @@ direct_size(BlkStore *store, guint64 *bytes, GError **error)
 
     if (!blk_size(direct->below, bytes, error))
         return FALSE;
-    *bytes = MAX(*bytes, direct->end);
+    *bytes = direct->ahead > 0 ? direct->end : MAX(*bytes, direct->end);
     return TRUE;
 }
 
@@ -313,14 +359,14 @@ direct_extent(BlkStore *store, guint64 off, guint64 max_bytes, BlkExtent *extent
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&direct->lock);
 
     settle_all_locked(direct); /* the range may lie past the end until then */
-    return blk_extent(direct->below, off, max_bytes, extent, error);
+    return come_back_locked(direct, error) && blk_extent(direct->below, off, max_bytes, extent, error);
 }
 
 static gboolean
 direct_share(BlkStore *store, guint64 off, const BlkShared *from, gboolean *done, GError **error)
 {
-    settle(direct_of(store), off, from->len);
-    return blk_share(direct_of(store)->below, off, from, done, error);
+    return settle(direct_of(store), off, from->len, error)
+           && blk_share(direct_of(store)->below, off, from, done, error);
 }
 
 static int
@@ -334,7 +380,7 @@ direct_free(BlkStore *store)
 {
     DirectStore *direct = direct_of(store);
 
-    settle(direct, 0, G_MAXUINT64);
+    settle(direct, 0, G_MAXUINT64, NULL);
     for (guint i = 0; i < WINDOWS; i++)
         free(direct->windows[i].bytes);
     g_clear_pointer(&direct->aio, aio_free);

@@ -84,6 +84,43 @@ test_random(void)
     g_assert_true(blk_direct_is_used(store));
 }
 
+/* A file that grows as it is written has its true length for whoever asks or reads, whatever waits, and on
+ * the disk after a flush. */
+static void
+test_growing(void)
+{
+    g_autoptr(BlkStore) store = new_direct();
+    g_autofree guint8 *oracle = g_malloc0(FILE_BYTES), *bytes = g_malloc(FILE_BYTES);
+    guint64 end = 0, size, off, len;
+    gsize got;
+
+    for (guint i = 0; i < 200; i++) {
+        pick(&off, &len);
+        if (g_test_rand_int_range(0, 3) > 0) {
+            off = MIN(end, FILE_BYTES - len);
+            end = MAX(end, off + len);
+        } else {
+            off = MIN(off, end);
+            len = MIN(len, end - off);
+        }
+        memset(bytes, (int) i + 1, len);
+        g_assert_true(blk_pwrite(store, off, bytes, len, NULL));
+        memcpy(oracle + off, bytes, len);
+        g_assert_true(blk_size(store, &size, NULL));
+        g_assert_cmpuint(size, ==, end);
+        off = end - MIN(end, len);
+        g_assert_true(blk_pread_upto(store, off, bytes, len + MIB, &got, NULL));
+        g_assert_cmpmem(bytes, got, oracle + off, end - off);
+        if (g_test_rand_int_range(0, 20) == 0) {
+            g_assert_true(blk_flush(store, NULL));
+            assert_file(oracle, end);
+        }
+    }
+    g_assert_true(blk_flush(store, NULL));
+    assert_file(oracle, end);
+    g_assert_true(blk_direct_is_used(store));
+}
+
 /* What still waits belongs to the size, and is in the file once the store is gone. */
 static void
 test_end(void)
@@ -243,8 +280,9 @@ main(int argc, char **argv)
     static const struct {
         const char *name;
         GTestFunc run;
-    } tests[] = { { "random", test_random },         { "end", test_end },     { "writers", test_writers },
-                  { "late-error", test_late_error }, { "small", test_small }, { "share", test_share } };
+    } tests[] = { { "random", test_random },   { "growing", test_growing },       { "end", test_end },
+                  { "writers", test_writers }, { "late-error", test_late_error }, { "small", test_small },
+                  { "share", test_share } };
 
     g_test_init(&argc, &argv, NULL);
     g_assert_cmpint(sigaction(SIGXFSZ, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL), ==, 0);

@@ -176,11 +176,19 @@ kho_image_write(KhoImage *image, guint64 off, const void *buf, gsize len, GError
     return done;
 }
 
+static gboolean
+write_own_zeros(KhoImage *image, guint64 off, guint64 len, guint64 *done, GError **error)
+{
+    static const guint8 zeros[64 * 1024];
+
+    *done = MIN(len, sizeof zeros);
+    return write_held(image, off, zeros, *done, error);
+}
+
 /* Makes a part of one subcluster, or of one that the format cannot mark as zero, read as zeros. */
 static gboolean
 write_zeros(KhoImage *image, guint64 off, guint64 len, guint64 *done, GError **error)
 {
-    static const guint8 zeros[64 * 1024];
     guint64 to_end = image->subcluster_bytes - off % image->subcluster_bytes;
     Located at;
 
@@ -189,18 +197,20 @@ write_zeros(KhoImage *image, guint64 off, guint64 len, guint64 *done, GError **e
     *done = at.run.bytes;
     if (at.run.kind == RUN_HOLE || at.run.kind == RUN_ZERO)
         return TRUE;
-    *done = MIN(at.run.bytes, sizeof zeros);
-    return write_held(image, off, zeros, *done, error);
+    return write_own_zeros(image, off, at.run.bytes, done, error);
 }
 
+/* @own: also what reads as zeros already becomes zeros of this image's own. */
 static gboolean
-zero_held(KhoImage *image, guint64 off, guint64 len, GError **error)
+zero_held(KhoImage *image, guint64 off, guint64 len, gboolean own, GError **error)
 {
     while (len > 0) {
         guint64 done = 0;
 
-        if (!format_zero(image->format, guest_off(off), len, &done, error)
-            || (done == 0 && !write_zeros(image, off, len, &done, error)))
+        if (!format_zero(image->format, guest_off(off), len, &done, error))
+            return FALSE;
+        /* The format cannot say zero: qcow2 version 2, or a part of a compressed cluster. */
+        if (done == 0 && !(own ? write_own_zeros : write_zeros)(image, off, len, &done, error))
             return FALSE;
         off += done;
         len -= done;
@@ -218,30 +228,9 @@ kho_image_zero(KhoImage *image, guint64 off, guint64 len, GError **error)
     if (len == 0)
         return TRUE;
     hold_clusters(image, &hold, off, len, FALSE);
-    gboolean done = zero_held(image, off, len, error);
+    gboolean done = zero_held(image, off, len, FALSE, error);
     range_lock_drop(&image->ranges, &hold);
     return done;
-}
-
-static gboolean
-own_zeros_held(KhoImage *image, guint64 off, guint64 len, GError **error)
-{
-    static const guint8 zeros[64 * 1024];
-
-    while (len > 0) {
-        guint64 done = 0;
-
-        if (!format_zero(image->format, guest_off(off), len, &done, error))
-            return FALSE;
-        if (done == 0) { /* the format cannot say zero: qcow2 version 2, or a part of a compressed cluster */
-            done = MIN(len, sizeof zeros);
-            if (!write_held(image, off, zeros, done, error))
-                return FALSE;
-        }
-        off += done;
-        len -= done;
-    }
-    return TRUE;
 }
 
 gboolean
@@ -250,7 +239,7 @@ image_own_zeros(KhoImage *image, guint64 off, guint64 len, GError **error)
     RangeHold hold;
 
     hold_clusters(image, &hold, off, len, FALSE);
-    gboolean done = own_zeros_held(image, off, len, error);
+    gboolean done = zero_held(image, off, len, TRUE, error);
     range_lock_drop(&image->ranges, &hold);
     return done;
 }
