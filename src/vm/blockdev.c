@@ -1,8 +1,12 @@
 #include "vm/blockdev.h"
 
+#include "base/error.h"
+
 #include <string.h>
 
 #define CALL_TIMEOUT_MS 10000
+/* QEMU reads the number in "/dev/fdset/N" as an int, and who asks for a free one counts on from it. */
+#define FDSET_MAX (G_MAXINT - 65536)
 
 static json_t *
 query_fdsets(VmClient *client, GError **error)
@@ -27,13 +31,21 @@ gboolean
 vm_fdset_free_number(VmClient *client, gint64 *number, GError **error)
 {
     json_auto json_t *sets = query_fdsets(client, error);
+    gint64 highest = -1;
     gsize i;
     json_t *set;
 
-    *number = 0;
+    if (!sets)
+        return FALSE;
     json_array_foreach (sets, i, set)
-        *number = MAX(*number, json_int_or(set, "fdset-id", 0) + 1);
-    return sets != NULL;
+        highest = MAX(highest, json_int_or(set, "fdset-id", -1));
+    if (highest >= FDSET_MAX)
+        return fail(error, KHO_ERROR_INVALID,
+                    "somebody gave QEMU an fdset of the number %" G_GINT64_FORMAT
+                    ", so that none above is left: take it back (remove-fd)",
+                    highest);
+    *number = highest + 1;
+    return TRUE;
 }
 
 gboolean

@@ -10,6 +10,8 @@
 #define FLUSH_TIMEOUT_MS 600000
 /* A chain of more layers cannot have been opened. */
 #define LAYERS_MAX 1024
+/* More jobs than that do not work on one layer. */
+#define FILTERS_MAX 64
 
 void
 vm_node_free(VmNode *node)
@@ -81,9 +83,9 @@ child_of(const json_t *graph, const char *node, const char *edge_name)
 static const char *
 pass_filters(const json_t *graph, const char *name)
 {
-    for (guint i = 0; name && *name == '#' && i < LAYERS_MAX; i++) {
+    for (guint i = 0; name && *name == '#'; i++) {
         const char *below = child_of(graph, name, "backing");
-        name = below ? below : child_of(graph, name, "file");
+        name = i == FILTERS_MAX ? NULL : below ? below : child_of(graph, name, "file");
     }
     return name;
 }

@@ -6,6 +6,9 @@
 #include <string.h>
 
 #define CALL_TIMEOUT_MS 10000
+/* What a bus has room for: anything else would not be read back. */
+#define PCI_SLOTS     32
+#define PCI_FUNCTIONS 8
 
 /* "pc" is another machine in another QEMU; what it stands for here is "pc-i440fx-7.2". */
 static gboolean
@@ -17,7 +20,7 @@ pin_machine(VmClient *client, ModelDomain *live, GError **error)
 
     if (!answer)
         return FALSE;
-    if (!type || !g_str_has_suffix(type, "-machine"))
+    if (!type || !g_str_has_suffix(type, "-machine") || g_str_equal(type, "-machine"))
         return fail(error, KHO_ERROR_INTERNAL, "QEMU of machine '%s' says that its type is '%s'", live->name,
                     type ? type : "none");
     g_free(live->machine);
@@ -34,11 +37,13 @@ pin_device(const json_t *devices, const char *alias, ModelAddress *address)
 
     if (!alias || address->type != MODEL_ADDRESS_UNSET)
         return;
-    json_array_foreach (devices, i, device)
-        if (strcmp(json_string_or(device, "qdev_id", ""), alias) == 0)
-            *address = (ModelAddress){ .type = MODEL_ADDRESS_PCI,
-                                       .slot = (gint) json_int_or(device, "slot", 0),
-                                       .function = (gint) json_int_or(device, "function", 0) };
+    json_array_foreach (devices, i, device) {
+        gint64 slot = json_int_or(device, "slot", -1), function = json_int_or(device, "function", -1);
+        gboolean is_place = slot >= 0 && slot < PCI_SLOTS && function >= 0 && function < PCI_FUNCTIONS;
+        if (is_place && strcmp(json_string_or(device, "qdev_id", ""), alias) == 0)
+            *address =
+                (ModelAddress){ .type = MODEL_ADDRESS_PCI, .slot = (gint) slot, .function = (gint) function };
+    }
 }
 
 #define PIN(T, list)                                                                                         \
