@@ -195,10 +195,13 @@ scenario_thick(Scenario *s, guint64 sectors, gboolean gives_up, GError **error)
 gboolean
 scenario_empty(Scenario *s, GError **error)
 {
-    g_autofree guint64 *zeros = g_new0(guint64, s->oracle->capacity);
+    guint64 below = MIN(s->oracle->backing_bytes / SECTOR, s->oracle->now_sectors);
+    g_autofree guint64 *values = g_new0(guint64, s->oracle->capacity);
 
     /* As going back to an empty snapshot of the same size would be: all of it, and durable. */
-    oracle_begin(s->oracle, OP_REVERT, event_now(s), 0, s->oracle->capacity, zeros)->sectors =
+    for (guint64 i = 0; i < below; i++)
+        values[i] = GUEST_BACKING_VALUE;
+    oracle_begin(s->oracle, OP_REVERT, event_now(s), 0, s->oracle->capacity, values)->sectors =
         s->oracle->now_sectors;
     return ended(s, s->image->ops->empty(s->image, error));
 }
