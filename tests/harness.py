@@ -318,6 +318,11 @@ class SmallFileSystem:
         stat = os.statvfs(self.path)
         return stat.f_bavail * stat.f_frsize
 
+    def kept_bytes(self):
+        """What the file system keeps back: root may get at a part of it."""
+        stat = os.statvfs(self.path)
+        return (stat.f_bfree - stat.f_bavail) * stat.f_frsize
+
     def fill(self, leave_bytes):
         """Fills it with ballast until about @leave_bytes are free; may be called again with more or less."""
         with open(self.path / ".ballast", "ab") as file:

@@ -59,7 +59,14 @@ typedef struct KhoImageSnapshotNew {
     const char *name;
     gint64 icount;       /* the guest's instruction count; -1: not recorded */
     gboolean may_repeat; /* another snapshot may have that name; else KHO_ERROR_EXISTS */
+    KhoImagePlan *plan;  /* as of KhoImageCommit */
 } KhoImageSnapshotNew;
+
+typedef struct KhoImageSnapshotPick {
+    const char *name; /* or id */
+    KhoSnapshotChoice choice;
+    KhoImagePlan *plan; /* as of KhoImageCommit */
+} KhoImageSnapshotPick;
 
 /* Snapshots inside the image at @path (@format NULL: probe), which nobody else may use meanwhile: of its disk
  * alone, not of a machine. Others are kept as they are, with their ids, VM states and extra data. A crash
@@ -68,10 +75,10 @@ typedef struct KhoImageSnapshotNew {
 KHO_PUBLIC gboolean kho_image_snapshot_create(const char *path, const char *format,
                                               const KhoImageSnapshotNew *snapshot, GError **error);
 /* The disk becomes what it was in the snapshot, its size too; the snapshot stays. */
-KHO_PUBLIC gboolean kho_image_snapshot_apply(const char *path, const char *format, const char *name,
-                                             KhoSnapshotChoice choice, GError **error);
-KHO_PUBLIC gboolean kho_image_snapshot_delete(const char *path, const char *format, const char *name,
-                                              KhoSnapshotChoice choice, GError **error);
+KHO_PUBLIC gboolean kho_image_snapshot_apply(const char *path, const char *format,
+                                             const KhoImageSnapshotPick *pick, GError **error);
+KHO_PUBLIC gboolean kho_image_snapshot_delete(const char *path, const char *format,
+                                              const KhoImageSnapshotPick *pick, GError **error);
 
 /* What is 0 or NULL stays as it is. */
 typedef struct KhoImageAmend {
@@ -84,6 +91,7 @@ typedef struct KhoImageAmend {
     const char *backing_file, *backing_format; /* must be what the header says: see kho_image_rebase */
     const KhoSecrets *secrets;                 /* a new size of an encrypted image may need its passphrase */
     gboolean only_check;                       /* nothing is written: could it be done? */
+    KhoImagePlan *plan;                        /* as of KhoImageCommit */
 } KhoImageAmend;
 
 /* Changes how an image is laid out; what is read stays, but for its size. What cannot be done is refused

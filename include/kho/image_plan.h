@@ -15,8 +15,10 @@ typedef enum {
  * plan and returns TRUE: nothing is changed. Where it cannot fit it returns FALSE with KHO_ERROR_NO_SPACE and
  * the plan filled, as without a plan it would have refused at the start. */
 struct KhoImagePlan {
-    guint64 read_bytes, write_bytes; /* of the disk's data, at most; what is shared is neither */
+    guint64 read_bytes, write_bytes; /* of the disk's data, at most, and where none is moved (snapshots,
+                                        amend) of tables; what is shared is neither */
     guint64 space_bytes;             /* how much more is in use at the peak, at most: tables too */
+    guint64 freed_bytes;             /* of the image's file afterwards, where snapshots or amend free some */
     guint64 free_bytes;              /* where that goes; G_MAXUINT64: not known, or a disk of its own */
     KhoPlanFit fit;
     GPtrArray *lost; /* of char *: what there is now and will not be afterwards; NULL: nothing */

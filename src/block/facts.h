@@ -30,6 +30,35 @@ typedef struct {
     guint64 guest_bytes; /* the size that resize will be called with afterwards */
 } FormatAmend;
 
+typedef enum {
+    FORMAT_SNAPSHOT_CREATE,
+    FORMAT_SNAPSHOT_REVERT,
+    FORMAT_SNAPSHOT_DELETE,
+    FORMAT_AMEND,
+    FORMAT_RESIZE,
+} FormatChangeKind;
+
+/* A change to an image of which is asked what it takes. */
+typedef struct {
+    FormatChangeKind kind;
+    guint index;                       /* REVERT, DELETE: as in info's list */
+    const FormatSnapshotNew *snapshot; /* CREATE */
+    const FormatAmend *amend;          /* AMEND */
+    guint64 guest_bytes;               /* RESIZE */
+    guint64 free_bytes;                /* what the file system has */
+    gboolean in_full; /* all of the answer, for which all tables are read; else least_bytes alone */
+} FormatChange;
+
+typedef struct {
+    guint64 read_bytes, write_bytes; /* of tables, at most */
+    guint64 most_bytes, least_bytes; /* of blocks that the file takes before it lets any go; what is least is
+                                        looked at closely where it is more than free_bytes */
+    guint64 freed_bytes;             /* of the file, afterwards */
+    guint64 own_bytes;               /* DELETE: of data that the snapshot alone has; REVERT: the disk */
+    gboolean own_is_least;           /* more, where compressed clusters lie apart */
+    guint64 zero_clusters;           /* AMEND to version 2: that are marked as zeros */
+} FormatCost;
+
 /* What the headers say. Freed by format_info_clear (image/format.c). */
 typedef struct {
     guint64 guest_bytes;

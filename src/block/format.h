@@ -113,6 +113,12 @@ typedef struct {
      * that has what it had or all that was asked for. Durable when it returns TRUE. May be NULL. */
     gboolean (*amend)(FormatImage *image, const FormatAmend *wish, gboolean only_check, GError **error);
 
+    /* What a change will take, and room: the bytes of the file's blocks that nobody uses any more, which what
+     * is allocated comes to lie in first. Nothing is changed; what the change itself would refuse, this does.
+     * May be NULL: nothing of the kind. */
+    gboolean (*cost)(FormatImage *image, const FormatChange *change, FormatCost *cost, GError **error);
+    gboolean (*room)(FormatImage *image, guint64 *bytes, GError **error);
+
     /* Changes the bitmaps of an image that nobody else uses meanwhile. Enabled ones are told of all that
      * changes through prepare, zero and put_packed, and follow the disk's size; what they cannot follow is
      * refused before it begins. A crash leaves the old bitmaps or the new ones. Durable when it returns TRUE.
@@ -142,6 +148,8 @@ struct FormatImage {
     guint64
         backing_bytes; /* the backing file's length, set by image/ once it is open: what growing must hide */
     FormatFlags flags;
+    gboolean only_looks; /* set by image/: it is writable so that it can be asked, and nothing is changed, not
+                            even a mark in its header */
     gboolean gains_backing; /* set by image/: a backing file will lie below it, so that holes are no zeros
                                even where none does now */
 };

@@ -1,5 +1,6 @@
 /* kho img amend. */
 #include "cli/img_options.h"
+#include "cli/img_plan.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -9,7 +10,7 @@
 typedef struct {
     const char *path, *format;
     char **options;
-    gboolean shrink, progress, force;
+    gboolean shrink, progress, force, plan;
 } AmendArgs;
 
 static const CliArg amend_args[] = {
@@ -23,6 +24,7 @@ static const CliArg amend_args[] = {
       "as qemu-img; it is shown on a terminal anyway", 'p' },
     { CLI_FLAG, "--force", offsetof(AmendArgs, force), "no",
       "also a disk of a machine that has a managed save, whose memory then does not fit it any more" },
+    IMG_PLAN_ARG(AmendArgs),
     { 0 },
 };
 
@@ -46,8 +48,11 @@ static gboolean
 run_amend(CliRun *cli, const void *p, GError **error)
 {
     const AmendArgs *a = p;
+    g_auto(KhoImagePlan) plan = { 0 };
     ImgOptions options;
 
+    if (!img_plan_check(cli, a->plan, error))
+        return FALSE;
     img_options_init(&options, "qcow2");
     gboolean done = img_options_read(&options, a->options, error) && check_options(&options.create, error)
                     && img_check_writable(cli, a->path, error)
@@ -64,10 +69,13 @@ run_amend(CliRun *cli, const void *p, GError **error)
                                                           : -1,
             .size_bytes = c->size_bytes,
             .may_shrink = a->shrink,
+            .plan = a->plan ? &plan : NULL,
         };
         done = kho_image_amend(&amend, &kho_image_gate_open, cli->job, error);
     }
     img_options_clear(&options);
+    if (a->plan)
+        return img_plan_tell(cli, &plan, done);
     if (done)
         out_done(cli, "%s amended.", a->path);
     return done;
@@ -84,5 +92,6 @@ const CliVerb verb_img_amend = {
                 "kho img amend -o compat=0.10 disk.qcow2",
     .args = amend_args,
     .args_bytes = sizeof(AmendArgs),
+    .json = TRUE,
     .run = run_amend,
 };

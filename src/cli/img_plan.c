@@ -20,11 +20,11 @@ print_json(const KhoImagePlan *plan)
 
     for (guint i = 0; plan->lost && i < plan->lost->len; i++)
         json_array_append_new(lost, json_string(plan->lost->pdata[i]));
-    out_json(json_pack("{s:I,s:I,s:I,s:o,s:s,s:o}", "read-bytes", (json_int_t) plan->read_bytes,
+    out_json(json_pack("{s:I,s:I,s:I,s:I,s:o,s:s,s:o}", "read-bytes", (json_int_t) plan->read_bytes,
                        "write-bytes", (json_int_t) plan->write_bytes, "space-bytes",
-                       (json_int_t) plan->space_bytes, "free-bytes",
-                       knows ? json_integer((json_int_t) plan->free_bytes) : json_null(), "fits",
-                       fits[plan->fit], "lost", lost));
+                       (json_int_t) plan->space_bytes, "freed-bytes", (json_int_t) plan->freed_bytes,
+                       "free-bytes", knows ? json_integer((json_int_t) plan->free_bytes) : json_null(),
+                       "fits", fits[plan->fit], "lost", lost));
 }
 
 static void
@@ -41,6 +41,10 @@ print_text(const KhoImagePlan *plan)
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autofree char *size = num_format_size(rows[i].bytes);
         out_field(rows[i].label, "at most %s", size);
+    }
+    if (plan->freed_bytes > 0) {
+        g_autofree char *freed = num_format_size(plan->freed_bytes);
+        out_field("Frees", "%s", freed);
     }
     out_field("Free", "%s", plan->free_bytes == G_MAXUINT64 ? "not known" : there);
     out_field("Fits", "%s", fits[plan->fit]);

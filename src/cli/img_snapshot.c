@@ -1,5 +1,6 @@
 /* kho img snapshot. */
 #include "cli/img_options.h"
+#include "cli/img_plan.h"
 #include "cli/output.h"
 
 #include "base/error.h"
@@ -10,7 +11,7 @@
 
 typedef struct {
     const char *path, *format, *create, *apply, *delete, *output;
-    gboolean list, share, force;
+    gboolean list, share, force, plan;
 } SnapshotArgs;
 
 static const CliArg snapshot_args[] = {
@@ -31,6 +32,7 @@ static const CliArg snapshot_args[] = {
       "as qemu-img; a list never needs the lock", 'U' },
     { CLI_FLAG, "--force", offsetof(SnapshotArgs, force), "no",
       "also a disk of a machine that has a managed save, whose memory then does not fit it any more" },
+    IMG_PLAN_ARG(SnapshotArgs),
     { 0 },
 };
 
@@ -52,9 +54,10 @@ print_list(CliRun *cli, const SnapshotArgs *a, GError **error)
 }
 
 static gboolean
-change(CliRun *cli, const SnapshotArgs *a, GError **error)
+change(CliRun *cli, const SnapshotArgs *a, KhoImagePlan *plan, GError **error)
 {
-    const KhoImageSnapshotNew new = { .name = a->create, .icount = -1 };
+    const KhoImageSnapshotNew new = { .name = a->create, .icount = -1, .plan = plan };
+    const KhoImageSnapshotPick pick = { .name = a->apply ? a->apply : a->delete, .plan = plan };
 
     if (!img_check_writable(cli, a->path, error) || (!a->force && !img_check_unsaved(cli, a->path, error)))
         return FALSE;
@@ -63,8 +66,8 @@ change(CliRun *cli, const SnapshotArgs *a, GError **error)
     if (a->create)
         return kho_image_snapshot_create(a->path, a->format, &new, error);
     if (a->apply)
-        return kho_image_snapshot_apply(a->path, a->format, a->apply, KHO_SNAPSHOT_ONE, error);
-    return kho_image_snapshot_delete(a->path, a->format, a->delete, KHO_SNAPSHOT_ONE, error);
+        return kho_image_snapshot_apply(a->path, a->format, &pick, error);
+    return kho_image_snapshot_delete(a->path, a->format, &pick, error);
 }
 
 static gboolean
@@ -72,12 +75,20 @@ run_snapshot(CliRun *cli, const void *p, GError **error)
 {
     const SnapshotArgs *a = p;
     guint wishes = (a->create != NULL) + (a->apply != NULL) + (a->delete != NULL);
+    g_auto(KhoImagePlan) plan = { 0 };
 
     if (wishes + a->list > 1)
         return fail(error, KHO_ERROR_INVALID, "one of --create, --apply, --delete and --list is wanted");
     if (wishes == 0)
-        return print_list(cli, a, error);
-    if (!change(cli, a, error))
+        return a->plan ? fail(error, KHO_ERROR_INVALID,
+                              "--plan is for --create, --apply and --delete: a list changes nothing")
+                       : print_list(cli, a, error);
+    if (!img_plan_check(cli, a->plan, error))
+        return FALSE;
+    gboolean done = change(cli, a, a->plan ? &plan : NULL, error);
+    if (a->plan)
+        return img_plan_tell(cli, &plan, done);
+    if (!done)
         return FALSE;
     out_done(cli, "Snapshot '%s' %s.",
              a->create  ? a->create

@@ -1,6 +1,7 @@
 /* Amend: another layout, then another size. */
 #include "base/error.h"
 #include "base/num.h"
+#include "image/cost.h"
 #include "image/resize.h"
 #include "image/target.h"
 
@@ -41,6 +42,42 @@ check_size(const KhoImageAmend *a, const KhoImage *image, GError **error)
                    image->path, now, to);
 }
 
+/* What version 2 has no word for. */
+static gboolean
+tell_losses(KhoImage *image, const FormatAmend *wish, const FormatCost *cost, KhoImagePlan *plan,
+            GError **error)
+{
+    FormatInfo info;
+
+    if (!format_info(image->format, &info, error))
+        return FALSE;
+    gboolean becomes_2 = wish->version == 2 && info.version == 3;
+    g_autofree char *zeros = num_format_size(cost->zero_clusters * image->cluster_bytes);
+
+    if (wish->guest_bytes > 0 && wish->guest_bytes < info.guest_bytes)
+        cost_lost(plan, "the last %" G_GUINT64_FORMAT " bytes of the disk",
+                  info.guest_bytes - wish->guest_bytes);
+    if (info.lazy_refcounts && (becomes_2 || wish->lazy_refcounts < 0))
+        cost_lost(plan, "lazy refcounts");
+    if (becomes_2 && g_strcmp0(info.compression, "zlib") != 0)
+        cost_lost(plan, "compression by %s: what is compressed from now on is so by zlib", info.compression);
+    if (cost->zero_clusters > 0)
+        cost_lost(plan, "the marks of %s as zeros: %s", zeros,
+                  info.backing_file ? "they get places in the file" : "they become holes");
+    format_info_clear(&info);
+    return TRUE;
+}
+
+static gboolean
+plan_amend(KhoImage *image, const FormatAmend *wish, KhoImagePlan *plan, GError **error)
+{
+    const FormatChange asked = { .kind = FORMAT_AMEND, .amend = wish };
+    FormatCost cost = { 0 };
+    gboolean fits = cost_change(image, &asked, plan, &cost, error);
+
+    return (!plan || tell_losses(image, wish, &cost, plan, fits ? error : NULL)) && fits;
+}
+
 gboolean
 kho_image_amend(const KhoImageAmend *a, const KhoImageGate *gate, const KhoJob *job, GError **error)
 {
@@ -54,12 +91,17 @@ kho_image_amend(const KhoImageAmend *a, const KhoImageGate *gate, const KhoJob *
     };
     g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
 
-    if (!image || !check_backing(a, image, error) || !check_size(a, image, error)
+    if (!image)
+        return FALSE;
+    image_only_looks(image, a->plan);
+    if (!check_backing(a, image, error) || !check_size(a, image, error)
         || !format_amend(image->format, &wish, TRUE, error))
         return FALSE;
     if (a->only_check)
         return TRUE;
-    gboolean done = format_amend(image->format, &wish, FALSE, error)
-                    && (a->size_bytes == 0 || resize_image(image, &resize, job, error));
+    gboolean done = plan_amend(image, &wish, a->plan, error)
+                    && (a->plan
+                        || (format_amend(image->format, &wish, FALSE, error)
+                            && (a->size_bytes == 0 || resize_image(image, &resize, job, error))));
     return image_close_after(g_steal_pointer(&image), done, error);
 }

@@ -73,6 +73,7 @@ take_base(const KhoImageCommit *commit, KhoImage *overlay, const KhoImageGate *g
     parts->base = kho_image_open(path, format, KHO_IMAGE_WRITE, gate, error);
     if (!parts->base)
         return FALSE;
+    image_only_looks(parts->base, commit->plan);
     return image_same_file(&identity, &parts->base->identity)
            || fail(error, KHO_ERROR_BUSY, "%s was replaced meanwhile: try again", path);
 }
@@ -96,6 +97,8 @@ open_parts(const KhoImageCommit *commit, const KhoImageGate *gate, Parts *parts,
     KhoImageFlags flags = commit->keep_overlay ? KHO_IMAGE_READ : KHO_IMAGE_WRITE;
 
     parts->overlay = kho_image_open(commit->overlay, commit->format, flags, gate, error);
+    if (parts->overlay)
+        image_only_looks(parts->overlay, commit->plan);
     return parts->overlay && take_base(commit, parts->overlay, gate, parts, error)
            && (commit->keep_overlay || image_takes_writes(parts->overlay, error))
            && image_takes_writes(parts->base, error) && admits(commit, parts, error);

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/fd.h"
 #include "base/num.h"
+#include "base/room.h"
 #include "image/prealloc.h"
 #include "image/survey.h"
 
@@ -39,7 +40,9 @@ typedef enum { SHARES_UNKNOWN, SHARES, SHARES_NOT } Shares;
 typedef struct {
     const CopyPlan *copy;
     const CostPlace *target;
-    guint64 free_bytes, read_bytes;
+    guint64 limit_bytes; /* what may be had, whatever else has to be used up for it */
+    guint64 read_bytes, lacks_most,
+        lacks_least;            /* lacks: of blocks that clusters in use have not for themselves */
     Tally moved, space, tables; /* in bytes of the target's disk */
     Shares shares;
     gboolean compares;  /* what is looked at is copied only where it differs */
@@ -65,20 +68,39 @@ count_taken(Look *look, guint64 off, guint64 bytes)
         count(&look->tables, off, bytes);
 }
 
-/* What of [off, off + bytes) of the target's disk has no place that may be written over. */
+/* What is written over where it stands takes blocks where the file has a hole there, or shares them. */
+static void
+count_blocks(Look *look, guint64 off, guint64 bytes)
+{
+    guint64 from = num_align_down(off, BLOCK_BYTES), to = num_align_up(off + bytes, BLOCK_BYTES), own = 0;
+    gboolean is_known = room_own(look->target->fd, from, to - from, &own);
+
+    look->lacks_most += to - from - own;
+    if (is_known && room_own(look->target->fd, off, bytes, &own))
+        look->lacks_least += bytes - own;
+}
+
+/* What of [off, off + bytes) of the target's disk takes blocks. */
 static gboolean
 count_new(Look *look, guint64 off, guint64 bytes, GError **error)
 {
     KhoImage *image = look->target->image;
+    gboolean knows_blocks = image && look->target->fd >= 0;
     gboolean has_none = !image || look->copy->what == COPY_LACKING || look->copy->what == COPY_DIFFERING;
     guint64 end = off + bytes, size = has_none ? 0 : kho_image_size_bytes(image);
     Run run;
 
+    if (look->target->is_fixed && knows_blocks) {
+        count_blocks(look, off, bytes);
+        return TRUE;
+    }
     for (; off < MIN(end, size); off += run.bytes) {
         if (!format_map(image->format, guest_off(off), MIN(end, size) - off, &run, error))
             return FALSE;
         if (!run.allocated || run.kind == RUN_COMPRESSED)
             count_taken(look, off, run.bytes);
+        else if (knows_blocks)
+            count_blocks(look, run.host.bytes, run.bytes);
     }
     if (off < end)
         count_taken(look, off, end - off);
@@ -130,7 +152,7 @@ look_inside(Look *look, guint64 off, guint64 len, GError **error)
 static gboolean
 is_decided(const Look *look)
 {
-    return look->reads && look->space.bytes > look->free_bytes;
+    return look->reads && look->space.bytes + look->lacks_least > look->limit_bytes;
 }
 
 /* Data at @off of the source's disk that is to be written; perhaps zeros. */
@@ -178,8 +200,8 @@ is_shared(Look *look, const KhoMapEntry *entry)
     const CopyPlan *copy = look->copy;
     const CostPlace *target = look->target;
 
-    if (target->maps_only || target->may_be_less || target->fd < 0 || look->shares == SHARES_NOT
-        || look->compares || entry->kind != KHO_MAP_DATA || !entry->has_offset
+    if (target->maps_only || target->may_be_less || target->encrypts || target->fd < 0
+        || look->shares == SHARES_NOT || look->compares || entry->kind != KHO_MAP_DATA || !entry->has_offset
         || entry->host_offset_bytes % BLOCK_BYTES != 0 || entry->length_bytes < BLOCK_BYTES
         || target->cluster_bytes % BLOCK_BYTES != 0)
         return FALSE;
@@ -295,13 +317,38 @@ surely(const Look *look, guint64 most)
     return most - MIN(spared, most);
 }
 
-static gboolean
-look_at_all(const CopyPlan *copies, guint n, gboolean reads, const CostPlace *target, KhoImagePlan *plan,
-            GError **error)
+/* With what the file system takes for it. */
+static guint64
+reserved_bytes(const CostPlace *target)
 {
+    return target->reserved_bytes + (target->reserved_bytes >> OVERHEAD_SHIFT);
+}
+
+/* What is free, and what the target's own file has and does not use. */
+static gboolean
+find_limit(const CostPlace *target, guint64 free_bytes, guint64 *limit, GError **error)
+{
+    guint64 room = 0;
+
+    if (target->fd < 0) {
+        *limit = free_bytes;
+        return TRUE;
+    }
+    if (target->image && !target->is_fixed && !format_room(target->image->format, &room, error))
+        return FALSE;
+    *limit = free_bytes + room + room_reserve(target->fd);
+    return TRUE;
+}
+
+/* @limit: NULL where the data is not read. */
+static gboolean
+look_at_all(const CopyPlan *copies, guint n, const guint64 *limit, const CostPlace *target,
+            KhoImagePlan *plan, GError **error)
+{
+    gboolean reads = limit != NULL;
     g_auto(Look) look = {
         .target = target,
-        .free_bytes = plan->free_bytes,
+        .limit_bytes = reads ? *limit : 0,
         .moved = { .unit = target->cluster_bytes },
         .space = { .unit = target->cluster_bytes },
         .tables = { .unit = target->table_span_bytes },
@@ -317,9 +364,10 @@ look_at_all(const CopyPlan *copies, guint n, gboolean reads, const CostPlace *ta
     }
     plan->read_bytes = look.read_bytes;
     plan->write_bytes = look.moved.bytes;
-    plan->space_bytes = target->reserved_bytes + (target->reserves_data ? 0 : with_tables(&look));
+    guint64 copied = target->reserves_data ? 0 : with_tables(&look);
+    plan->space_bytes = reserved_bytes(target) + copied + look.lacks_most;
     plan->fit = plan->space_bytes <= plan->free_bytes ? KHO_PLAN_FITS : KHO_PLAN_MAY_FIT;
-    if (reads && surely(&look, plan->space_bytes) > plan->free_bytes)
+    if (reads && target->least_bytes + surely(&look, copied) + look.lacks_least > *limit)
         plan->fit = KHO_PLAN_TOO_LARGE;
     return TRUE;
 }
@@ -352,19 +400,25 @@ fits_anyway(const CopyPlan *copies, guint n, const CostPlace *target, guint64 fr
         if (all.tables.unit)
             all.tables.bytes += num_align_up(copies[i].bytes, all.tables.unit) + all.tables.unit;
     }
-    return target->reserved_bytes <= free_bytes && with_tables(&all) <= free_bytes - target->reserved_bytes;
+    return reserved_bytes(target) <= free_bytes && with_tables(&all) <= free_bytes - reserved_bytes(target);
 }
 
 static gboolean
 look_and_refuse(const CopyPlan *copies, guint n, const CostPlace *target, KhoImagePlan *plan, GError **error)
 {
-    if (!look_at_all(copies, n, FALSE, target, plan, error))
+    guint64 limit;
+
+    if (!look_at_all(copies, n, NULL, target, plan, error))
         return FALSE;
-    if (target->reserved_bytes > plan->free_bytes)
-        plan->fit = KHO_PLAN_TOO_LARGE;
-    else if (plan->fit == KHO_PLAN_MAY_FIT && !target->may_be_less && !target->maps_only
-             && !look_at_all(copies, n, TRUE, target, plan, error))
-        return FALSE;
+    if (plan->fit == KHO_PLAN_MAY_FIT) {
+        if (!find_limit(target, plan->free_bytes, &limit, error))
+            return FALSE;
+        if (target->least_bytes > limit)
+            plan->fit = KHO_PLAN_TOO_LARGE;
+        else if (!target->may_be_less && !target->maps_only
+                 && !look_at_all(copies, n, &limit, target, plan, error))
+            return FALSE;
+    }
     return refuse(target, plan, error);
 }
 
@@ -384,7 +438,7 @@ cost_add(const CopyPlan *copy, const CostPlace *target, KhoImagePlan *plan, GErr
 {
     KhoImagePlan one = { .free_bytes = G_MAXUINT64 };
 
-    if (!find_free(target, plan, error) || !look_at_all(copy, 1, FALSE, target, &one, error))
+    if (!find_free(target, plan, error) || !look_at_all(copy, 1, NULL, target, &one, error))
         return FALSE;
     plan->read_bytes += one.read_bytes;
     plan->write_bytes += one.write_bytes;
@@ -398,11 +452,49 @@ cost_reserved(const CostPlace *target, KhoImagePlan *wanted, GError **error)
 {
     KhoImagePlan own = { 0 }, *plan = wanted ? wanted : &own;
 
+    guint64 limit;
+
     if (!find_free(target, plan, error))
         return FALSE;
-    plan->space_bytes = target->reserved_bytes;
-    plan->fit = plan->space_bytes > plan->free_bytes ? KHO_PLAN_TOO_LARGE : KHO_PLAN_FITS;
+    plan->space_bytes += reserved_bytes(target);
+    plan->fit = plan->space_bytes > plan->free_bytes ? KHO_PLAN_MAY_FIT : KHO_PLAN_FITS;
+    if (target->least_bytes > plan->free_bytes) {
+        if (!find_limit(target, plan->free_bytes, &limit, error))
+            return FALSE;
+        if (target->least_bytes > limit)
+            plan->fit = KHO_PLAN_TOO_LARGE;
+    }
     return refuse(target, plan, error);
+}
+
+gboolean
+cost_change(KhoImage *image, const FormatChange *change, KhoImagePlan *wanted, FormatCost *found,
+            GError **error)
+{
+    CostPlace where = { .path = image->path,
+                        .fd = S_ISREG(image->identity.st_mode) ? blk_fd(image->format->file) : -1 };
+    KhoImagePlan own = { 0 }, *plan = wanted ? wanted : &own;
+    FormatChange asked = *change;
+    FormatCost cost = { 0 };
+
+    if (!find_free(&where, plan, error))
+        return FALSE;
+    asked.free_bytes = plan->free_bytes;
+    if (where.fd >= 0)
+        asked.free_bytes += room_reserve(where.fd);
+    asked.in_full = wanted != NULL;
+    if (!format_cost(image->format, &asked, &cost, error))
+        return FALSE;
+    if (found)
+        *found = cost;
+    plan->read_bytes += cost.read_bytes;
+    plan->write_bytes += cost.write_bytes;
+    plan->space_bytes += cost.most_bytes;
+    plan->freed_bytes += cost.freed_bytes;
+    plan->fit = cost.least_bytes > asked.free_bytes    ? KHO_PLAN_TOO_LARGE
+                : plan->space_bytes > plan->free_bytes ? KHO_PLAN_MAY_FIT
+                                                       : KHO_PLAN_FITS;
+    return refuse(&where, plan, error);
 }
 
 guint64
@@ -414,7 +506,7 @@ cost_table_span(guint64 cluster_bytes, gboolean extended_l2)
 gboolean
 cost_place_of(KhoImage *image, CostPlace *target, GError **error)
 {
-    BlkStore *store = image->format->data ? image->format->data : image->format->file;
+    int fd = image->has_data_file ? image->data_fd : blk_fd(image->format->file);
     mode_t mode = image->has_data_file ? image->data_identity.st_mode : image->identity.st_mode;
     guint64 cluster = image->cluster_bytes;
     FormatInfo info;
@@ -423,10 +515,12 @@ cost_place_of(KhoImage *image, CostPlace *target, GError **error)
         return FALSE;
     *target = (CostPlace){
         .path = image->has_data_file && image->data_path ? image->data_path : image->path,
-        .fd = S_ISREG(mode) ? blk_fd(store) : -1,
+        .fd = S_ISREG(mode) ? fd : -1,
         .image = image,
         .cluster_bytes = cluster == 1 ? BLOCK_BYTES : cluster,
         .table_span_bytes = cost_table_span(cluster, image->subcluster_bytes < cluster),
+        .is_fixed = cluster == 1 || image->has_data_file,
+        .encrypts = image->format->encrypted,
         .writes_zeros = info.version == 2 && info.backing_file,
     };
     format_info_clear(&info);

@@ -402,6 +402,25 @@ format_amend(FormatImage *image, const FormatAmend *wish, gboolean only_check, G
 }
 
 gboolean
+format_cost(FormatImage *image, const FormatChange *change, FormatCost *cost, GError **error)
+{
+    if (!is_writable(image, error))
+        return FALSE;
+    if (!image->ops->cost)
+        return change->kind == FORMAT_RESIZE  ? TRUE
+               : change->kind == FORMAT_AMEND ? format_amend(image, change->amend, TRUE, error)
+                                              : can_snapshot(image, error);
+    return image->ops->cost(image, change, cost, error);
+}
+
+gboolean
+format_room(FormatImage *image, guint64 *bytes, GError **error)
+{
+    *bytes = 0;
+    return !image->ops->room || image->ops->room(image, bytes, error);
+}
+
+gboolean
 format_bitmap(FormatImage *image, const FormatBitmapChange *change, GError **error)
 {
     if (!is_writable(image, error))

@@ -63,6 +63,10 @@ gboolean format_snapshot_create(FormatImage *image, const FormatSnapshotNew *sna
 gboolean format_snapshot_revert(FormatImage *image, guint index, GError **error);
 gboolean format_snapshot_delete(FormatImage *image, guint index, GError **error);
 gboolean format_amend(FormatImage *image, const FormatAmend *wish, gboolean only_check, GError **error);
+/* What one of these will take. */
+gboolean format_cost(FormatImage *image, const FormatChange *change, FormatCost *cost, GError **error);
+/* 0 where the format knows nothing of the kind. */
+gboolean format_room(FormatImage *image, guint64 *bytes, GError **error);
 /* KHO_ERROR_UNSUPPORTED where the format has none. */
 gboolean format_bitmap(FormatImage *image, const FormatBitmapChange *change, GError **error);
 gboolean format_check(FormatImage *image, FormatRepair repair, FormatCheck *result, GError **error);

@@ -330,6 +330,13 @@ image_takes_writes(KhoImage *image, GError **error)
     return !refusal || fail(error, KHO_ERROR_UNSUPPORTED, "%s", refusal);
 }
 
+void
+image_only_looks(KhoImage *image, const KhoImagePlan *plan)
+{
+    if (plan)
+        image->format->only_looks = TRUE;
+}
+
 guint64
 kho_image_size_bytes(const KhoImage *image)
 {

@@ -99,6 +99,10 @@ gboolean image_close_after(KhoImage *image, gboolean done, GError **error);
 /* What the first write would meet, said before anything has begun: KHO_ERROR_UNSUPPORTED. */
 gboolean image_takes_writes(KhoImage *image, GError **error);
 
+/* From here on nothing is changed in the image, although it is open for writing: for a plan (NULL: there is
+ * none). */
+void image_only_looks(KhoImage *image, const KhoImagePlan *plan);
+
 /* The same file, whatever its names? */
 gboolean image_same_file(const struct stat *a, const struct stat *b);
 

@@ -41,6 +41,21 @@ prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes)
     return 0;
 }
 
+guint64
+prealloc_least_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes, gboolean has_tables)
+{
+    guint64 data = MIN(bytes, NUM_OFFSET_MAX / 2);
+    guint64 tables = has_tables || cluster_bytes == 1 ? 0 : data / cluster_bytes * 8;
+
+    switch (prealloc) {
+    case KHO_PREALLOC_OFF: return 0;
+    case KHO_PREALLOC_METADATA: return tables;
+    case KHO_PREALLOC_FALLOC:
+    case KHO_PREALLOC_FULL: return data + tables;
+    }
+    return 0;
+}
+
 /* Makes the place's space read as zeros: as a hole, or reserved. Nobody else writes to the file meanwhile, so
  * that it may be made longer in one step, without a block at the end of each place. */
 static gboolean

@@ -22,6 +22,9 @@ prealloc_kind(KhoPrealloc wanted, gboolean encrypted)
  * where nothing is allocated. At most a hundredth too much with clusters of 4 KiB or more. */
 guint64 prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes);
 
+/* And what it surely needs, in a new image or, with @has_tables, in one that may have room for all tables. */
+guint64 prealloc_least_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes, gboolean has_tables);
+
 /* Allocates [from, to) of @image, which reads as zeros there and holds no data. */
 gboolean prealloc_range(KhoImage *image, guint64 from, guint64 to, KhoPrealloc wanted, const KhoJob *job,
                         GError **error);

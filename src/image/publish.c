@@ -3,6 +3,7 @@
 #include "base/entry.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/room.h"
 #include "block/direct.h"
 
 #include <fcntl.h>
@@ -162,7 +163,10 @@ publish_fd(const Publish *p)
 gboolean
 publish_check_space(Publish *p, guint64 bytes, GError **error)
 {
-    return entry_check_space(p->fd, bytes, p->path, error);
+    guint64 free_bytes;
+
+    return entry_free_space(p->fd, &free_bytes, p->path, error)
+           && (bytes <= free_bytes + room_reserve(p->fd) || entry_check_space(p->fd, bytes, p->path, error));
 }
 
 /* A link cannot replace a name, so the nameless file takes the temporary one first. */

@@ -86,6 +86,7 @@ kho_image_rebase(const KhoImageRebase *r, const KhoImageGate *gate, const KhoJob
     g_autoptr(KhoImage) image = kho_image_open(r->path, r->format, KHO_IMAGE_WRITE, gate, error);
     if (!image)
         return FALSE;
+    image_only_looks(image, r->plan);
     gboolean done = rebase(r, image, gate, job, error);
     return image_close_after(g_steal_pointer(&image), done, error);
 }

@@ -3,6 +3,7 @@
 #include "base/entry.h"
 #include "base/error.h"
 #include "base/num.h"
+#include "base/room.h"
 #include "image/cost.h"
 #include "image/prealloc.h"
 #include "image/target.h"
@@ -14,27 +15,39 @@ prealloc_of(const KhoImage *image, KhoPrealloc wanted)
     return image->data_is_raw ? MAX(wanted, KHO_PREALLOC_METADATA) : wanted;
 }
 
-static gboolean
-check_space(KhoImage *image, guint64 more_bytes, KhoPrealloc prealloc, KhoImagePlan *plan, GError **error)
+/* What is added where each byte has its place: as far as the file has no blocks there, behind its end. */
+static guint64
+least_at(int fd, guint64 from, guint64 bytes, KhoPrealloc prealloc)
 {
-    CostPlace where;
-    gboolean encrypted = image->format->encrypted;
-    int fd = blk_fd(image->format->file);
+    guint64 least = prealloc_least_bytes(prealloc, bytes, 1, TRUE), own = 0;
 
-    if (image->has_data_file && image->data_fd >= 0
-        && !entry_check_space(image->data_fd, prealloc_space_bytes(prealloc, more_bytes, 1), image->data_path,
-                              error))
-        return FALSE;
-    if (image->has_data_file)
-        prealloc = MIN(prealloc, KHO_PREALLOC_METADATA);
+    return least > 0 && fd >= 0 && room_own(fd, from, bytes, &own) ? least - MIN(own, least) : least;
+}
+
+static gboolean
+check_space(KhoImage *image, guint64 to, KhoPrealloc prealloc, KhoImagePlan *plan, GError **error)
+{
+    guint64 from = kho_image_size_bytes(image), more = to - from;
+    KhoPrealloc kind = prealloc_kind(prealloc, image->format->encrypted);
+    CostPlace where;
+
     if (!cost_place_of(image, &where, error))
         return FALSE;
-    where.path = image->path;
-    where.fd = S_ISREG(image->identity.st_mode) ? fd : -1;
-    where.reserved_bytes =
-        prealloc_space_bytes(prealloc_kind(prealloc, encrypted), more_bytes, image->cluster_bytes);
+    guint64 least = where.is_fixed ? least_at(where.fd, from, more, kind)
+                                   : prealloc_least_bytes(kind, more, image->cluster_bytes, TRUE);
+    if (image->has_data_file) {
+        if (where.fd >= 0 && !entry_check_space(where.fd, least, image->data_path, error))
+            return FALSE;
+        kind = MIN(kind, KHO_PREALLOC_METADATA);
+        least = 0;
+        where.path = image->path;
+        where.fd = S_ISREG(image->identity.st_mode) ? blk_fd(image->format->file) : -1;
+        where.is_fixed = FALSE;
+    }
+    where.reserved_bytes = prealloc_space_bytes(kind, more, image->cluster_bytes);
+    where.least_bytes = least;
     if (plan && prealloc == KHO_PREALLOC_FULL)
-        plan->write_bytes = more_bytes;
+        plan->write_bytes = more;
     return cost_reserved(&where, plan, error);
 }
 
@@ -86,7 +99,7 @@ grow(KhoImage *image, guint64 to, const KhoImageResize *options, const KhoJob *j
     guint64 from = kho_image_size_bytes(image);
     g_autoptr(GError) cause = NULL, undo = NULL;
 
-    if (!check_space(image, to - from, prealloc, options->plan, error))
+    if (!check_space(image, to, prealloc, options->plan, error))
         return FALSE;
     if (options->plan)
         return TRUE;
@@ -125,17 +138,19 @@ resize_foreign(KhoImage *image, guint64 to, const KhoImageResize *options, GErro
     return format_close(g_steal_pointer(&image->format), error) && foreign_resize(image->foreign, to, error);
 }
 
+/* The tables of another size; what is preallocated has its own among them. */
 static gboolean
-plan_shrink(KhoImage *image, guint64 to, const KhoImageResize *options, GError **error)
+plan_tables(KhoImage *image, guint64 to, const KhoImageResize *options, GError **error)
 {
+    const FormatChange asked = { .kind = FORMAT_RESIZE, .guest_bytes = to };
     guint64 from = kho_image_size_bytes(image);
-    CostPlace where;
 
     if (to < from && !options->may_shrink)
         return must_ask(image, to, error);
     if (to < from)
         cost_lost(options->plan, "the last %" G_GUINT64_FORMAT " bytes of the disk", from - to);
-    return cost_place_of(image, &where, error) && cost_reserved(&where, options->plan, error);
+    return cost_change(image, &asked, options->prealloc == KHO_PREALLOC_OFF ? options->plan : NULL, NULL,
+                       error);
 }
 
 gboolean
@@ -154,11 +169,11 @@ resize_image(KhoImage *image, const KhoImageResize *options, const KhoJob *job, 
                     to < from ? "more than " : "", to);
     if (kho_job_is_cancelled(job))
         return fail(error, KHO_ERROR_CANCELLED, "cancelled: %s is unchanged", image->path);
+    if (!plan_tables(image, to, options, error))
+        return FALSE;
     if (to > from)
         return grow(image, to, options, job, error);
-    if (options->plan)
-        return plan_shrink(image, to, options, error);
-    return to == from || format_resize(image->format, to, options->may_shrink, job, error);
+    return options->plan || to == from || format_resize(image->format, to, options->may_shrink, job, error);
 }
 
 gboolean
@@ -177,6 +192,8 @@ kho_image_resize(const char *path, const char *format, const KhoImageResize *opt
         .secrets = options->secrets,
     };
     g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
+    if (image)
+        image_only_looks(image, options->plan);
     if (!image || !prealloc_check(image->format->ops, options->prealloc, FALSE, error))
         return FALSE;
     gboolean done = resize_image(image, options, job, error);

@@ -223,12 +223,12 @@ check_space(Target *target, const KhoImageCreate *options, guint64 reserved, GEr
     KhoPrealloc prealloc = prealloc_kind(prealloc_of(options), options->encryption != NULL);
 
     if (target->data) {
-        if (!publish_check_space(target->data, prealloc_space_bytes(prealloc, reserved, 1), error))
+        if (!publish_check_space(target->data, prealloc_least_bytes(prealloc, reserved, 1, FALSE), error))
             return FALSE;
         prealloc = MIN(prealloc, KHO_PREALLOC_METADATA);
     }
-    return publish_check_space(target->publish,
-                               prealloc_space_bytes(prealloc, reserved, cluster_bytes(options)), error);
+    return publish_check_space(
+        target->publish, prealloc_least_bytes(prealloc, reserved, cluster_bytes(options), FALSE), error);
 }
 
 CostPlace
@@ -245,6 +245,8 @@ target_cost_place(const Target *target, const KhoImageCreate *options, guint64 s
         .cluster_bytes = cluster == 1 ? BLOCK_BYTES : cluster,
         .table_span_bytes = cost_table_span(cluster, options->extended_l2),
         .reserved_bytes = prealloc_space_bytes(prealloc, wanted, (guint32) cluster),
+        .least_bytes = prealloc_least_bytes(prealloc, wanted, (guint32) cluster, FALSE),
+        .encrypts = options->encryption != NULL,
         .reserves_data = prealloc >= KHO_PREALLOC_FALLOC && wanted == size_bytes,
         .writes_zeros = options->qcow2_version == 2 && options->backing_file,
         .may_be_less = options->backing_file || foreign,

@@ -10,22 +10,27 @@
 #include "qcow2/repair.h"
 #include "qcow2/snapshot.h"
 
-typedef gboolean (*TableFunc)(Qcow2Image *image, guint64 off, gboolean active, GError **error);
+/* Who goes through every L2 table. */
+typedef struct Walk Walk;
+struct Walk {
+    gboolean (*func)(Qcow2Image *image, guint64 off, gboolean active, Walk *walk, GError **error);
+    GHashTable *seen;
+    guint64 zeros; /* clusters that are marked as zeros */
+};
 
 /* --- every L2 table once --- */
 
 static gboolean
-each_in_l1(Qcow2Image *image, const Qcow2Words *l1, gboolean active, GHashTable *seen, TableFunc func,
-           GError **error)
+each_in_l1(Qcow2Image *image, const Qcow2Words *l1, gboolean active, Walk *walk, GError **error)
 {
     for (guint64 i = 0; i < l1->n; i++) {
         Qcow2Table *table;
 
         if (!qcow2_l2_find_locked(image, l1, i, &table, error))
             return FALSE;
-        if (!table || !g_hash_table_add(seen, g_memdup2(&table->off, sizeof table->off)))
+        if (!table || !g_hash_table_add(walk->seen, g_memdup2(&table->off, sizeof table->off)))
             continue;
-        if (!func(image, table->off, active, error) || !qcow2_settle_locked(image, error))
+        if (!walk->func(image, table->off, active, walk, error) || !qcow2_settle_locked(image, error))
             return FALSE;
     }
     return TRUE;
@@ -33,20 +38,21 @@ each_in_l1(Qcow2Image *image, const Qcow2Words *l1, gboolean active, GHashTable 
 
 /* Those of the active disk first: what only snapshots have is not active. */
 static gboolean
-each_table(Qcow2Image *image, TableFunc func, GError **error)
+each_table(Qcow2Image *image, Walk *walk, GError **error)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     g_autoptr(GPtrArray) snapshots = qcow2_snapshots_read(image->base.file, &image->header, NULL, error);
 
+    walk->seen = seen;
     if (!snapshots || !qcow2_load_l1_locked(image, error)
-        || !each_in_l1(image, &image->l1, TRUE, seen, func, error))
+        || !each_in_l1(image, &image->l1, TRUE, walk, error))
         return FALSE;
     for (guint i = 0; i < snapshots->len; i++) {
         const Qcow2Snapshot *s = snapshots->pdata[i];
         g_auto(Qcow2Words) l1 = { 0 };
 
         if (!qcow2_words_load(&l1, image->base.file, s->l1_off, s->l1_entries, error)
-            || !each_in_l1(image, &l1, FALSE, seen, func, error))
+            || !each_in_l1(image, &l1, FALSE, walk, error))
             return FALSE;
     }
     return TRUE;
@@ -55,7 +61,7 @@ each_table(Qcow2Image *image, TableFunc func, GError **error)
 /* --- what cannot be done --- */
 
 static gboolean
-refuse_packed(Qcow2Image *image, guint64 off, gboolean active, GError **error)
+refuse_packed(Qcow2Image *image, guint64 off, gboolean active, Walk *walk, GError **error)
 {
     const Qcow2Table *table = qcow2_cache_get(&image->cache, QCOW2_TABLE_L2, off, error);
 
@@ -92,7 +98,8 @@ check_downgrade(Qcow2Image *image, GError **error)
                 "large a VM state",
                 label, s->name);
     }
-    return image->header.compression == QCOW2_COMPRESSION_ZLIB || each_table(image, refuse_packed, error);
+    return image->header.compression == QCOW2_COMPRESSION_ZLIB
+           || each_table(image, &(Walk){ .func = refuse_packed }, error);
 }
 
 static gboolean
@@ -145,18 +152,22 @@ check_options(const Qcow2Image *image, const FormatAmend *wish, guint version, g
     return TRUE;
 }
 
-/* The header to come, but for the refcount table. */
-static gboolean
-plan(Qcow2Image *image, const FormatAmend *wish, Qcow2Header *to, GError **error)
+gboolean
+qcow2_amend_plan_locked(Qcow2Image *image, const FormatAmend *wish, Qcow2Header *to, GError **error)
 {
-    guint version = wish->version ? wish->version : image->header.version;
-    guint bits = wish->refcount_bits ? wish->refcount_bits : image->geo.refcount_bits;
     g_autofree char *refusal = qcow2_write_refusal_locked(image);
+    FormatAmend all = *wish;
+
+    /* What stands is no wish, as with QEMU: version 2 goes without it. */
+    if (all.lazy_refcounts > 0 && qcow2_lazy(image))
+        all.lazy_refcounts = 0;
+    guint version = all.version ? all.version : image->header.version;
+    guint bits = all.refcount_bits ? all.refcount_bits : image->geo.refcount_bits;
 
     if (refusal || image->refusal)
         return fail(error, refusal ? KHO_ERROR_UNSUPPORTED : KHO_ERROR_CORRUPT, "%s",
                     refusal ? refusal : image->refusal);
-    if (!check_options(image, wish, version, bits, error)
+    if (!check_options(image, &all, version, bits, error)
         || (version < image->header.version && !check_downgrade(image, error))
         || (bits < image->geo.refcount_bits && !check_counts(image, bits, error)))
         return FALSE;
@@ -170,14 +181,37 @@ plan(Qcow2Image *image, const FormatAmend *wish, Qcow2Header *to, GError **error
     } else if (version > image->header.version) {
         to->header_bytes = QCOW2_FIELDS_BYTES;
     }
-    if (wish->lazy_refcounts > 0)
+    if (all.lazy_refcounts > 0)
         to->compat |= QCOW2_COMPAT_LAZY_REFCOUNTS;
-    else if (wish->lazy_refcounts < 0)
+    else if (all.lazy_refcounts < 0)
         to->compat &= ~(guint64) QCOW2_COMPAT_LAZY_REFCOUNTS;
     return qcow2_header_change_locked(image, to, TRUE, error);
 }
 
 /* --- no zero flags --- */
+
+static gboolean
+count_zeros(Qcow2Image *image, guint64 off, gboolean active, Walk *walk, GError **error)
+{
+    const Qcow2Table *table = qcow2_cache_get(&image->cache, QCOW2_TABLE_L2, off, error);
+    Qcow2Cluster c;
+
+    for (guint64 j = 0; table && j < image->geo.l2_entries; j++)
+        if (!qcow2_l2_decode(qcow2_l2_entry(&image->geo, table, j), &image->header, &c) && c.zeros)
+            walk->zeros++;
+    return table != NULL;
+}
+
+gboolean
+qcow2_amend_count_zeros_locked(Qcow2Image *image, guint64 *clusters, GError **error)
+{
+    Walk walk = { .func = count_zeros };
+
+    if (!each_table(image, &walk, error))
+        return FALSE;
+    *clusters = walk.zeros;
+    return TRUE;
+}
 
 /* A cluster of zeros with @users. It may flush: no table is kept over it. */
 static gboolean
@@ -197,7 +231,7 @@ place_zeros(Qcow2Image *image, guint64 users, guint64 *off, GError **error)
 /* Each user of the table is one of all that it names, so counts go together. A table that several share is
  * changed for all of them: it reads the same. */
 static gboolean
-expand_zeros(Qcow2Image *image, guint64 table_off, gboolean active, GError **error)
+expand_zeros(Qcow2Image *image, guint64 table_off, gboolean active, Walk *walk, GError **error)
 {
     guint64 users;
 
@@ -239,10 +273,10 @@ amend_locked(Qcow2Image *image, const FormatAmend *wish, GError **error)
     /* Nothing is deferred from here on: no mark stands in the header when it changes. */
     image->header.compat &= ~(guint64) QCOW2_COMPAT_LAZY_REFCOUNTS;
     guint64 version = wish->version ? wish->version : image->header.version;
-    if ((version < image->header.version && !each_table(image, expand_zeros, error))
+    if ((version < image->header.version && !each_table(image, &(Walk){ .func = expand_zeros }, error))
         || (version > image->header.version && !qcow2_snapshots_complete_locked(image, error))
         || !qcow2_flush_locked(image, TRUE, error) || !qcow2_begin_write_locked(image, error)
-        || !plan(image, wish, &to, error))
+        || !qcow2_amend_plan_locked(image, wish, &to, error))
         return FALSE;
     if (to.refcount_order != image->header.refcount_order)
         return qcow2_recount_as_locked(image, &to, error);
@@ -261,15 +295,12 @@ qcow2_amend(FormatImage *format, const FormatAmend *wish, gboolean only_check, G
     FormatAmend all = *wish;
     Qcow2Header to;
 
-    /* What stands is no wish, as with QEMU: version 2 goes without it. */
-    if (all.lazy_refcounts > 0 && was_lazy)
-        all.lazy_refcounts = 0;
-    if (!plan(image, &all, &to, error))
+    if (!qcow2_amend_plan_locked(image, &all, &to, error))
         return FALSE;
     if (only_check)
         return TRUE;
     /* As it is: it is left out for the while. */
-    if (all.lazy_refcounts == 0 && was_lazy && to.version >= 3)
-        all.lazy_refcounts = 1;
+    if (all.lazy_refcounts >= 0 && was_lazy)
+        all.lazy_refcounts = to.version >= 3;
     return amend_locked(image, &all, error);
 }

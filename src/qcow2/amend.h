@@ -16,4 +16,9 @@
  */
 gboolean qcow2_amend(FormatImage *image, const FormatAmend *wish, gboolean only_check, GError **error);
 
+/* For telling what it takes (cost.h): the header to come, but for the refcount table, refused as above; and
+ * the clusters that are marked as zeros, of all tables. */
+gboolean qcow2_amend_plan_locked(Qcow2Image *image, const FormatAmend *wish, Qcow2Header *to, GError **error);
+gboolean qcow2_amend_count_zeros_locked(Qcow2Image *image, guint64 *clusters, GError **error);
+
 #endif

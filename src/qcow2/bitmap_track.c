@@ -238,14 +238,21 @@ check_resize(Qcow2Image *image, const Qcow2Bitmap *b, guint64 guest_bytes, GErro
 }
 
 gboolean
+qcow2_bitmaps_check_resize_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
+{
+    for (guint i = 0; image->bitmaps && i < image->bitmaps->list->len; i++)
+        if (!check_resize(image, nth(image->bitmaps, i), guest_bytes, error))
+            return FALSE;
+    return TRUE;
+}
+
+gboolean
 qcow2_bitmaps_begin_resize_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
 {
     if (!image->bitmaps)
         return TRUE;
-    for (guint i = 0; i < image->bitmaps->list->len; i++)
-        if (!check_resize(image, nth(image->bitmaps, i), guest_bytes, error))
-            return FALSE;
-    return qcow2_bitmaps_begin_locked(image, error) && use(image, TRUE, error);
+    return qcow2_bitmaps_check_resize_locked(image, guest_bytes, error)
+           && qcow2_bitmaps_begin_locked(image, error) && use(image, TRUE, error);
 }
 
 void

@@ -46,8 +46,11 @@ guint64 qcow2_bitmaps_room_locked(const Qcow2Image *image, guint64 at, guint64 l
 /* [at, at + len) guest bytes are written now. */
 void qcow2_bitmaps_mark_locked(Qcow2Image *image, guint64 at, guint64 len);
 
-/* Before the disk takes another size: each bitmap can follow, or the error names the one that cannot and says
- * what to do, and nothing was written; all are in use, durably. */
+/* Each bitmap can follow the disk to another size, or the error names the one that cannot and says what to
+ * do.
+ */
+gboolean qcow2_bitmaps_check_resize_locked(Qcow2Image *image, guint64 guest_bytes, GError **error);
+/* Before it does so: the same, and nothing was written; or all are in use, durably. */
 gboolean qcow2_bitmaps_begin_resize_locked(Qcow2Image *image, guint64 guest_bytes, GError **error);
 /* The disk ends where image->base.guest_bytes says now: what lies past it is not marked any more. */
 void qcow2_bitmaps_cut_locked(Qcow2Image *image);

@@ -306,7 +306,7 @@ mark_corrupt(Qcow2Image *image, GError **error)
     gboolean has_bit = image->header.version >= 3 && !(image->base.flags & FORMAT_UNPUBLISHED);
     gboolean is_marked = (image->header.incompat & QCOW2_INCOMPAT_CORRUPT) != 0;
 
-    if (!image->found_corrupt || image->broken || !has_bit || is_marked)
+    if (!image->found_corrupt || image->broken || !has_bit || is_marked || image->base.only_looks)
         return TRUE;
     image->header.incompat |= QCOW2_INCOMPAT_CORRUPT;
     return qcow2_header_write_locked(image, error) && barrier_now(image, TRUE, error);

@@ -230,8 +230,8 @@ qcow2_write_refusal_locked(Qcow2Image *image)
     return refusal ? refusal : qcow2_bitmaps_refusal_locked(image);
 }
 
-gboolean
-qcow2_begin_write_locked(Qcow2Image *image, GError **error)
+static gboolean
+takes_writes(Qcow2Image *image, GError **error)
 {
     const char *label = image->base.file->label;
 
@@ -241,14 +241,28 @@ qcow2_begin_write_locked(Qcow2Image *image, GError **error)
         return fail(error, KHO_ERROR_IO, "%s takes no more writes: an earlier flush failed", label);
     if (image->refusal)
         return fail(error, KHO_ERROR_CORRUPT, "%s takes no writes: %s", label, image->refusal);
-    if (image->writing)
-        return TRUE;
     g_autofree char *refusal = refuse_aes(image);
     if (refusal)
         return fail(error, KHO_ERROR_UNSUPPORTED, "%s", refusal);
     if (!image->base.data)
         return fail(error, KHO_ERROR_INVALID, "%s takes no writes: its data file is not open", label);
-    if (!qcow2_load_l1_locked(image, error) || !qcow2_load_reftable_locked(image, error))
+    return qcow2_load_l1_locked(image, error) && qcow2_load_reftable_locked(image, error);
+}
+
+gboolean
+qcow2_look_before_write_locked(Qcow2Image *image, GError **error)
+{
+    return takes_writes(image, error)
+           && (image->writing || (image->header.incompat & QCOW2_INCOMPAT_DIRTY)
+               || build_guard(image, error));
+}
+
+gboolean
+qcow2_begin_write_locked(Qcow2Image *image, GError **error)
+{
+    if (image->writing && !image->broken && !image->refusal)
+        return TRUE;
+    if (!takes_writes(image, error))
         return FALSE;
     if ((image->header.incompat & QCOW2_INCOMPAT_DIRTY) && !qcow2_rebuild_refcounts_locked(image, error))
         return FALSE;

@@ -158,6 +158,9 @@ char *qcow2_write_refusal_locked(Qcow2Image *image);
  * is enciphered in a way that kho only reads; otherwise the reason why this image takes no writes. */
 gboolean qcow2_begin_write_locked(Qcow2Image *image, GError **error);
 
+/* What the first of them would refuse; changes nothing, and passes over the refcounts of a dirty image. */
+gboolean qcow2_look_before_write_locked(Qcow2Image *image, GError **error);
+
 /* Writes the header's fields in one piece (112 bytes, within one sector). */
 gboolean qcow2_header_write_locked(Qcow2Image *image, GError **error);
 

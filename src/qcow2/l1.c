@@ -38,6 +38,15 @@ copy_border(Qcow2Image *image, GError **error)
     return TRUE;
 }
 
+gboolean
+qcow2_l1_reaches(const Qcow2Image *image, guint64 guest_bytes, GError **error)
+{
+    return qcow2_l1_entries_for(&image->geo, guest_bytes) <= QCOW2_L1_BYTES_MAX / 8
+           || fail(error, KHO_ERROR_NO_SPACE,
+                   "%s cannot grow so far: its L1 table would pass 32 MiB; larger clusters reach further",
+                   image->base.file->label);
+}
+
 /* @both: up to where both tables say the same; a cluster's boundary. */
 static gboolean
 begin(Qcow2Image *image, guint64 guest_bytes, guint64 both, GError **error)
@@ -48,11 +57,7 @@ begin(Qcow2Image *image, guint64 guest_bytes, guint64 both, GError **error)
     guint64 clusters = num_div_up(entries * 8, image->geo.cluster_bytes), first = 0, got;
 
     g_assert(!image->held.is_set && image->lowers->len == 0);
-    if (entries > QCOW2_L1_BYTES_MAX / 8)
-        return fail(error, KHO_ERROR_NO_SPACE,
-                    "%s cannot grow so far: its L1 table would pass 32 MiB; larger clusters reach further",
-                    image->base.file->label);
-    if (!blk_size(image->base.file, &held.file_bytes, error)
+    if (!qcow2_l1_reaches(image, guest_bytes, error) || !blk_size(image->base.file, &held.file_bytes, error)
         || (qcow2_has_data(image) && !blk_size(image->base.data, &held.data_bytes, error))
         || (clusters > 0 && !qcow2_alloc(image, clusters, TRUE, &first, &got, error)))
         return FALSE;

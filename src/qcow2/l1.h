@@ -21,6 +21,9 @@
  */
 gboolean qcow2_l1_begin_locked(Qcow2Image *image, guint64 guest_bytes, GError **error);
 
+/* Is there an L1 table for that size? */
+gboolean qcow2_l1_reaches(const Qcow2Image *image, guint64 guest_bytes, GError **error);
+
 /* The same to the size that the disk has, with nothing in the new table. */
 gboolean qcow2_l1_begin_empty_locked(Qcow2Image *image, GError **error);
 

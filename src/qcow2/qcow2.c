@@ -4,6 +4,7 @@
 #include "qcow2/amend.h"
 #include "qcow2/backing.h"
 #include "qcow2/bitmap_change.h"
+#include "qcow2/cost.h"
 #include "qcow2/crypt.h"
 #include "qcow2/flush.h"
 #include "qcow2/image.h"
@@ -48,6 +49,8 @@ const FormatOps qcow2_format = {
     .snapshot_revert = qcow2_snapshot_revert,
     .snapshot_delete = qcow2_snapshot_delete,
     .amend = qcow2_amend,
+    .cost = qcow2_cost,
+    .room = qcow2_room,
     .bitmap = qcow2_bitmap_change,
     .check = qcow2_check,
     .close = qcow2_close,

@@ -344,6 +344,13 @@ check_size(Qcow2Image *image, guint64 guest_bytes, gboolean may_shrink, GError *
 }
 
 gboolean
+qcow2_resize_check_locked(Qcow2Image *image, guint64 guest_bytes, GError **error)
+{
+    return check_size(image, guest_bytes, TRUE, error) && qcow2_l1_reaches(image, guest_bytes, error)
+           && qcow2_bitmaps_check_resize_locked(image, guest_bytes, error);
+}
+
+gboolean
 qcow2_extend(FormatImage *format, guint64 guest_bytes, GError **error)
 {
     Qcow2Image *image = qcow2_image(format);

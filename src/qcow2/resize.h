@@ -29,6 +29,9 @@ gboolean qcow2_extend(FormatImage *image, guint64 guest_bytes, GError **error);
 /* FormatOps.empty: the disk has all that it had or nothing, whatever happens. Errors as there. */
 gboolean qcow2_empty(FormatImage *image, GError **error);
 
+/* What qcow2_resize would refuse to somebody who lets the disk shrink; changes nothing. */
+gboolean qcow2_resize_check_locked(Qcow2Image *image, guint64 guest_bytes, GError **error);
+
 /* Moves L1 table and header to @guest_bytes, which is not less than now. */
 gboolean qcow2_grow_locked(Qcow2Image *image, guint64 guest_bytes, GError **error);
 

@@ -1,112 +1,22 @@
 /* Making, deleting and reverting to internal snapshots. Each is one sequence of durable steps; the image is
  * used by nobody else meanwhile, and is flushed before it begins. A crash in between leaves clusters that
  * nothing names, or COPIED flags that are cleared where they need not be: neither loses data. */
+#include "qcow2/snapshot_change.h"
 #include "base/error.h"
 #include "qcow2/bitmap_track.h"
 #include "qcow2/copied.h"
 #include "qcow2/flush.h"
-#include "qcow2/l2.h"
 #include "qcow2/qcow2.h"
+#include "qcow2/reach.h"
 #include "qcow2/refcount.h"
-#include "qcow2/snapshot.h"
 #include "qcow2/state.h"
 
 #include <string.h>
 
-typedef gboolean (*ReferenceFunc)(Qcow2Image *image, guint64 first, guint64 n, GError **error);
-
-/* An L1 table that need not be the active one. */
-static gboolean
-table_of(Qcow2Image *image, const Qcow2Words *l1, guint64 i, Qcow2Table **table, GError **error)
-{
-    guint64 off;
-    gboolean copied, within = TRUE;
-    const char *wrong = qcow2_l1_decode(l1->words[i], &image->header, &off, &copied);
-
-    *table = NULL;
-    if (!wrong && off != 0 && !qcow2_within_file_locked(image, off, &within, error))
-        return FALSE;
-    if (wrong || !within)
-        return qcow2_corrupt_locked(
-            image, error, "entry %" G_GUINT64_FORMAT " of the L1 table at byte %" G_GUINT64_FORMAT " %s", i,
-            l1->off, wrong ? wrong : "points past the end of the file");
-    if (off == 0)
-        return TRUE;
-    *table = qcow2_cache_get(&image->cache, QCOW2_TABLE_L2, off, error);
-    return *table != NULL;
-}
-
-/* The host clusters that an L2 entry names; n is 0 for none. */
-static gboolean
-clusters_of(Qcow2Image *image, Qcow2Entry entry, Qcow2Lower *range, GError **error)
-{
-    Qcow2Cluster c;
-    const char *wrong = qcow2_l2_decode(entry, &image->header, &c);
-
-    if (wrong)
-        return qcow2_corrupt_locked(image, error, "L2 entry 0x%016" G_GINT64_MODIFIER "x %s", entry.word,
-                                    wrong);
-    range->first = c.host_bytes >> image->geo.cluster_bits;
-    range->n = qcow2_cluster_host_clusters(&c, image->geo.cluster_bits);
-    return TRUE;
-}
-
-/* How many entries from @j on, at most @most, name plain data in one cluster after the other; at least 1. */
-static guint64
-run_of(Qcow2Image *image, const Qcow2Table *table, guint64 j, guint64 most)
-{
-    guint64 word = qcow2_l2_entry(&image->geo, table, j).word;
-
-    if ((word & ~(QCOW2_ENTRY_OFFSET | QCOW2_ENTRY_COPIED)) || !(word & QCOW2_ENTRY_OFFSET))
-        return 1;
-    return qcow2_l2_run(&image->geo, table, j, image->geo.cluster_bytes, most);
-}
-
-/* Calls @func with the references that one L2 table makes, and with the one to itself, while *left lasts. */
-static gboolean
-each_in_table(Qcow2Image *image, const Qcow2Table *table, ReferenceFunc func, guint64 *left, GError **error)
-{
-    for (guint64 j = 0; *left > 0 && j < image->geo.l2_entries;) {
-        Qcow2Lower range = { 0 };
-        guint64 taken = 1;
-        if (!clusters_of(image, qcow2_l2_entry(&image->geo, table, j), &range, error))
-            return FALSE;
-        taken = run_of(image, table, j, *left);
-        if (taken > 1)
-            range.n = taken; /* plain clusters, one each */
-        j += taken;
-        if (range.n == 0)
-            continue;
-        if (!func(image, range.first, range.n, error))
-            return FALSE;
-        *left -= taken;
-    }
-    if (*left == 0)
-        return TRUE;
-    if (!func(image, table->off >> image->geo.cluster_bits, 1, error))
-        return FALSE;
-    --*left;
-    return TRUE;
-}
-
-/* Calls @func with the first *left references that an L1 table makes: L2 tables, data, compressed bytes. */
-static gboolean
-each_reference(Qcow2Image *image, const Qcow2Words *l1, ReferenceFunc func, guint64 *left, GError **error)
-{
-    for (guint64 i = 0; i<l1->n && * left> 0; i++) {
-        Qcow2Table *table;
-        if (!table_of(image, l1, i, &table, error)
-            || (table && !each_in_table(image, table, func, left, error))
-            || !qcow2_settle_locked(image, error))
-            return FALSE;
-    }
-    return TRUE;
-}
-
 /* Nothing durable names them any more: what becomes free is given back to the file system, a stretch at a
  * time. */
 static gboolean
-lower_and_give_back(Qcow2Image *image, guint64 first, guint64 n, GError **error)
+lower_and_give_back(Qcow2Image *image, guint64 first, guint64 n, gpointer data, GError **error)
 {
     qcow2_refcount_lower_later(image, first, n);
     return image->lowers->len < QCOW2_LOWERS_MAX || qcow2_lower_now_locked(image, error);
@@ -115,25 +25,38 @@ lower_and_give_back(Qcow2Image *image, guint64 first, guint64 n, GError **error)
 static gboolean
 lower_all(Qcow2Image *image, const Qcow2Words *l1, GError **error)
 {
-    guint64 left = G_MAXUINT64;
+    Qcow2Reach all = { .func = lower_and_give_back, .left = G_MAXUINT64 };
 
     image->give_back = TRUE;
-    gboolean done =
-        each_reference(image, l1, lower_and_give_back, &left, error) && qcow2_lower_now_locked(image, error);
+    gboolean done = qcow2_reach_each_locked(image, l1, &all, error) && qcow2_lower_now_locked(image, error);
     image->give_back = FALSE;
     return done;
+}
+
+static gboolean
+raise_one(Qcow2Image *image, guint64 first, guint64 n, gpointer data, GError **error)
+{
+    (void) data;
+    return qcow2_refcount_raise(image, first, n, error);
+}
+
+static gboolean
+lower_one(Qcow2Image *image, guint64 first, guint64 n, gpointer data, GError **error)
+{
+    (void) data;
+    return qcow2_refcount_lower(image, first, n, error);
 }
 
 /* All counts, or none: where one cannot rise, those that did are taken back. */
 static gboolean
 raise_all(Qcow2Image *image, const Qcow2Words *l1, GError **error)
 {
-    guint64 left = G_MAXUINT64;
+    Qcow2Reach all = { .func = raise_one, .left = G_MAXUINT64 };
 
-    if (each_reference(image, l1, qcow2_refcount_raise, &left, error))
+    if (qcow2_reach_each_locked(image, l1, &all, error))
         return TRUE;
-    guint64 raised = G_MAXUINT64 - left;
-    each_reference(image, l1, qcow2_refcount_lower, &raised, NULL); /* a failure leaks */
+    Qcow2Reach raised = { .func = lower_one, .left = G_MAXUINT64 - all.left };
+    qcow2_reach_each_locked(image, l1, &raised, NULL); /* a failure leaks */
     return FALSE;
 }
 
@@ -210,8 +133,8 @@ begin(Qcow2Image *image, GPtrArray **snapshots, guint64 *table_bytes, GError **e
     return *snapshots != NULL;
 }
 
-static const Qcow2Snapshot *
-find(Qcow2Image *image, GPtrArray *snapshots, guint index, GError **error)
+const Qcow2Snapshot *
+qcow2_snapshot_find(Qcow2Image *image, GPtrArray *snapshots, guint index, GError **error)
 {
     if (index < snapshots->len)
         return snapshots->pdata[index];
@@ -302,6 +225,17 @@ place_snapshot(Qcow2Image *image, GPtrArray *snapshots, Qcow2Snapshot *s, guint6
     return FALSE;
 }
 
+gboolean
+qcow2_snapshot_may_create(Qcow2Image *image, GPtrArray *snapshots, GError **error)
+{
+    if (snapshots->len >= QCOW2_SNAPSHOTS_MAX)
+        return fail(error, KHO_ERROR_NO_SPACE, "%s has %u snapshots, the most there may be",
+                    image->base.file->label, snapshots->len);
+    return image->geo.refcount_max >= 2
+           || fail(error, KHO_ERROR_UNSUPPORTED, "%s cannot have snapshots: its refcounts hold 1 bit",
+                   image->base.file->label);
+}
+
 /* Rules, in this order: COPIED_BEFORE_RAISE, SNAPSHOT_BEFORE_ENTRY (with TABLE_BEFORE_POINTER),
  * L2_BEFORE_LOWER for the old snapshot table. */
 static gboolean
@@ -312,13 +246,8 @@ create_locked(Qcow2Image *image, const FormatSnapshotNew *new, GError **error)
 
     if (!begin(image, &snapshots, &old_bytes, error))
         return FALSE;
-    if (snapshots->len >= QCOW2_SNAPSHOTS_MAX)
-        return fail(error, KHO_ERROR_NO_SPACE, "%s has %u snapshots, the most there may be",
-                    image->base.file->label, snapshots->len);
-    if (image->geo.refcount_max < 2)
-        return fail(error, KHO_ERROR_UNSUPPORTED, "%s cannot have snapshots: its refcounts hold 1 bit",
-                    image->base.file->label);
-
+    if (!qcow2_snapshot_may_create(image, snapshots, error))
+        return FALSE;
     g_assert((new->vm_state_bytes > 0) == (image->state.written.words != NULL));
     Qcow2Header to = image->header;
     guint64 old_off = image->header.snapshots_off;
@@ -342,7 +271,7 @@ delete_locked(Qcow2Image *image, guint index, GError **error)
 
     if (!begin(image, &snapshots, &old_bytes, error))
         return FALSE;
-    const Qcow2Snapshot *s = find(image, snapshots, index, error);
+    const Qcow2Snapshot *s = qcow2_snapshot_find(image, snapshots, index, error);
     if (!s || !qcow2_words_load(&gone, image->base.file, s->l1_off, s->l1_entries, error))
         return FALSE;
     g_ptr_array_remove_index(snapshots, index);
@@ -397,8 +326,8 @@ switch_l1(Qcow2Image *image, const Qcow2Snapshot *s, Qcow2Words *new, GError **e
 }
 
 /* They tell of writes, and cannot tell what differs from a snapshot. */
-static gboolean
-refuse_bitmaps(Qcow2Image *image, GError **error)
+gboolean
+qcow2_snapshot_may_revert_locked(Qcow2Image *image, GError **error)
 {
     const char *label = image->base.file->label;
 
@@ -422,9 +351,9 @@ revert_locked(Qcow2Image *image, guint index, GError **error)
     g_autoptr(GPtrArray) snapshots = NULL;
     Qcow2Words new = { 0 };
 
-    if (!refuse_bitmaps(image, error) || !begin(image, &snapshots, NULL, error))
+    if (!qcow2_snapshot_may_revert_locked(image, error) || !begin(image, &snapshots, NULL, error))
         return FALSE;
-    const Qcow2Snapshot *s = find(image, snapshots, index, error);
+    const Qcow2Snapshot *s = qcow2_snapshot_find(image, snapshots, index, error);
     if (!s || !switch_l1(image, s, &new, error)) {
         qcow2_words_clear(&new);
         return FALSE;

@@ -64,10 +64,10 @@ create(const SnapshotArgs *a, const QimgSource *source, gboolean is_raw)
 static int
 apply(const SnapshotArgs *a, const QimgSource *source, gboolean is_raw)
 {
+    const KhoImageSnapshotPick pick = { .name = a->apply, .choice = KHO_SNAPSHOT_ID_OR_NAME };
     g_autoptr(GError) error = NULL;
 
-    if (!is_raw
-        && kho_image_snapshot_apply(source->path, source->format, a->apply, KHO_SNAPSHOT_ID_OR_NAME, &error))
+    if (!is_raw && kho_image_snapshot_apply(source->path, source->format, &pick, &error))
         return 0;
     g_autofree char *bitmap =
         !is_raw && error->code == KHO_ERROR_UNSUPPORTED ? qimg_find_bitmap(source, TRUE) : NULL;
@@ -81,11 +81,10 @@ apply(const SnapshotArgs *a, const QimgSource *source, gboolean is_raw)
 
 static int delete (const SnapshotArgs *a, const QimgSource *source, gboolean is_raw)
 {
+    const KhoImageSnapshotPick pick = { .name = a->delete, .choice = KHO_SNAPSHOT_FIRST_NAME };
     g_autoptr(GError) error = NULL;
 
-    if (!is_raw
-        && kho_image_snapshot_delete(source->path, source->format, a->delete, KHO_SNAPSHOT_FIRST_NAME,
-                                     &error))
+    if (!is_raw && kho_image_snapshot_delete(source->path, source->format, &pick, &error))
         return 0;
     qimg_error("Could not delete snapshot '%s': %s", a->delete,
                is_raw || error->code == KHO_ERROR_NOT_FOUND ? "snapshot not found"
