@@ -98,7 +98,7 @@ def test_levels(kho, tmp, small_fs, source, verb, kind, size):
             excess.append(plan["space-bytes"] - taken * SLACK_SHARE - SLACK_BYTES)
             assert excess[-1] <= 6 * MIB, f"{plan} took {taken}"  # where there is space for all, zeros are not looked for
         else:  # the last of the tables may or may not be needed
-            assert plan["space-bytes"] - plan["free-bytes"] <= MIB + fs.kept_bytes()
+            assert plan["space-bytes"] - plan["free-bytes"] <= 1.5 * MIB + fs.kept_bytes()
             assert ran.status == 0 or (ran.status == NO_SPACE and state(fs) == before), f"{plan} {ran}"
         seen.append(plan["fits"])
     assert seen[0] == "no" and seen[-1] == "yes", seen
