@@ -189,13 +189,14 @@ plan_new(const Target *target, const Parts *parts, guint64 size_bytes, const Kho
          const KhoJob *job, GError **error)
 {
     const KhoImageCreate *create = &options->target;
-    CostPlace where = target_cost_place(target, create, num_align_up(size_bytes, IMAGE_SECTOR_BYTES));
+    CostPlace where = target_cost_place(target, create, size_bytes);
     CopyPlan how = plan_of(options, NULL);
 
     target_plan_loss(target, options->plan);
     how.target_is_zero = target_is_zero(target, create) && !options->fill_holes;
     how.only_changes = create->backing_file != NULL;
-    return plan_all(parts, &how, options, &where, job, error);
+    return plan_all(parts, &how, options, &where, job, error)
+           && (!options->plan || target_try(target, create, size_bytes, error));
 }
 
 static gboolean
@@ -229,7 +230,7 @@ copy_new(Target *target, const Parts *parts, guint64 size_bytes, const KhoImageC
          const KhoImageGate *gate, const KhoJob *job, GError **error)
 {
     const KhoImageCreate *create = &options->target;
-    g_autoptr(KhoImage) image = target_open(target, create, size_bytes, gate, job, error);
+    g_autoptr(KhoImage) image = target_open(target, create, size_bytes, job, error);
 
     const KhoImageSource below = { .gate = gate, .job = job, .secrets = options->secrets };
     if (!image || (create->backing_file && !image_open_backing(image, &below, error)))
@@ -272,7 +273,8 @@ kho_image_convert_parts(const KhoImagePart *list, guint n_parts, const char *tar
     Target *target = target_begin(target_path, create, job, error);
     if (!target)
         return FALSE;
-    gboolean done = plan_new(target, &parts, size_bytes, options, job, error)
+    gboolean done = target_look(target, create, gate, &size_bytes, error)
+                    && plan_new(target, &parts, size_bytes, options, job, error)
                     && (options->plan || copy_new(target, &parts, size_bytes, options, gate, job, error));
     target_free(target, error);
     return done;

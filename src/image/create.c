@@ -4,16 +4,15 @@
 
 /* The space of a thick image, and what is replaced. */
 static gboolean
-plan_create(const Target *target, const KhoImageCreate *options, KhoImagePlan *plan, GError **error)
+plan_create(const Target *target, const KhoImageCreate *options, guint64 size_bytes, GError **error)
 {
-    CostPlace where =
-        target_cost_place(target, options, num_align_up(options->size_bytes, IMAGE_SECTOR_BYTES));
+    CostPlace where = target_cost_place(target, options, size_bytes);
+    KhoImagePlan *plan = options->plan;
 
     target_plan_loss(target, plan);
     if (plan && options->prealloc == KHO_PREALLOC_FULL)
-        plan->write_bytes =
-            options->prealloc_bytes ? MIN(options->prealloc_bytes, options->size_bytes) : options->size_bytes;
-    return cost_reserved(&where, plan, error);
+        plan->write_bytes = options->prealloc_bytes ? MIN(options->prealloc_bytes, size_bytes) : size_bytes;
+    return cost_reserved(&where, plan, error) && (!plan || target_try(target, options, size_bytes, error));
 }
 
 gboolean
@@ -25,12 +24,14 @@ kho_image_create(const char *path, const KhoImageCreate *options, const KhoImage
     Target *target = target_begin(path, options, job, error);
     if (!target)
         return FALSE;
-    gboolean goes_on = plan_create(target, options, options->plan, error);
+    guint64 size = options->size_bytes;
+    gboolean goes_on =
+        target_look(target, options, gate, &size, error) && plan_create(target, options, size, error);
     if (!goes_on || options->plan) {
         target_free(target, NULL);
         return goes_on;
     }
-    KhoImage *image = target_open(target, options, options->size_bytes, gate, job, error);
+    KhoImage *image = target_open(target, options, size, job, error);
     /* A new disk is empty, also where it is one that stood there before. */
     gboolean empty = image
                      && (options->backing_file || target_is_zero(target, options)

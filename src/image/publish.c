@@ -120,6 +120,11 @@ publish_begin(const char *path, mode_t mode, PublishFlags flags, GError **error)
     char *real = flags & PUBLISH_REPLACE ? realpath(path, NULL) : NULL;
 
     p->dirfd = p->fd = -1;
+    if (!*path || g_str_has_suffix(path, "/")) { /* the folder's own name would do for a file in it */
+        free(real);
+        fail(error, KHO_ERROR_INVALID, "'%s' is not the name of a file", path);
+        return NULL;
+    }
     p->path = g_strdup(real ? real : path);
     free(real);
     p->name = g_path_get_basename(p->path);

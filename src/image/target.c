@@ -364,18 +364,35 @@ preallocate(KhoImage *image, const KhoImageCreate *options, const KhoJob *job, G
                || prealloc_range(image, reserved, size, KHO_PREALLOC_METADATA, job, error));
 }
 
-KhoImage *
-target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes, const KhoImageGate *gate,
-            const KhoJob *job, GError **error)
+gboolean
+target_look(Target *target, const KhoImageCreate *options, const KhoImageGate *gate, guint64 *size_bytes,
+            GError **error)
 {
-    g_auto(LuksKey) key = { .len = 0 };
-    guint64 size = size_bytes;
-
     if ((options->data_file && !begin_data(target, options, gate, error))
         || (options->backing_file && !options->backing_unchecked
-            && !look_at_backing(target, options, gate, &size, error)))
-        return NULL;
-    size = num_align_up(size, IMAGE_SECTOR_BYTES);
+            && !look_at_backing(target, options, gate, size_bytes, error)))
+        return FALSE;
+    *size_bytes = num_align_up(*size_bytes, IMAGE_SECTOR_BYTES);
+    return TRUE;
+}
+
+gboolean
+target_try(const Target *target, const KhoImageCreate *options, guint64 size_bytes, GError **error)
+{
+    gboolean is_raw = g_str_equal(options->format, raw_format.name);
+    g_autoptr(BlkStore) memory = blk_mem_new(NULL, 0, target->path);
+
+    if (foreign_format_find(options->format) || options->encryption)
+        return TRUE; /* QEMU knows; and deriving a key takes seconds */
+    if (is_raw)
+        return !target->publish || fd_truncate(publish_fd(target->publish), size_bytes, target->path, error);
+    return write_format(memory, options, size_bytes, NULL, error);
+}
+
+KhoImage *
+target_open(Target *target, const KhoImageCreate *options, guint64 size, const KhoJob *job, GError **error)
+{
+    g_auto(LuksKey) key = { .len = 0 };
     g_autoptr(BlkStore) file = target_store(target, options, size, error);
     const ForeignImage foreign = {
         .format = foreign_format_find(options->format), .path = target->path, .writable = TRUE, .job = job

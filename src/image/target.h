@@ -32,16 +32,17 @@ CostPlace target_cost_place(const Target *target, const KhoImageCreate *options,
 /* Tells of what stands there now. */
 void target_plan_loss(const Target *target, KhoImagePlan *plan);
 
-/**
- * target_open:
- * @size_bytes: of the virtual disk; > 0, or 0 for the backing file's; a relative backing file is relative to
- * the target's folder
- *
- * Formats the new file and opens it for writing, together with its backing chain where there is one, and
- * preallocates it.
- */
-KhoImage *target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes,
-                      const KhoImageGate *gate, const KhoJob *job, GError **error);
+/* Looks at what the new image names: its backing file (a relative one is relative to the target's folder),
+ * whose size it takes where *size_bytes is 0, and its data file. *size_bytes is whole sectors afterwards. */
+gboolean target_look(Target *target, const KhoImageCreate *options, const KhoImageGate *gate,
+                     guint64 *size_bytes, GError **error);
+
+/* For a plan, in place of target_open: can there be such an image? Nothing is kept. */
+gboolean target_try(const Target *target, const KhoImageCreate *options, guint64 size_bytes, GError **error);
+
+/* After target_look: formats the new file and opens it for writing, and preallocates it. */
+KhoImage *target_open(Target *target, const KhoImageCreate *options, guint64 size_bytes, const KhoJob *job,
+                      GError **error);
 
 /* Does what is not written read as zeros? Not so on a server's disk that is raw. */
 gboolean target_is_zero(const Target *target, const KhoImageCreate *options);

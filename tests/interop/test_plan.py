@@ -199,6 +199,15 @@ def test_refusals(kho, tmp):
         plan = kho.refuses("img", argv[0], "--plan", *argv[1:])
         ran = kho.refuses("img", *argv)
         assert (plan.status, plan.err, plan.out) == (ran.status, ran.err, "")
+    for argv in (["create", "-f", "qcow2", "-b", "none", "-F", "qcow2", tmp / "b"], ["create", "-f", "qcow2", "-o", "cluster_size=3000", tmp / "b", "1M"],
+                 ["create", "-f", "qcow2", "-o", "cluster_size=512", tmp / "b", "7E"], ["create", "-f", "raw", tmp / "b", "7E"],
+                 ["create", "-f", "qcow2", "-o", f"data_file={tmp / 'a'}", tmp / "b", "1M"], ["create", "-f", "raw", "", "1M"],
+                 ["convert", "-O", "qcow2", "-B", "none", "-F", "qcow2", tmp / "a", tmp / "b"],
+                 ["convert", "-O", "qcow2", "-o", "cluster_size=3000", tmp / "a", tmp / "b"],
+                 ["convert", "-O", "raw", tmp / "a", f"{tmp}/"], ["create", "-f", "raw", f"{tmp}/", "1M"]):
+        plan = kho.refuses("img", argv[0], "--plan", *argv[1:])
+        ran = kho.refuses("img", *argv)
+        assert (plan.status, plan.err, plan.out) == (ran.status, ran.err, "")
     kho.refuses("--json", "img", "create", "-f", "raw", tmp / "x", "1M", says="--json goes with --plan")
     kho.refuses("img", "rebase", "-u", "--plan", "-b", "", tmp / "a", says="--unsafe")
     assert os.listdir(tmp) == ["a"]
