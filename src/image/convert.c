@@ -163,6 +163,22 @@ tell_losses(const Parts *parts, const KhoImageConvert *options, GError **error)
     return TRUE;
 }
 
+/* What the states share is known only when it is done; but the disk as it is now is surely wanted. */
+static gboolean
+plan_states(const CopyPlan *disk, const CostPlace *where, KhoImagePlan *plan, GError **error)
+{
+    KhoImagePlan least = { 0 };
+
+    if (!plan)
+        return cost_copies(disk, 1, where, NULL, error);
+    if (!snapshots_plan(disk, disk->source, where, plan, error))
+        return FALSE;
+    gboolean fits = cost_copies(disk, 1, where, &least, error);
+    if (!fits)
+        plan->fit = least.fit;
+    return fits;
+}
+
 /* Whether what is to be written to @where fits: refused before the first write. */
 static gboolean
 plan_all(const Parts *parts, const CopyPlan *how, const KhoImageConvert *options, CostPlace *where,
@@ -179,8 +195,8 @@ plan_all(const Parts *parts, const CopyPlan *how, const KhoImageConvert *options
     }
     if (options->plan && !tell_losses(parts, options, error))
         return FALSE;
-    if (options->snapshots) /* what the states share is known only when it is done */
-        return !options->plan || snapshots_plan(&copies[0], copies[0].source, where, options->plan, error);
+    if (options->snapshots)
+        return plan_states(&copies[0], where, options->plan, error);
     return cost_copies(copies, parts->n, where, options->plan, error);
 }
 

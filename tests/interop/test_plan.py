@@ -171,6 +171,27 @@ def test_snapshots_count(kho, tmp):
     assert (tmp / "b").stat().st_blocks * 512 <= plan["space-bytes"]
 
 
+@pytest.mark.parametrize("leave,fits", [(8, "no"), (14, "perhaps"), (24, "yes")])
+def test_snapshots_on_a_full_disk(kho, tmp, small_fs, leave, fits):
+    """The disk as it is now is surely wanted, and of the states before what they do not share."""
+    source = tmp / "a"
+    qemu_img("create", "-q", "-f", "qcow2", source, "64M")
+    qemu_io(source, ["write -P 1 0 4M", "write -P 2 20M 8M"])
+    qemu_img("snapshot", "-c", "one", source)
+    qemu_io(source, ["write -P 3 0 4M"])
+    qemu_img("snapshot", "-c", "two", source)
+    fs = small_fs("ext4", 64)
+    fs.fill(leave * MIB)
+    argv = ["convert", "--with-snapshots", "-O", "qcow2", source, fs.path / "new"]
+    plan, planned = plan_of(kho, argv)
+    ran = kho("img", *argv, status=None)
+    assert plan["fits"] == fits, plan
+    assert ran.status == (0 if fits == "yes" else NO_SPACE), str(ran)
+    assert (fs.path / "new").exists() == (fits == "yes") and set(state(fs)) <= {"new"}
+    assert "needs" in ran.err if fits == "no" else True
+    assert planned.err == ran.err or fits != "no"
+
+
 def test_losses(kho, tmp):
     qemu_img("create", "-q", "-f", "qcow2", tmp / "a", "8M")
     qemu_img("snapshot", "-c", "one", tmp / "a")
