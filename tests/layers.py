@@ -66,6 +66,10 @@ def content(path, format):
     return remembered(format, path, ask)
 
 
+def contents(disks, content=content):
+    return {target: content(path, format) for target, (path, format) in disks.items()}
+
+
 def overlay(path, backing):
     """One that only its own header tells of, with something of its own."""
     path.parent.mkdir(exist_ok=True)
@@ -99,18 +103,20 @@ class Machine:
         """{target: (path, format)} of what the machine writes."""
         return {disk["target"]: (disk["source"], disk["format"]) for disk in self.kho.json("domblklist", self.name)}
 
-    def write(self, target, pattern, offset_kib, length_kib):
-        path, format = self.disks()[target]
+    def write(self, target, pattern, offset_kib, length_kib, disks=None):
+        path, format = (disks or self.disks())[target]
         qemu_io(path, format, f"write -P {pattern} {offset_kib}k {length_kib}k")
 
     def scribble(self, rng, times=2):
-        """Random writes, some of them zeros."""
+        """Random writes, some of them zeros; what is read then."""
+        disks = self.disks()
         for _ in range(times):
             length = rng.choice([4, 64, 100, 512])
-            self.write(rng.choice(self.targets), rng.randrange(256), rng.randrange(0, DISK_MIB * 1024 - length, 4), length)
+            self.write(rng.choice(self.targets), rng.randrange(256), rng.randrange(0, DISK_MIB * 1024 - length, 4), length, disks)
+        return contents(disks)
 
     def now(self, content=content):
-        return {target: content(path, format) for target, (path, format) in self.disks().items()}
+        return contents(self.disks(), content)
 
     def snapshots(self):
         return self.kho.json("snapshot-list", self.name)
@@ -136,8 +142,8 @@ class Machine:
     def check(self, leaks=False):
         """No file that nobody names, none missing, all sound, nothing half done. @leaks: a cluster may be counted that nothing
         refers to, as a power failure leaves it."""
-        needed = set()
-        tops = [path for path, _ in self.disks().values()] + [d["file"] for s in self.snapshots() for d in s["disks"]]
+        needed, disks, snapshots = set(), self.disks(), self.snapshots()
+        tops = [path for path, _ in disks.values()] + [d["file"] for s in snapshots for d in s["disks"]]
         for top in tops:
             needed.update(chain(top))
         there = {str(path) for path in self.folder.iterdir()}
@@ -147,13 +153,13 @@ class Machine:
                 ran = remembered("check", path, lambda: harness.run(["qemu-img", "check", "-q", "-U", path], status=None))
                 assert ran.status in ((0, 3) if leaks else (0,)), ran
         memory = self.kho.root / "lib/qemu/snapshot" / self.name
-        named = {s["memory-file"] for s in self.snapshots() if s["memory-file"] and s["memory-file"].startswith(str(memory))}
+        named = {s["memory-file"] for s in snapshots if s["memory-file"] and s["memory-file"].startswith(str(memory))}
         assert {str(path) for path in memory.glob("*.mem")} == named
         for file, size, mtime_ns, deleting in self.noted():
             now = os.stat(file)
             assert deleting or (size, mtime_ns) == (now.st_size, now.st_mtime_ns), f"{file} is not what was noted of it"
         inactive = self.kho.json("domblklist", self.name, "--inactive")
-        assert {d["target"]: (d["source"], d["format"]) for d in inactive} == self.disks(), "live and inactive XML disagree"
+        assert {d["target"]: (d["source"], d["format"]) for d in inactive} == disks, "live and inactive XML disagree"
         journal = list((self.kho.root / "lib/journal").iterdir())
         assert not journal, journal
 

@@ -574,8 +574,7 @@ class Model:
         self.current = name
 
     def write(self, rng):
-        self.m.scribble(rng, 1)
-        self.now = self.m.now()
+        self.now = self.m.scribble(rng, 1)
 
     def revert(self, rng):
         name = rng.choice(sorted(self.snapshots))
