@@ -11,6 +11,7 @@
 typedef struct {
     BlkStore store;
     BlkStore *below;
+    guint64 skipped;      /* where offset 0 lies in it */
     SectorCipher *cipher; /* NULL: locked */
     GMutex partial;       /* held from reading a sector to writing it back with other bytes in it */
 } CryptStore;
@@ -36,7 +37,7 @@ read_sectors(CryptStore *crypt, guint64 off, guint8 *bytes, gsize len, gsize *go
 {
     gsize found;
 
-    if (!blk_pread_upto(crypt->below, off, bytes, len, &found, error))
+    if (!blk_pread_upto(crypt->below, crypt->skipped + off, bytes, len, &found, error))
         return FALSE;
     gsize whole = (gsize) num_align_up(found, CIPHER_SECTOR_BYTES);
     memset(bytes + found, 0, whole - found);
@@ -97,7 +98,7 @@ static gboolean
 write_sectors(CryptStore *crypt, guint64 off, guint8 *bytes, gsize len, GError **error)
 {
     return sector_cipher_encrypt(crypt->cipher, off / CIPHER_SECTOR_BYTES, bytes, len, error)
-           && blk_pwrite(crypt->below, off, bytes, len, error);
+           && blk_pwrite(crypt->below, crypt->skipped + off, bytes, len, error);
 }
 
 static gboolean
@@ -143,7 +144,9 @@ crypt_pwrite(BlkStore *store, guint64 off, const void *buf, gsize len, GError **
 static gboolean
 crypt_truncate(BlkStore *store, guint64 bytes, GError **error)
 {
-    return blk_truncate(crypt_of(store)->below, bytes, error);
+    CryptStore *crypt = crypt_of(store);
+
+    return blk_truncate(crypt->below, crypt->skipped + bytes, error);
 }
 
 static gboolean
@@ -155,7 +158,12 @@ crypt_flush(BlkStore *store, GError **error)
 static gboolean
 crypt_size(BlkStore *store, guint64 *bytes, GError **error)
 {
-    return blk_size(crypt_of(store)->below, bytes, error);
+    CryptStore *crypt = crypt_of(store);
+
+    if (!blk_size(crypt->below, bytes, error))
+        return FALSE;
+    *bytes -= MIN(crypt->skipped, *bytes);
+    return TRUE;
 }
 
 static void
@@ -181,11 +189,18 @@ static const BlkOps crypt_ops = {
 BlkStore *
 blk_crypt_new(BlkStore *below)
 {
+    return blk_crypt_new_behind(below, 0);
+}
+
+BlkStore *
+blk_crypt_new_behind(BlkStore *below, guint64 skipped)
+{
     CryptStore *crypt = g_new0(CryptStore, 1);
 
     crypt->store =
         (BlkStore){ .ops = &crypt_ops, .label = g_strdup(below->label), .writable = below->writable };
     crypt->below = below;
+    crypt->skipped = skipped;
     g_mutex_init(&crypt->partial);
     return &crypt->store;
 }

@@ -11,6 +11,10 @@
  * store). There is no descriptor behind it, and zeros are written as any other bytes. */
 BlkStore *blk_crypt_new(BlkStore *below);
 
+/* The same over what lies behind the first @skipped bytes of @below: offsets, sizes and sectors count from
+ * there. */
+BlkStore *blk_crypt_new_behind(BlkStore *below, guint64 skipped);
+
 /* Takes @cipher over. Before any other thread uses the store. */
 void blk_crypt_unlock(BlkStore *crypt, SectorCipher *cipher);
 

@@ -22,7 +22,7 @@ static const CliArg create_args[] = {
       "NAME=VALUE[,NAME=VALUE...]: cluster_size, refcount_bits, compat, lazy_refcounts, extended_l2, "
       "data_file, data_file_raw, preallocation, compression_type, backing_file, backing_fmt, size; "
       "encrypt.format=luks with encrypt.key-secret, cipher-alg, "
-      "cipher-mode, ivgen-alg, ivgen-hash-alg, hash-alg, iter-time; "
+      "cipher-mode, ivgen-alg, ivgen-hash-alg, hash-alg, iter-time (of the format luks without encrypt.); "
       "those of a format that QEMU writes for kho are qemu-img's",
       'o' },
     { CLI_STR, "--backing", offsetof(CreateArgs, backing_file), CLI_OPTIONAL,
@@ -90,7 +90,8 @@ const CliVerb verb_img_create = {
                 "kho img create -f raw -o preallocation=falloc disk.raw 10G\n"
                 "kho img create --secret id=key,file=passphrase -f qcow2 -o "
                 "encrypt.format=luks,encrypt.key-secret=key "
-                "safe.qcow2 10G",
+                "safe.qcow2 10G\n"
+                "kho img create --secret id=key,file=passphrase -f luks -o key-secret=key volume.luks 10G",
     .args = create_args,
     .args_bytes = sizeof(CreateArgs),
     .json = TRUE,

@@ -14,7 +14,7 @@ typedef struct {
 } KeyArgs;
 
 static const CliArg add_args[] = {
-    { CLI_STR, "FILE", offsetof(KeyArgs, path), NULL, "encrypted image", .object = CLI_FILE },
+    { CLI_STR, "FILE", offsetof(KeyArgs, path), NULL, "encrypted image, or LUKS volume", .object = CLI_FILE },
     IMG_SECRET_ARG(KeyArgs),
     { CLI_STR, "--new", offsetof(KeyArgs, secret), NULL,
       "NAME of the secret that shall open the image, too" },
@@ -27,7 +27,7 @@ static const CliArg add_args[] = {
 };
 
 static const CliArg remove_args[] = {
-    { CLI_STR, "FILE", offsetof(KeyArgs, path), NULL, "encrypted image", .object = CLI_FILE },
+    { CLI_STR, "FILE", offsetof(KeyArgs, path), NULL, "encrypted image, or LUKS volume", .object = CLI_FILE },
     IMG_SECRET_ARG(KeyArgs),
     { CLI_STR, "--old", offsetof(KeyArgs, secret), CLI_OPTIONAL,
       "NAME of the secret that shall open the image no more" },
@@ -41,7 +41,7 @@ static gboolean
 change(const CliRun *cli, const KeyArgs *a, KhoImageKeyChange *what, GError **error)
 {
     g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
-    const KhoImageSource source = { .path = a->path, .format = "qcow2", .secrets = secrets };
+    const KhoImageSource source = { .path = a->path, .secrets = secrets };
     guint64 slot;
 
     if (!secrets || !img_check_writable(cli, a->path, error) || !img_check_unsaved(cli, a->path, error)

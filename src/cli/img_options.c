@@ -153,7 +153,7 @@ read_refcount_bits(const char *value, guint *bits, GError **error)
     return TRUE;
 }
 
-/* @name is what follows "encrypt.". */
+/* @name: of qcow2's options, what follows "encrypt.". */
 static gboolean
 read_encryption(KhoImageEncryption *encryption, const char *name, const char *value, GError **error)
 {
@@ -173,12 +173,12 @@ read_encryption(KhoImageEncryption *encryption, const char *name, const char *va
             return TRUE;
         }
     if (!g_str_equal(name, "iter-time"))
-        return fail(
-            error, KHO_ERROR_INVALID,
-            "unknown option 'encrypt.%s': there are cipher-alg, cipher-mode, format, hash-alg, iter-time, "
-            "ivgen-alg, ivgen-hash-alg, key-secret",
-            name);
-    if (!num_parse_uint(value, G_MAXUINT32, "encrypt.iter-time", &encryption->iter_time_ms, error))
+        return fail(error, KHO_ERROR_INVALID,
+                    "unknown option '%s' of encryption: there are cipher-alg, cipher-mode, format, hash-alg, "
+                    "iter-time, "
+                    "ivgen-alg, ivgen-hash-alg, key-secret",
+                    name);
+    if (!num_parse_uint(value, G_MAXUINT32, "iter-time", &encryption->iter_time_ms, error))
         return FALSE;
     encryption->iter_time_ms = MAX(encryption->iter_time_ms, 1); /* 0 is the least there is, as QEMU has it */
     return TRUE;
@@ -195,6 +195,11 @@ read_one(ImgOptions *options, const char *name, const char *value, GError **erro
     }
     if (g_str_equal(name, "size"))
         return num_parse_size(value, 1, &create->size_bytes, error);
+    if (g_str_equal(create->format, "luks") && !g_str_equal(name, "preallocation")) {
+        create->encryption = &options->encryption;
+        options->encryption.format = "luks";
+        return read_encryption(&options->encryption, name, value, error);
+    }
     if (g_str_equal(name, "cluster_size"))
         return read_cluster_size(value, &create->cluster_bytes, error);
     if (g_str_equal(name, "refcount_bits"))
@@ -248,7 +253,8 @@ is_foreign(const ImgOptions *options, const char *item)
 {
     const char *format = options->create.format;
 
-    return !g_str_equal(format, "qcow2") && !g_str_equal(format, "raw") && !g_str_has_prefix(item, "size=");
+    return !g_str_equal(format, "qcow2") && !g_str_equal(format, "raw") && !g_str_equal(format, "luks")
+           && !g_str_has_prefix(item, "size=");
 }
 
 gboolean

@@ -45,8 +45,8 @@ gboolean img_prealloc_parse(const char *text, KhoPrealloc *prealloc, GError **er
 gboolean img_size_parse(const char *text, guint64 now_bytes, guint64 *bytes, GError **error);
 
 /* What images may be of, and may be made of, beside whatever QEMU tells by itself. */
-#define IMG_FORMATS      "qcow2|raw|vmdk|vdi|vhdx|vpc|qed|parallels|qcow|bochs|cloop|dmg"
-#define IMG_FORMATS_MADE "qcow2|raw|vmdk|vdi|vhdx|vpc|qed|parallels|qcow"
+#define IMG_FORMATS      "qcow2|raw|luks|vmdk|vdi|vhdx|vpc|qed|parallels|qcow|bochs|cloop|dmg"
+#define IMG_FORMATS_MADE "qcow2|raw|luks|vmdk|vdi|vhdx|vpc|qed|parallels|qcow"
 
 #define IMG_OUTPUT_ARG(type)                                                                                 \
     {                                                                                                        \

@@ -32,9 +32,9 @@ kho_image_create(const char *path, const KhoImageCreate *options, const KhoImage
         return goes_on;
     }
     KhoImage *image = target_open(target, options, size, job, error);
-    /* A new disk is empty, also where it is one that stood there before. */
+    /* A new disk is empty, also where it is one that stood there before; or noise, as of a LUKS volume. */
     gboolean empty = image
-                     && (options->backing_file || target_is_zero(target, options)
+                     && (options->backing_file || target_is_zero(target, options) || image->new_is_noise
                          || kho_image_zero(image, 0, kho_image_size_bytes(image), error));
     if (image && !empty)
         kho_image_free(image);

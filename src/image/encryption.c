@@ -10,8 +10,9 @@ check_format(const KhoImageCreate *options, GError **error)
 {
     const char *format = options->encryption->format;
 
-    if (!g_str_equal(options->format, "qcow2"))
-        return fail(error, KHO_ERROR_INVALID, "a %s image is not encrypted: use qcow2", options->format);
+    if (!g_str_equal(options->format, "qcow2") && !g_str_equal(options->format, "luks"))
+        return fail(error, KHO_ERROR_INVALID, "a %s image is not encrypted: use qcow2 or luks",
+                    options->format);
     if (g_strcmp0(format, "aes") == 0)
         return fail(error, KHO_ERROR_UNSUPPORTED,
                     "QEMU's old encryption 'aes' is broken, and only read: use luks");
@@ -38,7 +39,8 @@ encryption_read(const KhoImageCreate *options, LuksFormat *format, GError **erro
     if (!encryption_read_spec(options, &f.spec, error))
         return FALSE;
     if (!e->key_secret)
-        return fail(error, KHO_ERROR_INVALID, "Parameter 'encrypt.key-secret' is required for cipher");
+        return fail(error, KHO_ERROR_INVALID, "Parameter '%skey-secret' is required for cipher",
+                    g_str_equal(options->format, "luks") ? "" : "encrypt.");
     if (!secrets_find_passphrase(options->secrets, e->key_secret, &found, error))
         return FALSE;
     f.passphrase = (LuksPassphrase){ found.bytes, found.len };

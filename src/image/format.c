@@ -4,13 +4,14 @@
 #include "base/num.h"
 #include "block/hold.h"
 #include "foreign/formats.h"
+#include "luks/volume.h"
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
 #include <string.h>
 
 /* Probed in this order; the last one takes whatever the others did not know. */
-static const FormatOps *const formats[] = { &qcow2_format, &raw_format };
+static const FormatOps *const formats[] = { &qcow2_format, &luks_volume_format, &raw_format };
 
 #define PROBE_BYTES 512
 
@@ -21,7 +22,7 @@ format_by_name(const char *name, GError **error)
         if (g_str_equal(formats[i]->name, name))
             return formats[i];
     fail(error, KHO_ERROR_UNSUPPORTED,
-         "unknown image format '%s': there are qcow2 and raw, and through QEMU %s", name,
+         "unknown image format '%s': there are qcow2, raw and luks, and through QEMU %s", name,
          foreign_format_names());
     return NULL;
 }

@@ -4,6 +4,8 @@
 #include "base/fd.h"
 #include "base/num.h"
 #include "block/nbd.h"
+#include "luks/volume.h"
+#include "raw/raw.h"
 
 #include <string.h>
 
@@ -115,6 +117,7 @@ image_over_store(BlkStore *file, const FormatOps *ops, FormatFlags flags, const 
         return NULL;
     image->cluster_bytes = MAX(info.cluster_bytes, 1);
     image->subcluster_bytes = MAX(info.subcluster_bytes, 1);
+    image->new_is_noise = ops == &luks_volume_format;
     image->has_data_file = info.has_data_file;
     image->data_is_raw = info.data_file_raw;
     image->data_name = g_steal_pointer(&info.data_file);
@@ -221,7 +224,11 @@ open_one(const KhoImageSource *source, KhoImage *chain, GError **error)
     FormatFound found;
     if (source->format ? !format_find(source->format, &found, error) : !format_probe(file, &found, error))
         return NULL;
-    if (!found.foreign) {
+    gboolean is_local = (source->flags & KHO_IMAGE_LOCAL) != 0;
+    /* A guest may encrypt its disk by itself, and finds there what it wrote. */
+    if (is_local && !source->format && found.ops == &luks_volume_format)
+        found.ops = &raw_format;
+    if (!found.foreign && !(is_local && found.ops == &luks_volume_format)) {
         g_autoptr(KhoImage) image = image_over_store(g_steal_pointer(&file), found.ops,
                                                      writable ? FORMAT_WRITABLE : 0, source->path, error);
         if (!image || (!(source->flags & KHO_IMAGE_IDLE_LOCK) && !image_unlock(image, source, error))
@@ -229,11 +236,11 @@ open_one(const KhoImageSource *source, KhoImage *chain, GError **error)
             return NULL;
         return g_steal_pointer(&image);
     }
-    if (source->flags & KHO_IMAGE_LOCAL) {
+    if (is_local) {
         fail(error, KHO_ERROR_UNSUPPORTED,
              "%s is a %s image: there are qcow2 and raw here; state the format raw to take its bytes as they "
              "are",
-             source->path, found.foreign);
+             source->path, found.foreign ? found.foreign : found.ops->name);
         return NULL;
     }
     const ForeignImage how = { .format = found.foreign,

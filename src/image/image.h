@@ -29,6 +29,7 @@ struct KhoImage {
     guint depth;              /* 0 for the image that the caller opened */
     guint32 cluster_bytes;    /* 1 where the format has no clusters */
     guint32 subcluster_bytes; /* what is mapped as one: a cluster, or a part of it */
+    gboolean new_is_noise;    /* what was never written reads so: enciphered as a whole, with no map of it */
     gboolean writable;
     gboolean unpublished;    /* its file has no name yet: FORMAT_UNPUBLISHED */
     gboolean has_file_holes; /* much of the file was holes when it was opened: what is mapped may be one */

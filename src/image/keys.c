@@ -3,7 +3,7 @@
 #include "base/error.h"
 #include "image/image.h"
 #include "image/secret.h"
-#include "luks/change.h"
+#include "luks/volume.h"
 #include "qcow2/qcow2.h"
 
 #define DEFAULT_ITERATION_MS 2000
@@ -24,6 +24,13 @@ look_up(const KhoSecrets *secrets, const char *id, LuksPassphrase *passphrase, c
     return TRUE;
 }
 
+static gboolean
+change_slots(FormatImage *image, const LuksChange *change, GError **error)
+{
+    return image->ops == &luks_volume_format ? luks_volume_change_keys(image, change, error)
+                                             : qcow2_change_keys(image, change, error);
+}
+
 /* Which of the secrets opens the image: the one that is said, or whichever does. */
 static gboolean
 change_with(FormatImage *image, const KhoImageSource *source, LuksChange *change, GError **error)
@@ -34,11 +41,11 @@ change_with(FormatImage *image, const KhoImageSource *source, LuksChange *change
 
     if (!change->add || source->key_secret)
         return look_up(source->secrets, source->key_secret, &known, &change->unlock, error)
-               && qcow2_change_keys(image, change, error);
+               && change_slots(image, change, error);
     for (guint i = 0; i < n; i++) {
         g_clear_error(&why);
         if (look_up(source->secrets, secrets_nth(source->secrets, i).id, &known, &change->unlock, &why)
-            && qcow2_change_keys(image, change, &why))
+            && change_slots(image, change, &why))
             return TRUE;
         if (why->code != KHO_ERROR_DENIED)
             break;
@@ -72,7 +79,7 @@ kho_image_change_keys(const KhoImageSource *source, const KhoImageKeyChange *wan
     g_autoptr(KhoImage) image = kho_image_open_source(&alone, error);
     if (!image)
         return FALSE;
-    if (!g_str_equal(kho_image_format(image), "qcow2") || !image->format->encrypted)
+    if (!image->format->encrypted)
         return fail(error, KHO_ERROR_UNSUPPORTED, "%s is not encrypted: it has no key slots", source->path);
     gboolean done = change_with(image->format, source, &change, error);
     return kho_image_close(g_steal_pointer(&image), done ? error : NULL) && done;

@@ -105,6 +105,13 @@ kho_image_measure(const KhoImageCreate *options, KhoImage *source, KhoImageMeasu
         *measure = (KhoImageMeasure){ size, size, 0 };
         return TRUE;
     }
+    if (g_str_equal(options->format, "luks")) {
+        if (!luks_bytes(options, LUKS_ALIGN_BYTES, &keys, error))
+            return FALSE;
+        keys += source ? size : options->size_bytes; /* not in whole sectors, as QEMU counts it */
+        *measure = (KhoImageMeasure){ keys, keys, 0 };
+        return TRUE;
+    }
     if (size > NUM_OFFSET_MAX / 2)
         return fail(error, KHO_ERROR_INVALID, "a disk of %" G_GUINT64_FORMAT " bytes is too large", size);
     guint64 disk = num_align_up(size, cluster);

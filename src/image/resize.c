@@ -89,7 +89,20 @@ resize_extend(KhoImage *image, guint64 to, GError **error)
 
     if (image->data_is_raw)
         return extend_reserved(image, to, KHO_PREALLOC_METADATA, NULL, error);
+    if (image->new_is_noise) {
+        guint64 from = kho_image_size_bytes(image);
+        return format_resize(image->format, to, FALSE, NULL, error)
+               && kho_image_zero(image, from, to - from, error);
+    }
     return (!shows || own_last_cluster(image, error)) && format_resize(image->format, to, FALSE, NULL, error);
+}
+
+/* Of a volume that is noise, what is added is noise too. */
+static gboolean
+extend_disk(KhoImage *image, guint64 to, GError **error)
+{
+    return image->new_is_noise ? format_resize(image->format, to, FALSE, NULL, error)
+                               : resize_extend(image, to, error);
 }
 
 static gboolean
@@ -103,7 +116,7 @@ grow(KhoImage *image, guint64 to, const KhoImageResize *options, const KhoJob *j
         return FALSE;
     if (options->plan)
         return TRUE;
-    if ((prealloc == KHO_PREALLOC_OFF ? resize_extend(image, to, &cause)
+    if ((prealloc == KHO_PREALLOC_OFF ? extend_disk(image, to, &cause)
                                       : extend_reserved(image, to, prealloc, job, &cause))
         && kho_image_flush(image, &cause))
         return TRUE;

@@ -7,6 +7,7 @@
 #include "block/nbd.h"
 #include "image/encryption.h"
 #include "image/prealloc.h"
+#include "luks/volume.h"
 #include "qcow2/qcow2.h"
 #include "raw/raw.h"
 
@@ -62,8 +63,8 @@ target_check(const KhoImageCreate *options, GError **error)
     if (options->foreign_options && *options->foreign_options)
         return fail(error, KHO_ERROR_INVALID, "option '%s' is not one of format %s",
                     *options->foreign_options, ops->name);
-    if (options->backing_file && ops == &raw_format)
-        return fail(error, KHO_ERROR_INVALID, "a raw image cannot have a backing file: use qcow2");
+    if (options->backing_file && ops != &qcow2_format)
+        return fail(error, KHO_ERROR_INVALID, "a %s image cannot have a backing file: use qcow2", ops->name);
     if (options->backing_file && !options->backing_format)
         return fail(error, KHO_ERROR_INVALID, "the backing file %s needs its format stated",
                     options->backing_file);
@@ -72,11 +73,13 @@ target_check(const KhoImageCreate *options, GError **error)
     if (options->size_bytes > NUM_OFFSET_MAX - IMAGE_SECTOR_BYTES)
         return fail(error, KHO_ERROR_INVALID, "a size of %" G_GUINT64_FORMAT " bytes is too large",
                     options->size_bytes);
-    if (options->data_file && ops == &raw_format)
-        return fail(error, KHO_ERROR_INVALID, "a raw image cannot have a data file: use qcow2");
+    if (options->data_file && ops != &qcow2_format)
+        return fail(error, KHO_ERROR_INVALID, "a %s image cannot have a data file: use qcow2", ops->name);
     if (options->data_file_raw && !options->data_file)
         return fail(error, KHO_ERROR_INVALID, "data_file_raw is about a data file, and none is named");
     LuksFormat format;
+    if (ops == &luks_volume_format && !options->encryption)
+        return fail(error, KHO_ERROR_INVALID, "Parameter 'key-secret' is required for cipher");
     if (options->encryption && !encryption_read(options, &format, error))
         return FALSE;
     return prealloc_check(ops, options->prealloc, options->backing_file != NULL, error);
@@ -85,6 +88,8 @@ target_check(const KhoImageCreate *options, GError **error)
 static KhoPrealloc
 prealloc_of(const KhoImageCreate *options)
 {
+    if (g_str_equal(options->format, luks_volume_format.name) && options->prealloc == KHO_PREALLOC_METADATA)
+        return KHO_PREALLOC_OFF;
     /* What reads like the disk by itself is mapped as a whole. */
     return options->data_file_raw ? MAX(options->prealloc, KHO_PREALLOC_METADATA) : options->prealloc;
 }
@@ -144,6 +149,10 @@ write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, 
 
     if (g_str_equal(options->format, raw_format.name))
         return blk_truncate(file, size_bytes, error);
+    if (options->encryption && !encryption_read(options, &luks, error))
+        return FALSE;
+    if (g_str_equal(options->format, luks_volume_format.name))
+        return luks_volume_create(file, &luks, size_bytes, key, error);
 
     Qcow2CreateOptions create = {
         .guest_bytes = size_bytes,
@@ -160,7 +169,6 @@ write_format(BlkStore *file, const KhoImageCreate *options, guint64 size_bytes, 
         .unpublished = TRUE,
     };
     return read_compression(options->compression, &create.compression, error)
-           && (!options->encryption || encryption_read(options, &luks, error))
            && qcow2_create_keyed(file, &create, key, error);
 }
 
@@ -283,6 +291,17 @@ new_file(Publish *publish, const KhoImageCreate *options, GError **error)
     return file;
 }
 
+/* How long a LUKS volume is; 0 for other formats. */
+static guint64
+luks_bytes(const KhoImageCreate *options, guint64 size_bytes)
+{
+    LuksSpec spec;
+
+    if (!g_str_equal(options->format, luks_volume_format.name) || !encryption_read_spec(options, &spec, NULL))
+        return 0;
+    return luks_volume_head_bytes(&spec) + size_bytes;
+}
+
 /* The store that the new image is made in. What is written in place is marked now. */
 static BlkStore *
 target_store(Target *target, const KhoImageCreate *options, guint64 size_bytes, GError **error)
@@ -294,6 +313,7 @@ target_store(Target *target, const KhoImageCreate *options, guint64 size_bytes, 
         return check_space(target, options, reserved, error) ? new_file(target->publish, options, error)
                                                              : NULL;
     gboolean is_raw = g_str_equal(options->format, raw_format.name);
+    guint64 needed = is_raw ? size_bytes : luks_bytes(options, size_bytes);
 
     /* Before anything is lost. */
     if (!blk_size(target->place, &there, error))
@@ -304,10 +324,10 @@ target_store(Target *target, const KhoImageCreate *options, guint64 size_bytes, 
         hint_extents(target->place, options);
         if (!blk_truncate(target->place, is_raw ? MIN(size_bytes, MARK_BYTES) : MARK_BYTES, error))
             return NULL;
-    } else if (is_raw && there < size_bytes) {
+    } else if (there < needed) {
         fail(error, KHO_ERROR_NO_SPACE,
              "%s has %" G_GUINT64_FORMAT " bytes, and %" G_GUINT64_FORMAT " are needed", target->path, there,
-             size_bytes);
+             needed);
         return NULL;
     }
     target->hold = blk_hold_begin(g_steal_pointer(&target->place), error);
@@ -389,6 +409,13 @@ target_try(const Target *target, const KhoImageCreate *options, guint64 size_byt
     return write_format(memory, options, size_bytes, NULL, error);
 }
 
+static gboolean
+unlock_new(FormatImage *image, const LuksKey *key, GError **error)
+{
+    return image->ops == &luks_volume_format ? luks_volume_unlock_with(image, key, error)
+                                             : qcow2_unlock_with(image, key, error);
+}
+
 KhoImage *
 target_open(Target *target, const KhoImageCreate *options, guint64 size, const KhoJob *job, GError **error)
 {
@@ -405,7 +432,7 @@ target_open(Target *target, const KhoImageCreate *options, guint64 size, const K
     const FormatOps *ops = format_by_name(options->format, error);
     g_autoptr(KhoImage) image = image_over_store(g_steal_pointer(&file), ops,
                                                  FORMAT_WRITABLE | FORMAT_UNPUBLISHED, target->path, error);
-    if (!image || (options->encryption && !qcow2_unlock_with(image->format, &key, error))
+    if (!image || (options->encryption && !unlock_new(image->format, &key, error))
         || !attach_data(target, options, image, size, error) || !preallocate(image, options, job, error))
         return NULL;
     return g_steal_pointer(&image);
@@ -414,7 +441,8 @@ target_open(Target *target, const KhoImageCreate *options, guint64 size, const K
 gboolean
 target_is_zero(const Target *target, const KhoImageCreate *options)
 {
-    return !options->backing_file && (target->publish || !g_str_equal(options->format, raw_format.name));
+    return !options->backing_file && !g_str_equal(options->format, luks_volume_format.name)
+           && (target->publish || !g_str_equal(options->format, raw_format.name));
 }
 
 gboolean

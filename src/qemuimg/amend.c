@@ -60,13 +60,29 @@ static const QimgOptRow qcow2_rows[] = {
     { "preallocation", QIMG_OPT_STRING, "" },
 };
 
+static const QimgOptRow luks_rows[] = {
+    { "iter-time", QIMG_OPT_NUMBER, "Time to spend in PBKDF in milliseconds" },
+    { "keyslot", QIMG_OPT_NUMBER, "Select a single keyslot to modify explicitly" },
+    { "new-secret", QIMG_OPT_STRING, "New secret to set in the matching keyslots. Empty string to erase" },
+    { "old-secret", QIMG_OPT_STRING, "Select all keyslots that match this password" },
+    { "state", QIMG_OPT_STRING, "Select new state of affected keyslots (active/inactive)" },
+#define LUKS_AMENDABLE 5
+    { "cipher-alg", QIMG_OPT_STRING, "" },
+    { "cipher-mode", QIMG_OPT_STRING, "" },
+    { "hash-alg", QIMG_OPT_STRING, "" },
+    { "ivgen-alg", QIMG_OPT_STRING, "" },
+    { "ivgen-hash-alg", QIMG_OPT_STRING, "" },
+    { "key-secret", QIMG_OPT_STRING, "" },
+    { "size", QIMG_OPT_STRING, "" },
+};
+
 static const struct AmendFormat {
     const char *name;
     const QimgOptRow *rows;
     guint n_amendable, n_rows;
-    const char *key_prefix; /* of the words about key slots */
 } formats[] = {
-    { "qcow2", qcow2_rows, QCOW2_AMENDABLE, G_N_ELEMENTS(qcow2_rows), "encrypt." },
+    { "qcow2", qcow2_rows, QCOW2_AMENDABLE, G_N_ELEMENTS(qcow2_rows) },
+    { "luks", luks_rows, LUKS_AMENDABLE, G_N_ELEMENTS(luks_rows) },
 };
 
 static const struct AmendFormat *
@@ -94,10 +110,6 @@ check_known(const struct AmendFormat *format, const QimgOptions *options)
             qimg_note("This option is only supported for image creation\n");
             return FALSE;
         }
-    if (qimg_options_given(options, "data_file"))
-        return refuse("data-file can only be set for images that use an external data file");
-    if (qimg_options_number(options, "data_file_raw"))
-        return refuse("data-file-raw cannot be set on existing images");
     return TRUE;
 }
 
@@ -151,6 +163,10 @@ read_wish(const QimgOptions *options, KhoImageAmend *amend)
     const char *lazy = qimg_options_given(options, "lazy_refcounts");
     guint64 bits = qimg_options_number(options, "refcount_bits");
 
+    if (qimg_options_given(options, "data_file"))
+        return refuse("data-file can only be set for images that use an external data file");
+    if (qimg_options_number(options, "data_file_raw"))
+        return refuse("data-file-raw cannot be set on existing images");
     if (!read_compat(qimg_options_given(options, "compat"), &amend->qcow2_version))
         return FALSE;
     if (qimg_options_given(options, "refcount_bits") && (bits == 0 || bits > 64 || (bits & (bits - 1))))
@@ -235,7 +251,8 @@ amend_one(const AmendArgs *a, const QimgSource *source)
         return FALSE;
     }
     const KhoJob *job = qimg_job(a->progress);
-    gboolean done = change_qcow2(a, source, &options, job);
+    gboolean done = format->rows == luks_rows ? qimg_amend_keys(source, &options, "", a->force)
+                                              : change_qcow2(a, source, &options, job);
     qimg_progress_end(TRUE); /* as QEMU has it, whatever came of it */
     return done;
 }

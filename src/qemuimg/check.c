@@ -145,7 +145,7 @@ look(const QimgSource *source, KhoImageFlags flags)
         return 1;
     if (flags & KHO_IMAGE_WRITE)
         qimg_warn_if_guessed(source, image);
-    if (!g_str_equal(kho_image_format(image), "raw"))
+    if (!g_str_equal(kho_image_format(image), "raw") && !g_str_equal(kho_image_format(image), "luks"))
         return 0;
     qimg_error("This image format does not support checks");
     return CHECK_IMPOSSIBLE;

@@ -45,6 +45,17 @@ static const QimgOptRow file_rows[] = {
 };
 #define RAW_ROWS 1
 
+static const QimgOptRow luks_rows[] = {
+    { "size", QIMG_OPT_SIZE, "Virtual disk size" },
+    { "key-secret", QIMG_OPT_STRING, "ID of the secret that provides the keyslot passphrase" },
+    { "cipher-alg", QIMG_OPT_STRING, "Name of encryption cipher algorithm" },
+    { "cipher-mode", QIMG_OPT_STRING, "Name of encryption cipher mode" },
+    { "ivgen-alg", QIMG_OPT_STRING, "Name of IV generator algorithm" },
+    { "ivgen-hash-alg", QIMG_OPT_STRING, "Name of IV generator hash algorithm" },
+    { "hash-alg", QIMG_OPT_STRING, "Name of encryption hash algorithm" },
+    { "iter-time", QIMG_OPT_NUMBER, "Time to spend in PBKDF in milliseconds" },
+};
+
 #define FORMAT_ROWS_MAX 32
 G_STATIC_ASSERT(G_N_ELEMENTS(qcow2_rows) <= FORMAT_ROWS_MAX);
 
@@ -60,8 +71,12 @@ rows_of(const char *format, gboolean with_file, guint *n)
         *n = with_file ? G_N_ELEMENTS(file_rows) : RAW_ROWS;
         return file_rows;
     }
-    if (!g_str_equal(format, "qcow2"))
+    if (g_str_equal(format, "luks")) {
+        own = luks_rows;
+        n_own = G_N_ELEMENTS(luks_rows);
+    } else if (!g_str_equal(format, "qcow2")) {
         own = qimg_foreign_rows(format, &n_own);
+    }
     if (!own)
         return NULL;
     g_assert(n_own <= FORMAT_ROWS_MAX);
@@ -329,26 +344,36 @@ apply_qcow2(const QimgOptions *options, const char *subject, KhoImageCreate *cre
     return read_layout(options, subject, create) && read_data_file(options, subject, create);
 }
 
+/* The words of luks as they are, and of qcow2 behind "encrypt.". */
+static const char *
+luks_word(const QimgOptions *options, const char *prefix, const char *name)
+{
+    g_autofree char *whole = g_strconcat(prefix, name, NULL);
+
+    return qimg_options_given(options, whole);
+}
+
 static gboolean
-read_luks(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+read_luks(const QimgOptions *options, const char *prefix, const char *subject, KhoImageCreate *create)
 {
     static KhoImageEncryption encryption; /* of the one image that a run makes */
+    g_autofree char *iter_time = g_strconcat(prefix, "iter-time", NULL);
 
     encryption = (KhoImageEncryption){
         .format = "luks",
-        .key_secret = qimg_options_given(options, "encrypt.key-secret"),
-        .cipher_alg = qimg_options_given(options, "encrypt.cipher-alg"),
-        .cipher_mode = qimg_options_given(options, "encrypt.cipher-mode"),
-        .ivgen_alg = qimg_options_given(options, "encrypt.ivgen-alg"),
-        .ivgen_hash_alg = qimg_options_given(options, "encrypt.ivgen-hash-alg"),
-        .hash_alg = qimg_options_given(options, "encrypt.hash-alg"),
-        .iter_time_ms = qimg_options_number(options, "encrypt.iter-time"),
+        .key_secret = luks_word(options, prefix, "key-secret"),
+        .cipher_alg = luks_word(options, prefix, "cipher-alg"),
+        .cipher_mode = luks_word(options, prefix, "cipher-mode"),
+        .ivgen_alg = luks_word(options, prefix, "ivgen-alg"),
+        .ivgen_hash_alg = luks_word(options, prefix, "ivgen-hash-alg"),
+        .hash_alg = luks_word(options, prefix, "hash-alg"),
+        .iter_time_ms = qimg_options_number(options, iter_time),
     };
-    if (qimg_options_given(options, "encrypt.iter-time")) /* 0 is the least there is, not what is usual */
+    if (qimg_options_given(options, iter_time)) /* 0 is the least there is, not what is usual */
         encryption.iter_time_ms = MAX(encryption.iter_time_ms, 1);
     const KhoSecrets *secrets = qimg_object_secrets();
     if (!encryption.key_secret) {
-        qimg_error_about(subject, "Parameter 'encrypt.key-secret' is required for cipher");
+        qimg_error_about(subject, "Parameter '%skey-secret' is required for cipher", prefix);
         return FALSE;
     }
     if (!secrets || !kho_secrets_has(secrets, encryption.key_secret)) {
@@ -382,8 +407,19 @@ read_encryption(const QimgOptions *options, const char *subject, KhoImageCreate 
         qimg_error_about(subject, "kho makes no images with the option 'encrypt.format=aes'");
         return FALSE;
     }
-    return g_str_equal(format, "luks") ? read_luks(options, subject, create)
+    return g_str_equal(format, "luks") ? read_luks(options, "encrypt.", subject, create)
                                        : bad_value(subject, "format", format);
+}
+
+static gboolean
+apply_luks(const QimgOptions *options, const char *subject, KhoImageCreate *create)
+{
+    const char *prealloc = qimg_options_given(options, "preallocation");
+
+    if (!prealloc || qimg_prealloc_parse(prealloc, &create->prealloc))
+        return read_luks(options, "", subject, create);
+    qimg_error_about(subject, "invalid parameter value: %s", prealloc);
+    return FALSE;
 }
 
 gboolean
@@ -393,6 +429,8 @@ qimg_create_options_apply(const QimgOptions *options, const char *subject, KhoIm
         return FALSE;
     if (g_str_equal(create->format, "raw"))
         return apply_raw(options, subject, create) && refuse_missing(options, subject);
+    if (g_str_equal(create->format, "luks"))
+        return apply_luks(options, subject, create) && refuse_missing(options, subject);
     if (!g_str_equal(create->format, "qcow2"))
         return qimg_foreign_apply(options, subject, create);
     return apply_qcow2(options, subject, create) && read_encryption(options, subject, create)
@@ -405,6 +443,8 @@ qimg_create_options_measure(const QimgOptions *options, KhoImageCreate *create)
     const char *prealloc = qimg_options_given(options, "preallocation");
     const char *compat = qimg_options_given(options, "compat");
 
+    if (g_str_equal(create->format, "luks"))
+        return read_luks(options, "", NULL, create);
     if (!g_str_equal(create->format, "qcow2"))
         return TRUE;
     create->backing_file = qimg_options_given(options, "backing_file");
@@ -421,7 +461,7 @@ qimg_create_options_measure(const QimgOptions *options, KhoImageCreate *create)
     }
     return read_refcount_bits(options, NULL, "compat=1.1", create)
            && (g_strcmp0(qimg_options_given(options, "encrypt.format"), "luks") != 0
-               || read_luks(options, NULL, create));
+               || read_luks(options, "encrypt.", NULL, create));
 }
 
 gboolean

@@ -21,7 +21,7 @@ slots_to_json(const KhoImageEncryptionInfo *info)
 }
 
 json_t *
-qimg_encryption_json(const KhoImageEncryptionInfo *info)
+qimg_encryption_json(const KhoImageEncryptionInfo *info, gboolean alone)
 {
     json_t *root = json_object();
 
@@ -33,7 +33,8 @@ qimg_encryption_json(const KhoImageEncryptionInfo *info)
         if (info->ivgen_hash_alg)
             json_object_set_new(root, "ivgen-hash-alg", json_string(info->ivgen_hash_alg));
     }
-    json_object_set_new(root, "format", json_string(info->format));
+    if (!alone)
+        json_object_set_new(root, "format", json_string(info->format));
     if (info->cipher_alg) {
         json_object_set_new(root, "cipher-mode", json_string(info->cipher_mode));
         json_object_set_new(root, "slots", slots_to_json(info));
@@ -43,36 +44,38 @@ qimg_encryption_json(const KhoImageEncryptionInfo *info)
     return root;
 }
 
+/* @in: what the lines begin with. */
 static void
-append_slot(GString *text, const KhoImageKeySlot *slot, guint number)
+append_slot(GString *text, const char *in, const KhoImageKeySlot *slot, guint number)
 {
-    g_string_append_printf(text, "            [%u]:\n                active: %s\n", number,
+    g_string_append_printf(text, "%s    [%u]:\n%s        active: %s\n", in, number, in,
                            slot->active ? "true" : "false");
     if (slot->active)
-        g_string_append_printf(text, "                iters: %u\n", slot->iterations);
-    g_string_append_printf(text, "                key offset: %" G_GUINT64_FORMAT "\n",
-                           slot->key_offset_bytes);
+        g_string_append_printf(text, "%s        iters: %u\n", in, slot->iterations);
+    g_string_append_printf(text, "%s        key offset: %" G_GUINT64_FORMAT "\n", in, slot->key_offset_bytes);
     if (slot->active)
-        g_string_append_printf(text, "                stripes: %u\n", slot->stripes);
+        g_string_append_printf(text, "%s        stripes: %u\n", in, slot->stripes);
 }
 
 void
-qimg_encryption_append(GString *text, const KhoImageEncryptionInfo *info)
+qimg_encryption_append(GString *text, const KhoImageEncryptionInfo *info, gboolean alone)
 {
-    g_string_append_printf(text, "    encrypt:\n");
+    const char *in = alone ? "    " : "        ";
+
+    if (!alone)
+        g_string_append_printf(text, "    encrypt:\n");
     if (info->cipher_alg)
-        g_string_append_printf(
-            text, "        ivgen alg: %s\n        hash alg: %s\n        cipher alg: %s\n        uuid: %s\n",
-            info->ivgen_alg, info->hash_alg, info->cipher_alg, info->uuid);
+        g_string_append_printf(text, "%sivgen alg: %s\n%shash alg: %s\n%scipher alg: %s\n%suuid: %s\n", in,
+                               info->ivgen_alg, in, info->hash_alg, in, info->cipher_alg, in, info->uuid);
     if (info->ivgen_hash_alg)
-        g_string_append_printf(text, "        ivgen hash alg: %s\n", info->ivgen_hash_alg);
-    g_string_append_printf(text, "        format: %s\n", info->format);
+        g_string_append_printf(text, "%sivgen hash alg: %s\n", in, info->ivgen_hash_alg);
+    if (!alone)
+        g_string_append_printf(text, "%sformat: %s\n", in, info->format);
     if (!info->cipher_alg)
         return;
-    g_string_append_printf(text, "        cipher mode: %s\n        slots:\n", info->cipher_mode);
+    g_string_append_printf(text, "%scipher mode: %s\n%sslots:\n", in, info->cipher_mode, in);
     for (guint i = 0; i < KHO_IMAGE_KEY_SLOTS; i++)
-        append_slot(text, &info->slots[i], i);
-    g_string_append_printf(text,
-                           "        payload offset: %" G_GUINT64_FORMAT "\n        master key iters: %u\n",
-                           info->payload_offset_bytes, info->master_key_iterations);
+        append_slot(text, in, &info->slots[i], i);
+    g_string_append_printf(text, "%spayload offset: %" G_GUINT64_FORMAT "\n%smaster key iters: %u\n", in,
+                           info->payload_offset_bytes, in, info->master_key_iterations);
 }

@@ -5,8 +5,9 @@
 #include <jansson.h>
 #include <kho/crypt.h>
 
-json_t *qimg_encryption_json(const KhoImageEncryptionInfo *info);
+/* @alone: of a luks volume, which is nothing else; otherwise a member of what is told of a qcow2 image. */
+json_t *qimg_encryption_json(const KhoImageEncryptionInfo *info, gboolean alone);
 /* Below "Format specific information". */
-void qimg_encryption_append(GString *text, const KhoImageEncryptionInfo *info);
+void qimg_encryption_append(GString *text, const KhoImageEncryptionInfo *info, gboolean alone);
 
 #endif

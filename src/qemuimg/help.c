@@ -26,7 +26,7 @@ qimg_help_print(void)
     qimg_print(
         "\nCommand parameters:\n"
         "  filename      a path, file:PATH, json:{...}; with --image-opts: driver=FORMAT,file.filename=PATH\n"
-        "  fmt           qcow2 or raw; where it is not given it is found by looking at the image\n"
+        "  fmt           qcow2, raw or luks; where it is not given it is found by looking at the image\n"
         "  size          bytes, or with a suffix: k, M, G, T, P, E (powers of 1024)\n"
         "  options       NAME=VALUE[,NAME=VALUE...]; -o help lists those of a format\n"
         "  objectdef     secret,id=ID,data=TEXT or secret,id=ID,file=PATH, with format=raw or base64\n"
@@ -37,5 +37,5 @@ qimg_help_print(void)
         "  -q            print errors only\n"
         "  -U            look at an image although another process writes it\n"
         "  --output      human or json\n"
-        "\nSupported formats: raw qcow2\n");
+        "\nSupported formats: raw qcow2 luks\n");
 }

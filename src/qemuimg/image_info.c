@@ -82,7 +82,7 @@ qcow2_json(const KhoImageInfo *info)
     if (info->data_file)
         json_object_set_new(data, "data-file", json_string(info->data_file));
     if (info->encryption)
-        json_object_set_new(data, "encrypt", qimg_encryption_json(info->encryption));
+        json_object_set_new(data, "encrypt", qimg_encryption_json(info->encryption, FALSE));
     if (info->has_data_file)
         json_object_set_new(data, "data-file-raw", json_boolean(info->data_file_raw));
     if (info->qcow2_version >= 3) {
@@ -116,6 +116,10 @@ qimg_info_json(const KhoImageInfo *info)
         json_object_set_new(root, "snapshots", qimg_snapshots_json(info->snapshots));
     if (info->qcow2_version)
         json_object_set_new(root, "format-specific", qcow2_json(info));
+    else if (info->encryption)
+        json_object_set_new(
+            root, "format-specific",
+            json_pack("{s:s,s:o}", "type", "luks", "data", qimg_encryption_json(info->encryption, TRUE)));
     json_t *specific = info->specific ? json_loads(info->specific, JSON_DECODE_ANY, NULL) : NULL;
     if (specific)
         json_object_set_new(root, "format-specific", specific);
@@ -188,13 +192,20 @@ append_qcow2(GString *text, const KhoImageInfo *info)
     if (info->data_file)
         g_string_append_printf(text, "    data file: %s\n", info->data_file);
     if (info->encryption)
-        qimg_encryption_append(text, info->encryption);
+        qimg_encryption_append(text, info->encryption, FALSE);
     if (info->has_data_file)
         append_flag(text, "data file raw", info->data_file_raw);
     if (info->qcow2_version >= 3) {
         append_flag(text, "corrupt", info->corrupt);
         append_flag(text, "extended l2", info->extended_l2);
     }
+}
+
+static void
+append_luks(GString *text, const KhoImageEncryptionInfo *info)
+{
+    g_string_append(text, "Format specific information:\n");
+    qimg_encryption_append(text, info, TRUE);
 }
 
 /* As qemu-img prints it: a line a member, lists by number, dashes as blanks. */
@@ -277,6 +288,8 @@ qimg_info_text(const KhoImageInfo *info)
     }
     if (info->qcow2_version)
         append_qcow2(text, info);
+    else if (info->encryption)
+        append_luks(text, info->encryption);
     append_foreign(text, info);
     return g_string_free(text, FALSE);
 }

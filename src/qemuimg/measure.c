@@ -96,7 +96,8 @@ measure(const MeasureArgs *a, KhoImage *source, const char *format, gboolean jso
 
     if (!qimg_create_options_init(&options, format, TRUE, NULL))
         return 1;
-    if (!g_str_equal(create.format, "raw") && !g_str_equal(create.format, "qcow2")) {
+    if (!g_str_equal(create.format, "raw") && !g_str_equal(create.format, "qcow2")
+        && !g_str_equal(create.format, "luks")) {
         qimg_error("Block driver '%s' does not support size measurement", format);
         return 1;
     }

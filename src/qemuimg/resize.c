@@ -82,7 +82,7 @@ new_size(const ResizeArgs *a, guint64 now, char sign, guint64 bytes, guint64 *wa
 }
 
 static gboolean
-resize(const ResizeArgs *a, const QimgSource *source, guint64 bytes, gboolean is_raw)
+resize(const ResizeArgs *a, const QimgSource *source, guint64 bytes, gboolean is_plain)
 {
     KhoImageResize options = { .size_bytes = bytes,
                                .may_shrink = a->shrink,
@@ -91,11 +91,11 @@ resize(const ResizeArgs *a, const QimgSource *source, guint64 bytes, gboolean is
 
     if (a->prealloc)
         qimg_prealloc_parse(a->prealloc, &options.prealloc);
-    if (!is_raw && bytes % SECTOR_BYTES != 0) {
+    if (!is_plain && bytes % SECTOR_BYTES != 0) {
         qimg_error("The new size must be a multiple of %d", SECTOR_BYTES);
         return FALSE;
     }
-    if (is_raw && options.prealloc == KHO_PREALLOC_METADATA) {
+    if (is_plain && options.prealloc == KHO_PREALLOC_METADATA) {
         qimg_error("Unsupported preallocation mode: metadata");
         return FALSE;
     }
@@ -130,10 +130,11 @@ run_resize(const void *p, char *const *names)
     if (!image)
         return 1;
     qimg_warn_if_guessed(&source, image);
-    gboolean is_raw = g_str_equal(kho_image_format(image), "raw");
+    const char *format = kho_image_format(image);
+    gboolean is_plain = g_str_equal(format, "raw") || g_str_equal(format, "luks");
     gboolean good = new_size(a, kho_image_size_bytes(image), sign, bytes, &wanted);
     kho_image_free(image); /* resizing opens it anew, with its lock */
-    if (!good || !resize(a, &source, wanted, is_raw))
+    if (!good || !resize(a, &source, wanted, is_plain))
         return 1;
     if (!a->quiet)
         qimg_print("Image resized.\n");

@@ -41,14 +41,14 @@ print_list(const QimgSource *source)
 }
 
 static int
-create(const SnapshotArgs *a, const QimgSource *source, gboolean is_raw)
+create(const SnapshotArgs *a, const QimgSource *source, gboolean is_plain)
 {
     /* QEMU's structure has room for so much, and takes the rest for said. */
     g_autofree char *name = g_strndup(a->create, KHO_IMAGE_SNAPSHOT_NAME_MAX);
     const KhoImageSnapshotNew new = { .name = name, .may_repeat = TRUE };
     g_autoptr(GError) error = NULL;
 
-    if (is_raw) {
+    if (is_plain) {
         qimg_error("Could not create snapshot '%s': -95 (Operation not supported)", a->create);
         return 1;
     }
@@ -62,33 +62,33 @@ create(const SnapshotArgs *a, const QimgSource *source, gboolean is_raw)
 }
 
 static int
-apply(const SnapshotArgs *a, const QimgSource *source, gboolean is_raw)
+apply(const SnapshotArgs *a, const QimgSource *source, gboolean is_plain)
 {
     const KhoImageSnapshotPick pick = { .name = a->apply, .choice = KHO_SNAPSHOT_ID_OR_NAME };
     g_autoptr(GError) error = NULL;
 
-    if (!is_raw && kho_image_snapshot_apply(source->path, source->format, &pick, &error))
+    if (!is_plain && kho_image_snapshot_apply(source->path, source->format, &pick, &error))
         return 0;
     g_autofree char *bitmap =
-        !is_raw && error->code == KHO_ERROR_UNSUPPORTED ? qimg_find_bitmap(source, TRUE) : NULL;
+        !is_plain && error->code == KHO_ERROR_UNSUPPORTED ? qimg_find_bitmap(source, TRUE) : NULL;
     qimg_error("Could not apply snapshot '%s': %s", a->apply,
                bitmap                               ? "Device has active dirty bitmaps"
-               : is_raw                             ? "Block driver does not support snapshots"
+               : is_plain                           ? "Block driver does not support snapshots"
                : error->code == KHO_ERROR_NOT_FOUND ? "Failed to load snapshot: No such file or directory"
                                                     : qimg_reason(error, source->path));
     return 1;
 }
 
-static int delete (const SnapshotArgs *a, const QimgSource *source, gboolean is_raw)
+static int delete (const SnapshotArgs *a, const QimgSource *source, gboolean is_plain)
 {
     const KhoImageSnapshotPick pick = { .name = a->delete, .choice = KHO_SNAPSHOT_FIRST_NAME };
     g_autoptr(GError) error = NULL;
 
-    if (!is_raw && kho_image_snapshot_delete(source->path, source->format, &pick, &error))
+    if (!is_plain && kho_image_snapshot_delete(source->path, source->format, &pick, &error))
         return 0;
     qimg_error("Could not delete snapshot '%s': %s", a->delete,
-               is_raw || error->code == KHO_ERROR_NOT_FOUND ? "snapshot not found"
-                                                            : qimg_reason(error, source->path));
+               is_plain || error->code == KHO_ERROR_NOT_FOUND ? "snapshot not found"
+                                                              : qimg_reason(error, source->path));
     return 1;
 }
 
@@ -119,15 +119,16 @@ run_snapshot(const void *p, char *const *names)
         return 1;
     if (wishes > 0)
         qimg_warn_if_guessed(&source, image);
-    gboolean is_raw = g_str_equal(kho_image_format(image), "raw");
+    const char *format = kho_image_format(image);
+    gboolean is_plain = g_str_equal(format, "raw") || g_str_equal(format, "luks");
     kho_image_free(image); /* a change opens it anew, with its lock */
     if (a->list)
-        return print_list(&source);
+        return is_plain ? 0 : print_list(&source);
     if (wishes == 0)
         return 0;
-    return a->create  ? create(a, &source, is_raw)
-           : a->apply ? apply(a, &source, is_raw)
-                      : delete (a, &source, is_raw);
+    return a->create  ? create(a, &source, is_plain)
+           : a->apply ? apply(a, &source, is_plain)
+                      : delete (a, &source, is_plain);
 }
 
 const QimgVerb qimg_verb_snapshot = {

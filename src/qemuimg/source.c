@@ -57,11 +57,19 @@ is_harmless(const char *name)
     return FALSE;
 }
 
+/* How a format's secret is called. */
+static const char *
+key_word(const char *format)
+{
+    return g_strcmp0(format, "luks") == 0 ? "key-secret" : "encrypt.key-secret";
+}
+
 /* What opens an encrypted image; the format is known from its header. */
 static gboolean
-is_of_key(const char *name)
+is_of_key(const char *driver, const char *name)
 {
-    return g_str_equal(name, "encrypt.key-secret") || g_str_equal(name, "encrypt.format");
+    return g_str_equal(name, key_word(driver))
+           || (g_strcmp0(driver, "luks") != 0 && g_str_equal(name, "encrypt.format"));
 }
 
 static gboolean
@@ -76,20 +84,20 @@ fault_of_options(const QimgKeyval *pairs)
 {
     const char *driver = qimg_keyval_get(pairs, "driver"), *below = qimg_keyval_get(pairs, "file.driver");
     gboolean is_file = driver && is_one_of(driver, "file", "host_device");
+    gboolean is_known = is_file || is_one_of(driver, "qcow2", "raw") || g_str_equal(driver, "luks");
 
     if (!driver && pairs->len == 0)
         return g_strdup("Must specify either driver or file");
     if (driver && !qimg_format_exists(driver))
         return g_strdup_printf("Unknown driver '%s'", driver);
-    if ((!is_file && !is_one_of(driver, "qcow2", "raw")) || !is_one_of(below, "file", "host_device"))
-        return g_strdup_printf("kho opens no images with the driver '%s'",
-                               is_file || is_one_of(driver, "qcow2", "raw") ? below : driver);
+    if (!is_known || !is_one_of(below, "file", "host_device"))
+        return g_strdup_printf("kho opens no images with the driver '%s'", is_known ? below : driver);
     for (guint i = 0; i < pairs->len; i += 2) {
         const char *name = pairs->pdata[i];
 
         if (!g_str_equal(name, "driver") && !g_str_equal(name, "file.driver")
             && !g_str_equal(name, is_file ? "filename" : "file.filename") && !is_harmless(name)
-            && (is_file || !is_of_key(name)))
+            && (is_file || !is_of_key(driver, name)))
             return g_strdup_printf("Block format '%s' does not support the option '%s'",
                                    driver ? driver : "raw", name);
     }
@@ -112,7 +120,7 @@ take_options(QimgKeyval *pairs, const char *name, QimgSource *source)
     gboolean is_file = driver && is_one_of(driver, "file", "host_device");
     source->path = g_strdup(qimg_keyval_get(pairs, is_file ? "filename" : "file.filename"));
     source->format = g_strdup(is_file ? "raw" : driver);
-    source->key_secret = g_strdup(qimg_keyval_get(pairs, "encrypt.key-secret"));
+    source->key_secret = g_strdup(qimg_keyval_get(pairs, key_word(driver)));
     return TRUE;
 }
 
@@ -329,8 +337,7 @@ lacks_key(const QimgSource *source, KhoImage *image, KhoImageFlags flags)
 {
     KhoImageInfo info;
 
-    if (source->key_secret || (flags & KHO_IMAGE_NO_BACKING) || !g_str_equal(kho_image_format(image), "qcow2")
-        || !kho_image_describe(image, &info, NULL))
+    if (source->key_secret || (flags & KHO_IMAGE_NO_DATA) || !kho_image_describe(image, &info, NULL))
         return FALSE;
     gboolean encrypted = info.encrypted;
     kho_image_info_clear(&info);
@@ -354,8 +361,8 @@ qimg_source_open(const QimgSource *source, KhoImageFlags flags)
     }
     g_autoptr(KhoImage) image = kho_image_open_source(&open, &error);
     if (image && lacks_key(source, image, flags)) {
-        qimg_error("Could not open '%s': Parameter 'encrypt.key-secret' is required for cipher",
-                   source->name);
+        qimg_error("Could not open '%s': Parameter '%s' is required for cipher", source->name,
+                   key_word(kho_image_format(image)));
         return NULL;
     }
     if (!image) {

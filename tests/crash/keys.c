@@ -3,11 +3,16 @@
 #include "base/num.h"
 #include "block/record.h"
 #include "crash/sweeps.h"
+#include "luks/volume.h"
 #include "qcow2/crypt.h"
 
 #include <string.h>
 
-static const LuksPassphrase first = { "first", 5 }, second = { "second", 6 };
+#define FIRST                                                                                                \
+    {                                                                                                        \
+        "first", 5                                                                                           \
+    }
+static const LuksPassphrase first = FIRST, second = { "second", 6 };
 
 /* Which passphrases open the disk. */
 typedef struct {
@@ -17,7 +22,14 @@ typedef struct {
 typedef struct {
     LuksChange change;
     Opens before, after;
+    gboolean in_volume; /* of its own, and not within a qcow2 image */
 } KeyChange;
+
+static const LuksFormat format = {
+    .spec = { { CRYPTO_AES128, CRYPTO_CBC, CIPHER_IV_PLAIN64, CRYPTO_SHA256 }, CRYPTO_SHA1 },
+    .iteration_ms = 1,
+    .passphrase = FIRST,
+};
 
 /* NULL, or what is wrong with a header. */
 static char *
@@ -48,17 +60,13 @@ same(Opens a, Opens b)
     return a.first == b.first && a.second == b.second;
 }
 
+/* Where the header lies. NULL, or what is wrong with the image around it. */
 static char *
-judge_keys(const guint8 *bytes, gsize len, gboolean durable, gboolean carry_on, gpointer data)
+find_header(const guint8 *bytes, gsize len, BlkStore *store, LuksPlace *place)
 {
-    const KeyChange *change = data;
-    g_autoptr(BlkStore) store = blk_mem_new(bytes, len, "state");
     g_autofree guint8 *cluster = NULL;
     g_auto(Qcow2Extensions) extensions = { 0 };
-    g_autoptr(GError) error = NULL;
     Qcow2Header header;
-    LuksHeader luks;
-    Opens opens;
     char *found = crash_judge_check(bytes, len);
 
     if (found)
@@ -66,9 +74,24 @@ judge_keys(const guint8 *bytes, gsize len, gboolean durable, gboolean carry_on, 
     g_assert_true(qcow2_header_read(store, &header, &cluster, NULL));
     g_assert_true(
         qcow2_extensions_decode(cluster, (gsize) 1 << header.cluster_bits, &header, &extensions, NULL));
-    const LuksPlace place = { .file = store,
-                              .off_bytes = extensions.luks_off,
-                              .room_bytes = extensions.luks_bytes };
+    place->off_bytes = extensions.luks_off;
+    place->room_bytes = extensions.luks_bytes;
+    return NULL;
+}
+
+static char *
+judge_keys(const guint8 *bytes, gsize len, gboolean durable, gboolean carry_on, gpointer data)
+{
+    const KeyChange *change = data;
+    g_autoptr(BlkStore) store = blk_mem_new(bytes, len, "state");
+    LuksPlace place = { .file = store, .room_bytes = luks_room_bytes(&format.spec) };
+    g_autoptr(GError) error = NULL;
+    LuksHeader luks;
+    Opens opens;
+    char *found = change->in_volume ? NULL : find_header(bytes, len, store, &place);
+
+    if (found)
+        return found;
     if (!luks_header_read(&place, &luks, &error))
         return g_strdup_printf("LUKS header: %s", error->message);
     found = look(&place, &luks, &opens);
@@ -90,10 +113,11 @@ change_once(BlkStore *mem, KeyChange *change, const CrashOptions *options, Crash
     g_autoptr(GBytes) base = blk_mem_snapshot(mem);
     CrashOptions replaying = *options;
     g_autoptr(GError) error = NULL;
-    FormatImage *image = qcow2_format.open(blk_record_new(mem, log), FORMAT_WRITABLE, &error);
+    const FormatOps *ops = change->in_volume ? &luks_volume_format : &qcow2_format;
+    FormatImage *image = ops->open(blk_record_new(mem, log), FORMAT_WRITABLE, &error);
 
     g_assert_no_error(error);
-    qcow2_change_keys(image, &change->change, &error);
+    (change->in_volume ? luks_volume_change_keys : qcow2_change_keys)(image, &change->change, &error);
     g_assert_no_error(error);
     g_assert_true(image->ops->close(image, NULL));
     replaying.judge = judge_keys;
@@ -101,15 +125,10 @@ change_once(BlkStore *mem, KeyChange *change, const CrashOptions *options, Crash
     crash_replay(base, log, NULL, &replaying, report);
 }
 
-void
-sweep_keys(const CrashOptions *options, CrashReport *report)
+/* @mem holds an image that the first passphrase opens. */
+static void
+sweep(BlkStore *mem, gboolean in_volume, const CrashOptions *options, CrashReport *report)
 {
-    const LuksFormat format = {
-        .spec = { { CRYPTO_AES128, CRYPTO_CBC, CIPHER_IV_PLAIN64, CRYPTO_SHA256 }, CRYPTO_SHA1 },
-        .iteration_ms = 1,
-        .passphrase = first,
-    };
-    const Qcow2CreateOptions create = { .guest_bytes = 64 * KIB, .cluster_bytes = 4096, .luks = &format };
     const Opens one = { TRUE, FALSE }, both = { TRUE, TRUE }, other = { FALSE, TRUE };
     /* Slot 6 lies across two sectors. */
     KeyChange changes[] = {
@@ -123,12 +142,31 @@ sweep_keys(const CrashOptions *options, CrashReport *report)
           one,
           other },
     };
-    g_autoptr(BlkStore) mem = blk_mem_new(NULL, 0, "keys");
 
-    g_assert_true(qcow2_create(mem, &create, NULL));
     for (gsize i = 0; i < G_N_ELEMENTS(changes); i++) {
         if (options->stop_at_first && report->violations > 0)
             return;
+        changes[i].in_volume = in_volume;
         change_once(mem, &changes[i], options, report);
     }
+}
+
+void
+sweep_keys(const CrashOptions *options, CrashReport *report)
+{
+    const Qcow2CreateOptions create = { .guest_bytes = 64 * KIB, .cluster_bytes = 4096, .luks = &format };
+    g_autoptr(BlkStore) mem = blk_mem_new(NULL, 0, "keys");
+
+    g_assert_true(qcow2_create(mem, &create, NULL));
+    sweep(mem, FALSE, options, report);
+}
+
+void
+sweep_volume_keys(const CrashOptions *options, CrashReport *report)
+{
+    g_autoptr(BlkStore) mem = blk_mem_new(NULL, 0, "volume");
+    g_auto(LuksKey) key = { .len = 0 };
+
+    g_assert_true(luks_volume_create(mem, &format, 64 * KIB, &key, NULL));
+    sweep(mem, TRUE, options, report);
 }

@@ -3,6 +3,7 @@
  * they must find none. */
 #include "crash/datafile.h"
 #include "crash/sweeps.h"
+#include "luks/volume.h"
 #include "qcow2/rules.h"
 
 /* @harm: what the sweep must say, so that a mutant is not caught for another's harm: one barrier may serve
@@ -11,6 +12,7 @@ static const struct {
     const char *name;
     Qcow2Rule rule;
     const char *harm, *verb;
+    guint in_volume; /* 1 << LuksRule: of a LUKS volume, in place of @rule */
 } mutants[] = {
     { "data-before-L2", QCOW2_RULE_DATA_BEFORE_L2, "sector " },
     { "refcount-before-reference", QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE, "refcount=0 reference=" },
@@ -31,6 +33,10 @@ static const struct {
     { "bitmap-refcount-before-reference", QCOW2_RULE_REFCOUNT_BEFORE_REFERENCE,
       "refcount=0 reference=", "bitmaps" },
     { "bitmap-table-before-pointer", QCOW2_RULE_TABLE_BEFORE_POINTER, "bitmap", "bitmaps" },
+    { "volume-slot-before-active", QCOW2_RULE_NONE, "is active, and no passphrase", "volume keys",
+      1 << LUKS_SLOT_BEFORE_ACTIVE },
+    { "volume-inactive-before-wipe", QCOW2_RULE_NONE, "is active, and no passphrase", "volume keys",
+      1 << LUKS_INACTIVE_BEFORE_WIPE },
     { "bitmap-before-lower", QCOW2_RULE_L2_BEFORE_LOWER, "ERROR cluster ", "bitmaps" },
 };
 
@@ -53,7 +59,7 @@ static const struct {
     { "write", sweep_writes },        { "resize", sweep_resizes },    { "create", sweep_create },
     { "backing", sweep_backing },     { "merge up", sweep_merge_up }, { "merge down", sweep_merge_down },
     { "rebase", sweep_merge_onto },   { "commit", sweep_commit },     { "keys", sweep_keys },
-    { "data file", sweep_data_file }, { "bitmaps", sweep_bitmaps },
+    { "data file", sweep_data_file }, { "bitmaps", sweep_bitmaps },   { "volume keys", sweep_volume_keys },
 };
 
 /* Runs the sweeps (or that of @verb alone) until one finds something; its verb, or NULL. */
@@ -80,6 +86,7 @@ test_mutant(gconstpointer data)
     g_auto(CrashReport) report;
 
     crash_report_init(&report);
+    luks_volume_mutant = mutants[i].in_volume;
     const char *who = who_notices(mutants[i].rule, mutants[i].harm, mutants[i].verb, &report);
     g_test_message("%s: noticed by %s after %" G_GUINT64_FORMAT " states: %s", mutants[i].name,
                    who ? who : "nobody", report.states, report.first ? report.first : "");
@@ -102,6 +109,7 @@ test_control(void)
     g_auto(CrashReport) report;
 
     crash_report_init(&report);
+    luks_volume_mutant = 0;
     const char *who = who_notices(QCOW2_RULE_NONE, NULL, NULL, &report);
     g_test_message("%" G_GUINT64_FORMAT " states: %s", report.states,
                    report.first ? report.first : "all sound");

@@ -16,6 +16,7 @@ void sweep_bitmaps(const CrashOptions *options, CrashReport *report);
 /* The same deeds on a store whose n-th write or flush fails, for every n. */
 void fault_bitmaps(FaultKind kind, gboolean for_ever);
 void sweep_keys(const CrashOptions *options, CrashReport *report);
+void sweep_volume_keys(const CrashOptions *options, CrashReport *report);
 void sweep_merge_onto(const CrashOptions *options, CrashReport *report);
 /* The overlay's states, the base's, and which of both is written when. */
 void sweep_commit(const CrashOptions *options, CrashReport *report);

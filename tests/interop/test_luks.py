@@ -256,12 +256,12 @@ def test_refusals(kho):
             (["-f", "qcow2", "-o", "encrypt.format=aes,encrypt.key-secret=sec"], "broken, and only read"),
             (["-f", "qcow2", "-o", "encrypt.format=luks"], "'encrypt.key-secret' is required"),
             (["-f", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=other"], "No secret with id 'other'"),
-            (["-f", "raw", "-o", good], "raw image is not encrypted"),
+            (["-f", "raw", "-o", good], "raw image is not encrypted: use qcow2 or luks"),
             (["-f", "qcow2", "-o", good + ",encrypt.cipher-alg=des"], "'cipher-alg' does not accept value 'des'"),
             (["-f", "qcow2", "-o", good + ",encrypt.cipher-alg=cast5-128"], "mode xts"),
             (["-f", "qcow2", "-o", good + ",encrypt.cipher-alg=aes-192,encrypt.cipher-mode=cbc"], "QEMU cannot open"),
             (["-f", "qcow2", "-o", good + ",encrypt.iter-time=4000000000"], "too long"),
-            (["-f", "qcow2", "-o", good + ",encrypt.foo=1"], "unknown option 'encrypt.foo'")):
+            (["-f", "qcow2", "-o", good + ",encrypt.foo=1"], "unknown option 'foo' of encryption")):
         ran = kho("img", "create", "--secret", key, *arguments, path, "1M", status=None)
         assert ran.status != 0 and says in ran.err, str(ran)
         assert not path.exists()

@@ -158,6 +158,20 @@ def luks_keys(folder):
              "encrypt.state=active,encrypt.new-secret=s1,encrypt.keyslot=3,encrypt.iter-time=10", cwd=folder)
 
 
+def volumes(folder):
+    """LUKS volumes: vol.luks, which "abc" opens, and two.luks, which "def" opens too, in slot 3; a.raw, with holes."""
+    (folder / "key").write_text("abc")
+    for name in ("vol", "two"):
+        encrypt(folder, f"{name}.luks", "iter-time=10,")
+    qemu_img("amend", "--object", "secret,id=s0,data=abc", "--object", "secret,id=s1,data=def", "--image-opts",
+             "driver=luks,key-secret=s0,file.filename=two.luks", "-o", "state=active,new-secret=s1,keyslot=3,iter-time=10", cwd=folder)
+    qemu_img("create", "-q", "-f", "raw", folder / "a.raw", "3M")
+    qemu_io(folder / "a.raw", ["write -P 1 0 64k", "write -P 2 1M 100k"], "raw")
+    (folder / "cut.luks").write_bytes((folder / "vol.luks").read_bytes()[:1 << 20])
+    (folder / "later.luks").write_bytes(b"LUKS\xba\xbe\0\2" + bytes(4096))
+    (folder / "wrong.luks").write_bytes(b"LUKS\xba\xbe\0\1" + bytes(4096))
+
+
 def luks_data(folder):
     """The same with data in files of their own: apart.qcow2 in d.raw, alone.qcow2 in r.raw."""
     encrypt(folder, "apart.qcow2", LUKS + "data_file=d.raw,")
@@ -205,7 +219,7 @@ def bits(folder):
     qemu_io(folder / "more.qcow2", ["write -P 1 3M 1M"])
 
 
-STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, luks_keys, luks_data, layouts, foreign, bits)}
+STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, luks_keys, luks_data, volumes, layouts, foreign, bits)}
 
 
 class Templates:
