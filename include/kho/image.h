@@ -38,6 +38,8 @@ typedef enum {
                                  machine; servers' disks and
  foreign formats are KHO_ERROR_UNSUPPORTED */
     KHO_IMAGE_NO_DATA = 1 << 5, /* nothing of the guest's will be read: a data file is not opened */
+    KHO_IMAGE_VOLUMES = 1 << 6, /* with LOCAL: LUKS volumes are there too; else such a file is the raw disk of
+                                   a guest that encrypts it by itself */
 } KhoImageFlags;
 
 typedef enum { KHO_MAP_HOLE, KHO_MAP_ZERO, KHO_MAP_DATA, KHO_MAP_COMPRESSED } KhoMapKind;
@@ -57,8 +59,8 @@ typedef struct KhoMapEntry {
 typedef struct KhoImageSource {
     const char *path;   /* a file, a block device, or the disk of an NBD server: "nbd://host:port/export",
                            "nbd+unix:///export?socket=PATH" */
-    const char *format; /* "raw", "qcow2", or one that QEMU reads for kho ("vmdk", "vdi", "vhdx", "vpc",
-                           "qed", "parallels", "qcow", "bochs", "cloop", "dmg"); NULL: probe */
+    const char *format; /* "raw", "qcow2", "luks", or one that QEMU reads for kho ("vmdk", "vdi", "vhdx",
+                           "vpc", "qed", "parallels", "qcow", "bochs", "cloop", "dmg"); NULL: probe */
     KhoImageFlags flags;
     const KhoImageGate *gate; /* NULL refuses what the image names */
     const KhoJob *job; /* cancels whatever waits for a server as long as the image is open; may be NULL */
@@ -173,8 +175,8 @@ typedef enum {
 } KhoPrealloc;
 
 typedef struct KhoImageCreate {
-    const char *format; /* "raw", "qcow2", or one that QEMU writes for kho: "vmdk", "vdi", "vhdx", "vpc",
-                           "qed", "parallels", "qcow" */
+    const char *format; /* "raw", "qcow2", "luks", or one that QEMU writes for kho: "vmdk", "vdi", "vhdx",
+                           "vpc", "qed", "parallels", "qcow" */
     const char *const
         *foreign_options; /* of the latter: "NAME=VALUE" as for qemu-img, NULL-terminated; or NULL */
     guint64 size_bytes;   /* 0 with a backing file: its size */
@@ -199,7 +201,8 @@ typedef struct KhoImageCreate {
     gboolean overwrite;      /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */
     gboolean overwrite_data; /* the data file's path, too. Two files are not replaced at once: a failure in
                                 between leaves the old image with the new data */
-    const KhoImageEncryption *encryption; /* qcow2 only; NULL: none. Preallocated space is written then */
+    const KhoImageEncryption *encryption; /* luks, and qcow2 (NULL: none). Preallocated space is written then;
+                                             what is not, is noise in a new LUKS volume */
     const KhoSecrets *secrets;            /* the one that @encryption names is among them */
     KhoImagePlan *plan;                   /* not NULL: nothing is made, and this is told */
 } KhoImageCreate;
@@ -219,7 +222,8 @@ typedef struct KhoImageResize {
     KhoImagePlan *plan; /* not NULL: nothing is changed, and this is told */
 } KhoImageResize;
 
-/* @format: NULL to probe. After a failure the image has its old size, or the message says that it has not. */
+/* @format: NULL to probe. What is added reads as zeros, of a LUKS volume as noise unless it is preallocated.
+ * After a failure the image has its old size, or the message says that it has not. */
 KHO_PUBLIC gboolean kho_image_resize(const char *path, const char *format, const KhoImageResize *options,
                                      const KhoImageGate *gate, const KhoJob *job, GError **error);
 

@@ -74,7 +74,8 @@ typedef struct {
     /* Everything committed before is durable and consistent when it returns TRUE. */
     gboolean (*flush)(FormatImage *image, GError **error);
 
-    /* Grows (or, where @may_shrink, shrinks) the virtual disk. What is added reads as zeros from the moment
+    /* Grows (or, where @may_shrink, shrinks) the virtual disk. What is added reads as zeros (of a LUKS
+     * volume: as noise) from the moment
      * that the new size is on disk: also where a backing file is longer than the disk was, whole clusters of
      * which the format hides as far as backing_bytes says. The cluster that the old end lies in is the
      * caller's business: one of the image's own reads as zeros past that end. A crash leaves the old disk or

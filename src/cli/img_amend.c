@@ -9,7 +9,7 @@
 
 typedef struct {
     const char *path, *format;
-    char **options;
+    char **options, **secrets;
     gboolean shrink, progress, force, plan;
 } AmendArgs;
 
@@ -19,6 +19,7 @@ static const CliArg amend_args[] = {
       "what it is to become: compat, lazy_refcounts, refcount_bits, size", 'o' },
     { CLI_CHOICE, "--format", offsetof(AmendArgs, format), CLI_OPTIONAL, "its format; otherwise it is probed",
       'f', .choices = "qcow2|raw" },
+    IMG_SECRET_ARG(AmendArgs),
     { CLI_FLAG, "--shrink", offsetof(AmendArgs, shrink), "no", "the data past a smaller size may go" },
     { CLI_FLAG, "--progress", offsetof(AmendArgs, progress), "no",
       "as qemu-img; it is shown on a terminal anyway", 'p' },
@@ -49,9 +50,10 @@ run_amend(CliRun *cli, const void *p, GError **error)
 {
     const AmendArgs *a = p;
     g_auto(KhoImagePlan) plan = { 0 };
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
     ImgOptions options;
 
-    if (!img_plan_check(cli, a->plan, error))
+    if (!secrets || !img_plan_check(cli, a->plan, error))
         return FALSE;
     img_options_init(&options, "qcow2");
     gboolean done = img_options_read(&options, a->options, error) && check_options(&options.create, error)
@@ -70,6 +72,7 @@ run_amend(CliRun *cli, const void *p, GError **error)
             .size_bytes = c->size_bytes,
             .may_shrink = a->shrink,
             .plan = a->plan ? &plan : NULL,
+            .secrets = secrets,
         };
         done = kho_image_amend(&amend, &kho_image_gate_open, cli->job, error);
     }

@@ -44,7 +44,7 @@ tell_chain(const KhoImageSource *source, json_t *list, GError **error)
     for (KhoImage *image = chain; image; image = kho_image_backing(image)) {
         KhoImageSource one = { .path = kho_image_path(image),
                                .format = kho_image_format(image),
-                               .flags = source->flags & KHO_IMAGE_LOCAL,
+                               .flags = source->flags & (KHO_IMAGE_LOCAL | KHO_IMAGE_VOLUMES),
                                .gate = source->gate,
                                .job = source->job };
         KhoImageInfo info;

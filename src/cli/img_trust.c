@@ -92,6 +92,6 @@ img_trust_begin(ImgTrust *trust, KhoImageFlags *flags, GError **error)
         return !trust->allowed || !*trust->allowed
                || fail(error, KHO_ERROR_INVALID, "--allow says what an image may name that is --untrusted");
     trust->gate = (KhoImageGate){ .admit = admit, .data = trust };
-    *flags |= KHO_IMAGE_LOCAL;
+    *flags |= KHO_IMAGE_LOCAL | KHO_IMAGE_VOLUMES;
     return restrict_calls(error) && restrict_files(trust, error);
 }

@@ -59,8 +59,8 @@ gboolean
 kho_image_check(const char *path, const char *format, KhoRepair repair, KhoImageFlags flags,
                 KhoImageCheck *result, const KhoJob *job, GError **error)
 {
-    KhoImageFlags how =
-        KHO_IMAGE_NO_BACKING | KHO_IMAGE_NO_DATA | (flags & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_LOCAL));
+    KhoImageFlags how = KHO_IMAGE_NO_BACKING | KHO_IMAGE_NO_DATA
+                        | (flags & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_LOCAL | KHO_IMAGE_VOLUMES));
     g_autoptr(GPtrArray) messages = g_ptr_array_new_with_free_func(g_free);
     FormatCheck found = { .messages = messages, .job = job };
 

@@ -303,7 +303,8 @@ kho_image_convert(const char *source_path, const char *target_path, const KhoIma
     KhoImageSource from = { .path = source_path,
                             .format = options->source_format,
                             .flags = options->source_flags
-                                     & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_NO_BACKING | KHO_IMAGE_LOCAL),
+                                     & (KHO_IMAGE_NO_LOCK | KHO_IMAGE_NO_BACKING | KHO_IMAGE_LOCAL
+                                        | KHO_IMAGE_VOLUMES),
                             .gate = gate,
                             .job = job,
                             .secrets = options->secrets,

@@ -225,10 +225,13 @@ open_one(const KhoImageSource *source, KhoImage *chain, GError **error)
     if (source->format ? !format_find(source->format, &found, error) : !format_probe(file, &found, error))
         return NULL;
     gboolean is_local = (source->flags & KHO_IMAGE_LOCAL) != 0;
+    gboolean is_hidden = is_local && !(source->flags & KHO_IMAGE_VOLUMES) && found.ops == &luks_volume_format;
     /* A guest may encrypt its disk by itself, and finds there what it wrote. */
-    if (is_local && !source->format && found.ops == &luks_volume_format)
+    if (is_hidden && !source->format) {
         found.ops = &raw_format;
-    if (!found.foreign && !(is_local && found.ops == &luks_volume_format)) {
+        is_hidden = FALSE;
+    }
+    if (!found.foreign && !is_hidden) {
         g_autoptr(KhoImage) image = image_over_store(g_steal_pointer(&file), found.ops,
                                                      writable ? FORMAT_WRITABLE : 0, source->path, error);
         if (!image || (!(source->flags & KHO_IMAGE_IDLE_LOCK) && !image_unlock(image, source, error))

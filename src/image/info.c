@@ -174,7 +174,8 @@ kho_image_info_source(const KhoImageSource *source, KhoImageInfo *info, GError *
     KhoImageSource one = *source;
     KhoImageInfo found = { 0 };
 
-    one.flags = KHO_IMAGE_NO_BACKING | KHO_IMAGE_IDLE_LOCK | (source->flags & KHO_IMAGE_LOCAL);
+    one.flags =
+        KHO_IMAGE_NO_BACKING | KHO_IMAGE_IDLE_LOCK | (source->flags & (KHO_IMAGE_LOCAL | KHO_IMAGE_VOLUMES));
     g_autoptr(KhoImage) image = kho_image_open_source(&one, error);
     if (!image || !kho_image_describe(image, &found, error))
         return FALSE;

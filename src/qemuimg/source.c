@@ -331,17 +331,37 @@ qimg_create_fault(const char *path, const KhoImageCreate *create, const GError *
     return g_strdup(reason);
 }
 
-/* Headers alone can be read of an encrypted image that nobody named a secret for. */
 static gboolean
-lacks_key(const QimgSource *source, KhoImage *image, KhoImageFlags flags)
+is_encrypted(KhoImage *image)
 {
     KhoImageInfo info;
 
-    if (source->key_secret || (flags & KHO_IMAGE_NO_DATA) || !kho_image_describe(image, &info, NULL))
+    if (!kho_image_describe(image, &info, NULL))
         return FALSE;
     gboolean encrypted = info.encrypted;
     kho_image_info_clear(&info);
     return encrypted;
+}
+
+/* Headers alone can be read of an encrypted image that nobody named a secret for; those below are opened by
+ * whichever fits. What is missing, as QEMU says it, or NULL. */
+static char *
+lacks_key(const QimgSource *source, KhoImage *image, KhoImageFlags flags)
+{
+    GString *fault = g_string_new(NULL);
+    gboolean has_key = source->key_secret != NULL;
+
+    for (; image && !(flags & KHO_IMAGE_NO_DATA); image = kho_image_backing(image)) {
+        if (!has_key && is_encrypted(image)) {
+            g_string_append_printf(fault, "Parameter '%s' is required for cipher",
+                                   key_word(kho_image_format(image)));
+            return g_string_free(fault, FALSE);
+        }
+        g_string_append(fault, "Could not open backing file: ");
+        has_key = qimg_object_secrets() != NULL;
+    }
+    g_string_free(fault, TRUE);
+    return NULL;
 }
 
 KhoImage *
@@ -360,9 +380,9 @@ qimg_source_open(const QimgSource *source, KhoImageFlags flags)
         return NULL;
     }
     g_autoptr(KhoImage) image = kho_image_open_source(&open, &error);
-    if (image && lacks_key(source, image, flags)) {
-        qimg_error("Could not open '%s': Parameter '%s' is required for cipher", source->name,
-                   key_word(kho_image_format(image)));
+    g_autofree char *missing = image ? lacks_key(source, image, flags) : NULL;
+    if (missing) {
+        qimg_error("Could not open '%s': %s", source->name, missing);
         return NULL;
     }
     if (!image) {

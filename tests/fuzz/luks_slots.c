@@ -2,7 +2,7 @@
  * slots changed. Iterations are set low, since a derivation takes its time on purpose. The first byte says
  * which slot is changed; the header and what follows it are the rest. */
 #include "base/num.h"
-#include "luks/slot.h"
+#include "luks/volume.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -62,11 +62,39 @@ change(const LuksPlace *place, LuksHeader *header, guint slot)
         g_assert_false(luks_slot_is_active(&read, slot));
 }
 
+/* The same bytes as a whole volume. */
+static void
+look_at_volume(const uint8_t *data, size_t len)
+{
+    BlkStore *file = make_file(data, len);
+    FormatImage *image = luks_volume_format.open(file, FORMAT_WRITABLE, NULL);
+    FormatInfo info = { 0 };
+    guint8 sector[512];
+    guint64 done;
+
+    if (!image) {
+        blk_free(file);
+        return;
+    }
+    g_assert_true(image->ops->info(image, &info, NULL));
+    g_assert_cmpuint(info.guest_bytes, ==, image->guest_bytes);
+    g_free(info.luks);
+    g_ptr_array_unref(info.snapshots);
+    if (image->ops->unlock(image, passphrase.bytes, passphrase.len, NULL) && image->guest_bytes > 0) {
+        g_assert_true(image->ops->zero(image, guest_off(0), sizeof sector, &done, NULL));
+        g_assert_true(blk_pread_padded(image->data, 0, sector, sizeof sector, NULL));
+        for (gsize i = 0; i < sizeof sector; i++)
+            g_assert_cmpuint(sector[i], ==, 0);
+    }
+    g_assert_true(image->ops->close(image, NULL));
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (len < 1)
         return 0;
+    look_at_volume(data + 1, len - 1);
     g_autoptr(BlkStore) file = make_file(data + 1, len - 1);
     const LuksPlace place = { file, 0, ROOM_BYTES, no_barrier, NULL };
     g_autoptr(GError) error = NULL;

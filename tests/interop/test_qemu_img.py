@@ -145,6 +145,22 @@ def test_devices_are_written_in_place(face, tmp, device, fmt):
     assert "virtual size: 1 GiB" in told and told == harness.run([matrix.REAL, "info", device]).out
 
 
+def test_a_volume_is_made_on_a_device(face, tmp, device):
+    """Zeros of the source among what is written; what is too large is refused before anything is."""
+    key = ("--object", "secret,id=s,data=abc")
+    face("create", "-q", "-f", "raw", "source", "3M")
+    harness.run(["qemu-io", "-f", "raw", "-c", "write -P 7 1M 1M", tmp / "source"])
+    face("convert", *key, "-f", "raw", "-O", "luks", "-o", "key-secret=s,iter-time=10", "source", device)
+    ran = harness.run([matrix.REAL, "compare", *key, "--image-opts", f"driver=raw,file.filename={tmp}/source",
+                       f"driver=luks,key-secret=s,file.driver=host_device,file.filename={device}"], status=None)
+    assert ran.err == "" and "size mismatch" in ran.out and "mismatch at offset 3145728" in ran.out, str(ran)  # what was there before
+    before = (tmp / "device").read_bytes()
+    face("create", "-q", "-f", "raw", "source", "15M")
+    assert "are needed" in face("convert", *key, "-f", "raw", "-O", "luks", "-o", "key-secret=s,iter-time=10", "source", device,
+                                status=1).err
+    assert (tmp / "device").read_bytes() == before
+
+
 def test_a_device_that_is_too_small_keeps_what_it_has(face, tmp, device):
     before = (tmp / "device").read_bytes()
     face("create", "-q", "-f", "raw", "source", "17M")

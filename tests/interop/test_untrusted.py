@@ -71,6 +71,17 @@ def test_a_repair_writes_that_file_alone(kho, images):
     kho("img", "check", "base.qcow2")
 
 
+def test_luks_volumes_are_told(kho):
+    """Rule: what begins like a volume is none for a machine, but it is for who looks at a file from outside."""
+    (kho.tmp / "key").write_text("abc")
+    kho("img", "create", "--secret", "id=s,file=key", "-f", "luks", "-o", "key-secret=s,iter-time=1,preallocation=full", "vol", "1M")
+    assert kho.json("img", "info", "--untrusted", "vol")["format"] == "luks"
+    ran = kho("img", "convert", "--untrusted", "vol", "out", status=None)
+    assert ran.status != 0 and "passphrase is needed" in ran.err
+    kho("img", "convert", "--untrusted", "--secret", "id=s,file=key", "vol", "out")
+    assert (kho.tmp / "out").read_bytes() == bytes(1 << 20)
+
+
 def test_words(kho, images):
     qemu_img("create", "-q", "-f", "vmdk", "a.vmdk", "1M", cwd=images)
     kho.refuses("img", "info", "--allow", "x", "base.qcow2", status=INVALID, says=["--allow", "--untrusted"])

@@ -159,7 +159,8 @@ def luks_keys(folder):
 
 
 def volumes(folder):
-    """LUKS volumes: vol.luks, which "abc" opens, and two.luks, which "def" opens too, in slot 3; a.raw, with holes."""
+    """LUKS volumes: vol.luks, which "abc" opens, and two.luks, which "def" opens too, in slot 3; a.raw, with holes; over.qcow2 lies on vol.luks, and
+    top.qcow2 on that."""
     (folder / "key").write_text("abc")
     for name in ("vol", "two"):
         encrypt(folder, f"{name}.luks", "iter-time=10,")
@@ -167,6 +168,8 @@ def volumes(folder):
              "driver=luks,key-secret=s0,file.filename=two.luks", "-o", "state=active,new-secret=s1,keyslot=3,iter-time=10", cwd=folder)
     qemu_img("create", "-q", "-f", "raw", folder / "a.raw", "3M")
     qemu_io(folder / "a.raw", ["write -P 1 0 64k", "write -P 2 1M 100k"], "raw")
+    for base, over in ("vol.luks", "over.qcow2"), ("over.qcow2", "top.qcow2"):
+        qemu_img("create", "-q", "-u", "-f", "qcow2", "-b", base, "-F", base.rsplit(".", 1)[-1], over, "2M", cwd=folder)
     (folder / "cut.luks").write_bytes((folder / "vol.luks").read_bytes()[:1 << 20])
     (folder / "later.luks").write_bytes(b"LUKS\xba\xbe\0\2" + bytes(4096))
     (folder / "wrong.luks").write_bytes(b"LUKS\xba\xbe\0\1" + bytes(4096))

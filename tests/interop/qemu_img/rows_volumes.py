@@ -85,6 +85,12 @@ ROWS = [
     amend("state=inactive,keyslot=0", key="s1", readable=False),
     *(amend(wish, name="vol", more=more, readable=False) for more in ("", "--force") for wish in (
         "state=inactive,keyslot=0", "state=inactive,old-secret=s0", "state=active,new-secret=s1,keyslot=0,iter-time=10")),
+    row("create -f qcow2 -b vol.luks -F luks x", "volumes", "x:qcow2", readable=False),
+    row(f"create -f qcow2 {SECRET} -b over.qcow2 -F qcow2 x", "volumes", "x:qcow2", readable=False),
+    *(row(f"{verb} {name}.qcow2", "volumes") for name in ("over", "top") for verb in (
+        "info", "info --backing-chain", "map", "check", "commit", "measure -O qcow2")),
+    row("convert top.qcow2 x", "volumes"),
+    row("rebase -u -b a.raw -F raw over.qcow2", "volumes", "over.qcow2"),
     row("amend -f luks -o help"),
     row("amend -o help vol.luks", "volumes"),
     row(f"amend {SECRET} -o help {opened()}", "volumes"),
