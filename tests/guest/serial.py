@@ -33,6 +33,14 @@ class GuestError(AssertionError):
     """An answer was lost, garbled, or of another status than expected."""
 
 
+class Garbled(GuestError):
+    """The answer to the command @nonce came, but not as it was sent."""
+
+    def __init__(self, nonce, why):
+        super().__init__(why)
+        self.nonce = nonce
+
+
 class GuestSerial:
     """@fd: a descriptor of the line, read and written; closed with it. @child: a process to end with it, or None."""
 
@@ -104,15 +112,18 @@ class GuestSerial:
             self.fill(deadline, f"with {text!r}")
 
     def wait_ready(self, timeout=60):
-        """Waits until the guest obeys. Asks now and then, since what it said before this line was open is lost."""
-        deadline = time.monotonic() + timeout
+        """Waits until the guest obeys. Asks now and then, since what it said before this line was open is lost; an answer to
+        any of these questions will do, or a guest slower than they come would never be up."""
+        deadline, asked = time.monotonic() + timeout, []
         while True:
-            nonce = self.send("true")
+            asked.append(self.send("true"))
             try:
-                return self.answer(nonce, "whether it is up", min(time.monotonic() + 1, deadline))
-            except GuestError:
+                return self.answer(asked, "whether it is up", min(time.monotonic() + min(len(asked), 5), deadline))
+            except GuestError as error:
                 if time.monotonic() >= deadline or not self.alive():
                     raise
+                if isinstance(error, Garbled):
+                    asked.remove(error.nonce)
 
     def alive(self):
         """Whether the line is still open."""
@@ -127,27 +138,27 @@ class GuestSerial:
         self.write(f"{nonce}/{len(command)} {command}\n".encode())
         return nonce
 
-    def answer(self, nonce, command, deadline):
-        """(status, output bytes) of a command that was sent."""
-        begin = re.compile(rb"(?<![!-~])%s begin (\d+) ([0-9a-f]{32})\r?\n" % nonce.encode())
+    def answer(self, nonces, command, deadline):
+        """(status, output bytes) of a command that was sent: of the first that is answered."""
+        begin = re.compile(rb"(?<![!-~])(%s) begin (\d+) ([0-9a-f]{32})\r?\n" % "|".join(nonces).encode())
         start = max(len(self.heard) - 65536, 0)
         while not (found := begin.search(self.heard, start)):
             self.fill(deadline, command)
-        size, digest = int(found[1]), found[2].decode()
-        tail = re.compile(rb"\n%s end (\d+) %d %s\r?\n" % (nonce.encode(), size, digest.encode()))
+        size, digest = int(found[2]), found[3].decode()
+        tail = re.compile(rb"\n%s end (\d+) %d %s\r?\n" % (found[1], size, digest.encode()))
         limit = found.end() + size + 100
         while not (last := tail.search(self.heard, found.end())) and len(self.heard) < limit:
             self.fill(deadline, command)
         output = self.heard[found.end():last.start()] if last else b""
         if not last or len(output) != size or hashlib.md5(output).hexdigest() != digest:
-            raise GuestError(f"the answer to {command!r} was garbled:\n"
-                             + self.heard[found.start():][:1500].decode(errors="replace"))
+            raise Garbled(found[1].decode(), f"the answer to {command!r} was garbled:\n"
+                          + self.heard[found.start():][:1500].decode(errors="replace"))
         return int(last[1]), output
 
     def run(self, command, status=0, timeout=60):
         """Runs a shell command in the guest and returns its output, stripped. @status: the one expected, None for any."""
         nonce = self.send(command)
-        got, output = self.answer(nonce, command, time.monotonic() + timeout)
+        got, output = self.answer([nonce], command, time.monotonic() + timeout)
         text = output.decode(errors="replace").strip()
         if status is not None and got != status:
             raise GuestError(f"in the guest: {command}\n{text}\n(status {got}, expected {status})")

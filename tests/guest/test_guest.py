@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -87,7 +88,7 @@ class FakeGuest:
         nonce = self.line.send("cmd")
         self.far.recv(4096)
         self.far.send(say(nonce).encode())
-        return self.line.answer(nonce, "cmd", time.monotonic() + 0.2)
+        return self.line.answer([nonce], "cmd", time.monotonic() + 0.2)
 
 
 @pytest.mark.parametrize("damage,says", [
@@ -112,6 +113,27 @@ def test_lost_or_garbled_answers_fail(damage, says):
     else:
         assert fake.answer(say) == (0, b"output\n")
     fake.line.close()
+    fake.far.close()
+
+
+def test_a_guest_slower_than_the_questions_is_up():
+    """It answers each question only after the next one was asked; the first answer is garbled."""
+    fake = FakeGuest()
+    digest = hashlib.md5(b"").hexdigest()
+
+    def guest():
+        lines = fake.far.makefile()
+        asked = [lines.readline(), lines.readline()]
+        for damage in ("noise", ""):
+            nonce = asked.pop(0).split("/")[0]
+            fake.far.send(f"\n{nonce} begin 0 {digest}\n{damage}\n{nonce} end 0 0 {digest}\n".encode() + b"x" * 200 * len(damage))
+            asked.append(lines.readline())
+            asked.append(lines.readline())
+    thread = threading.Thread(target=guest, daemon=True)
+    thread.start()
+    assert fake.line.wait_ready(timeout=20) == (0, b"")
+    fake.line.close()
+    thread.join()
     fake.far.close()
 
 
