@@ -142,7 +142,7 @@ def test_target_is_a_part_of_the_source(kho, disk):
 
 
 def test_wrong_command_lines(kho, disk):
-    assert_refused(kho, USAGE, "luks", "create", "-f", "luks", "new", "1M")
+    assert_refused(kho, USAGE, "unheard", "create", "-f", "unheard", "new", "1M")
     assert_refused(kho, None, "size", "create", "-f", "qcow2", "new")
     assert_refused(kho, INVALID, "format", "create", "-f", "qcow2", "-b", "disk.qcow2", "new")
     assert_refused(kho, INVALID, "raw", "create", "-f", "raw", "-b", "disk.qcow2", "-F", "qcow2", "new")
