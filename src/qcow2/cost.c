@@ -200,7 +200,6 @@ count_packed(Alone *alone, guint64 cluster, guint64 count)
 {
     guint i = 0;
 
-    alone->has_packed = TRUE;
     while (i < OPEN_CLUSTERS && alone->open[i].cluster != cluster)
         i++;
     if (i == OPEN_CLUSTERS) {
@@ -209,6 +208,7 @@ count_packed(Alone *alone, guint64 cluster, guint64 count)
         alone->open[i].references = 0;
     }
     alone->clusters += ++alone->open[i].references == count;
+    alone->has_packed = alone->has_packed || alone->open[i].references > 1;
 }
 
 /* A Qcow2ReachFunc. */

@@ -87,6 +87,10 @@ def test_what_is_lost(kho, tmp):
     assert plan["lost"] == ["the snapshot 'two', of which no other state of the disk has 1 MiB"]
     plan = plan_of(kho, words("create", path))
     assert plan["lost"] == [] and plan["freed-bytes"] == 0
+    kho("img", *words("create", path))
+    plan = plan_of(kho, ["snapshot", "-d", "three", path])
+    assert plan["lost"] == ["the snapshot 'three', of which no other state of the disk has 0 B"]
+    kho("img", "snapshot", "-d", "three", path)
     qemu_img("amend", "-o", "lazy_refcounts=on", path)
     qemu_io(path, ["write -z 0 1M"])
     plan = plan_of(kho, words("version 2", path))
