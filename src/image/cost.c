@@ -8,6 +8,8 @@
 #include "base/room.h"
 #include "image/prealloc.h"
 #include "image/survey.h"
+#include "luks/volume.h"
+#include "raw/raw.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -519,9 +521,9 @@ cost_place_of(KhoImage *image, CostPlace *target, GError **error)
         .image = image,
         .cluster_bytes = cluster == 1 ? BLOCK_BYTES : cluster,
         .table_span_bytes = cost_table_span(cluster, image->subcluster_bytes < cluster),
-        .is_fixed = cluster == 1 || image->has_data_file,
+        .is_fixed = image->format->ops == &raw_format || image->has_data_file,
         .encrypts = image->format->encrypted,
-        .writes_zeros = info.version == 2 && info.backing_file,
+        .writes_zeros = image->format->ops == &luks_volume_format || (info.version == 2 && info.backing_file),
     };
     format_info_clear(&info);
     return TRUE;

@@ -239,24 +239,36 @@ check_space(Target *target, const KhoImageCreate *options, guint64 reserved, GEr
         target->publish, prealloc_least_bytes(prealloc, reserved, cluster_bytes(options), FALSE), error);
 }
 
+/* How long a LUKS volume is; 0 for other formats. */
+static guint64
+luks_bytes(const KhoImageCreate *options, guint64 size_bytes)
+{
+    LuksSpec spec;
+
+    if (!g_str_equal(options->format, luks_volume_format.name) || !encryption_read_spec(options, &spec, NULL))
+        return 0;
+    return luks_volume_head_bytes(&spec) + size_bytes;
+}
+
 CostPlace
 target_cost_place(const Target *target, const KhoImageCreate *options, guint64 size_bytes)
 {
     KhoPrealloc prealloc = prealloc_kind(prealloc_of(options), options->encryption != NULL);
     guint64 wanted = options->prealloc_bytes ? MIN(options->prealloc_bytes, size_bytes) : size_bytes;
     gboolean foreign = foreign_format_find(options->format) != NULL;
-    guint64 cluster = cluster_bytes(options);
+    guint64 cluster = cluster_bytes(options), luks = luks_bytes(options, size_bytes);
+    guint64 head = luks > size_bytes ? luks - size_bytes : 0;
 
     return (CostPlace){
         .path = target->path,
         .fd = target->publish && !options->data_file ? publish_fd(target->publish) : -1,
         .cluster_bytes = cluster == 1 ? BLOCK_BYTES : cluster,
         .table_span_bytes = cost_table_span(cluster, options->extended_l2),
-        .reserved_bytes = prealloc_space_bytes(prealloc, wanted, (guint32) cluster),
+        .reserved_bytes = head + prealloc_space_bytes(prealloc, wanted, (guint32) cluster),
         .least_bytes = prealloc_least_bytes(prealloc, wanted, (guint32) cluster, FALSE),
         .encrypts = options->encryption != NULL,
         .reserves_data = prealloc >= KHO_PREALLOC_FALLOC && wanted == size_bytes,
-        .writes_zeros = options->qcow2_version == 2 && options->backing_file,
+        .writes_zeros = luks > 0 || (options->qcow2_version == 2 && options->backing_file),
         .may_be_less = options->backing_file || foreign,
     };
 }
@@ -289,17 +301,6 @@ new_file(Publish *publish, const KhoImageCreate *options, GError **error)
 
     hint_extents(file, options);
     return file;
-}
-
-/* How long a LUKS volume is; 0 for other formats. */
-static guint64
-luks_bytes(const KhoImageCreate *options, guint64 size_bytes)
-{
-    LuksSpec spec;
-
-    if (!g_str_equal(options->format, luks_volume_format.name) || !encryption_read_spec(options, &spec, NULL))
-        return 0;
-    return luks_volume_head_bytes(&spec) + size_bytes;
 }
 
 /* The store that the new image is made in. What is written in place is marked now. */

@@ -192,6 +192,17 @@ def test_snapshots_on_a_full_disk(kho, tmp, small_fs, leave, fits):
     assert planned.err == ran.err or fits != "no"
 
 
+def test_luks_volume(kho, tmp):
+    """It has a head, and all of its zeros are written: as ciphertext."""
+    (tmp / "pass").write_bytes(b"word")
+    qemu_img("create", "-q", "-f", "raw", tmp / "a", "6M")
+    argv = ["convert", "-O", "luks", "--secret", f"id=k,file={tmp / 'pass'}", "-o", "key-secret=k", tmp / "a", tmp / "b"]
+    plan, _ = plan_of(kho, argv)
+    kho("img", *argv)
+    taken = (tmp / "b").stat().st_blocks * 512
+    assert 6 * MIB < taken <= plan["space-bytes"] <= taken + SLACK_BYTES and plan["write-bytes"] == 6 * MIB
+
+
 def test_losses(kho, tmp):
     qemu_img("create", "-q", "-f", "qcow2", tmp / "a", "8M")
     qemu_img("snapshot", "-c", "one", tmp / "a")
