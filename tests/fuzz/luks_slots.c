@@ -67,11 +67,13 @@ static void
 look_at_volume(const uint8_t *data, size_t len)
 {
     BlkStore *file = make_file(data, len);
-    FormatImage *image = luks_volume_format.open(file, FORMAT_WRITABLE, NULL);
     FormatInfo info = { 0 };
     guint8 sector[512];
     guint64 done;
 
+    /* Room for slots and a disk, of which a small input is the beginning. */
+    g_assert_true(blk_truncate(file, ROOM_BYTES, NULL));
+    FormatImage *image = luks_volume_format.open(file, FORMAT_WRITABLE, NULL);
     if (!image) {
         blk_free(file);
         return;
