@@ -196,8 +196,10 @@ typedef struct KhoImageCreate {
     const char *compression;   /* NULL: zlib */
     guint32 extent_hint_bytes; /* the file's space comes in such pieces, where the file system can; 0: as it
                                   does */
-    void (*no_extent_hint)(int error_number); /* told where it cannot; may be NULL */
-    mode_t mode;                              /* 0: 0644 less the umask */
+    void (*no_extent_hint)(int error_number);            /* told where it cannot; may be NULL */
+    void (*leaves_links)(const char *path, guint links); /* told where the file that is replaced has so many
+                                                            other names, which keep it; may be NULL */
+    mode_t mode;                                         /* 0: 0644 less the umask */
     gboolean overwrite;      /* replace what stands at the path; otherwise KHO_ERROR_EXISTS */
     gboolean overwrite_data; /* the data file's path, too. Two files are not replaced at once: a failure in
                                 between leaves the old image with the new data */

@@ -8,11 +8,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+/* As many as the kernel follows. */
+#define LINKS_MAX 40
+/* The tag of what an access list allows the file's own group. */
+#define ACL_GROUP_OBJ 4
 
 int
 entry_make_nameless(int dirfd, mode_t mode, const char *label, GError **error)
@@ -193,20 +199,58 @@ entry_check_space(int fd, guint64 bytes, const char *label, GError **error)
                 there);
 }
 
-void
+char *
+entry_follow(const char *path, GError **error)
+{
+    char *real = realpath(path, NULL);
+    g_autofree char *at = g_strdup(real ? real : path);
+    struct stat st;
+
+    free(real);
+    /* Links of the kernel's own (/proc/self/fd) lead where their text does not say. */
+    for (guint n = 0; n <= LINKS_MAX && stat(at, &st) != 0 && (errno == ENOENT || errno == ELOOP); n++) {
+        g_autofree char *target = g_file_read_link(at, NULL);
+        if (!target)
+            return g_steal_pointer(&at);
+        g_autofree char *folder = g_path_get_dirname(at);
+        g_free(at);
+        at = *target == '/' ? g_steal_pointer(&target) : g_build_filename(folder, target, NULL);
+        if (n == LINKS_MAX) {
+            fail(error, KHO_ERROR_INVALID, "%s: its symbolic links lead in a circle", path);
+            return NULL;
+        }
+    }
+    return g_steal_pointer(&at);
+}
+
+gboolean
 entry_try_owner(int fd, uid_t uid, gid_t gid)
 {
-    if (fchown(fd, uid, gid) != 0)
+    struct stat st;
+
+    if (fchown(fd, uid, gid) != 0 && fchown(fd, (uid_t) -1, gid) != 0)
         g_debug("the owner stays: %s", g_strerror(errno));
+    return fstat(fd, &st) == 0 && st.st_gid == gid;
+}
+
+/* A list is a version of 4 bytes and then entries of 8, little-endian: tag (2), rights (2), id. */
+static void
+drop_group(guint8 *list, gsize len)
+{
+    for (gsize at = 4; at + 8 <= len; at += 8)
+        if (list[at] == ACL_GROUP_OBJ && list[at + 1] == 0)
+            list[at + 2] = list[at + 3] = 0;
 }
 
 void
-entry_try_access_list(int fd, int from)
+entry_try_access_list(int fd, int from, gboolean keeps_group)
 {
     static const char name[] = "system.posix_acl_access";
     guint8 list[4096]; /* what an ext4 inode's list takes at most; a longer one is not kept */
     ssize_t len = fgetxattr(from, name, list, sizeof list);
 
+    if (len > 0 && !keeps_group)
+        drop_group(list, (gsize) len);
     if (len > 0 && fsetxattr(fd, name, list, (size_t) len, 0) != 0)
         g_debug("the access list stays behind: %s", g_strerror(errno));
 }

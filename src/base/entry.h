@@ -55,11 +55,17 @@ gboolean entry_free_space(int fd, guint64 *bytes, const char *label, GError **er
 /* KHO_ERROR_NO_SPACE where the file system of @fd has not @bytes free for an unprivileged writer. */
 gboolean entry_check_space(int fd, guint64 bytes, const char *label, GError **error);
 
-/* Gives @fd to another owner where rights allow. */
-void entry_try_owner(int fd, uid_t uid, gid_t gid);
+/* Where @path leads: the place of what it names, or, where nothing stands there, of what a file made by that
+ * name would be: symbolic links that lead nowhere are followed by hand. NULL with KHO_ERROR_INVALID where
+ * they lead in a circle. */
+char *entry_follow(const char *path, GError **error);
+
+/* Gives @fd to another owner and group, to each where rights allow; whether the group is that one now. */
+gboolean entry_try_owner(int fd, uid_t uid, gid_t gid);
 
 /* Gives @fd the access list of the file @from, where that has one and the file system of @fd keeps such.
- * After the mode was set, of which it is a part. */
-void entry_try_access_list(int fd, int from);
+ * After the mode was set, of which it is a part. Not @keeps_group: the file's group is another one, and what
+ * the list allows the group is left out. */
+void entry_try_access_list(int fd, int from, gboolean keeps_group);
 
 #endif

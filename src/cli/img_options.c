@@ -1,4 +1,5 @@
 #include "cli/img_options.h"
+#include "cli/output.h"
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -9,10 +10,20 @@
 #include <kho/snapshot.h>
 #include <string.h>
 
+static void
+warn_of_links(const char *path, guint links)
+{
+    out_warning("%s has %u more name%s (hard links): what is made takes the place of this one alone, and the "
+                "others keep what is there now",
+                path, links, links == 1 ? "" : "s");
+}
+
 void
 img_options_init(ImgOptions *options, const char *format)
 {
-    *options = (ImgOptions){ .create.format = format, .texts = g_ptr_array_new_with_free_func(g_free) };
+    *options = (ImgOptions){ .create.format = format,
+                             .create.leaves_links = warn_of_links,
+                             .texts = g_ptr_array_new_with_free_func(g_free) };
 }
 
 void

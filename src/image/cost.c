@@ -185,12 +185,11 @@ look_at_data(Look *look, guint64 off, guint64 bytes, GError **error)
 static Shares
 try_sharing(const CostPlace *target, int source_fd, guint64 host_off)
 {
-    char *real = realpath(target->path, NULL);
+    g_autofree char *real = entry_follow(target->path, NULL);
     g_autofree char *folder = g_path_get_dirname(real ? real : target->path);
     fd_auto int dir = fd_open(folder, O_PATH | O_DIRECTORY, 0, NULL);
     fd_auto int file = dir < 0 ? -1 : entry_make_nameless(dir, 0600, target->path, NULL);
 
-    free(real);
     if (file < 0)
         return SHARES;
     return clone_share(source_fd, host_off, file, 0, BLOCK_BYTES, NULL) == CLONE_DONE ? SHARES : SHARES_NOT;

@@ -18,6 +18,7 @@ G_STATIC_ASSERT(KHO_IMAGE_NAME_MAX == NAME_MAX - sizeof "..kho-tmp" + 1);
 #define OWNER_BYTE 0
 
 #define DEFAULT_MODE 0644
+#define PRIVATE_MODE 0600
 
 struct Publish {
     char *path, *name, *temp;
@@ -98,35 +99,46 @@ look_at_old(Publish *p, GError **error)
     return image_lock(p->replaced, IMAGE_LOCK_WRITE, error);
 }
 
-/* The replaced file's mode, owner and access list go over to the new one. */
+/* The replaced file's mode, owner and access list go over to the new one. What its group was allowed is for
+ * no other: where the group cannot be kept, that stays behind. (Where the owner cannot, nothing more is
+ * given: a disk never runs as its owner.) */
 static gboolean
 dress(Publish *p, mode_t mode, GError **error)
 {
-    if (p->replaced)
-        entry_try_owner(p->fd, p->replaced_stat.st_uid, p->replaced_stat.st_gid);
+    gboolean keeps_group =
+        !p->replaced || entry_try_owner(p->fd, p->replaced_stat.st_uid, p->replaced_stat.st_gid);
+    mode_t kept = p->replaced_stat.st_mode & (keeps_group ? 0777 : 0707);
+
     if (!mode && !p->replaced)
         return TRUE;
-    if (!fd_chmod(p->fd, mode ? mode : p->replaced_stat.st_mode & 0777, p->path, error))
+    if (!fd_chmod(p->fd, mode ? mode : kept, p->path, error))
         return FALSE;
     if (p->replaced && !mode)
-        entry_try_access_list(p->fd, blk_fd(p->replaced));
+        entry_try_access_list(p->fd, blk_fd(p->replaced), keeps_group);
     return TRUE;
+}
+
+/* Of the new file until it is dressed: nobody else opens it before. */
+static mode_t
+first_mode(const Publish *p, mode_t mode)
+{
+    return mode ? mode : p->replaced ? PRIVATE_MODE : DEFAULT_MODE;
 }
 
 Publish *
 publish_begin(const char *path, mode_t mode, PublishFlags flags, GError **error)
 {
     g_autoptr(Publish) p = g_new0(Publish, 1);
-    char *real = flags & PUBLISH_REPLACE ? realpath(path, NULL) : NULL;
 
     p->dirfd = p->fd = -1;
-    if (!*path || g_str_has_suffix(path, "/")) { /* the folder's own name would do for a file in it */
-        free(real);
+    p->path = flags & PUBLISH_REPLACE && *path ? entry_follow(path, error) : g_strdup(path);
+    if (!p->path)
+        return NULL;
+    /* The folder's own name would do for a file in it. */
+    if (!*path || g_str_has_suffix(path, "/") || g_str_has_suffix(p->path, "/")) {
         fail(error, KHO_ERROR_INVALID, "'%s' is not the name of a file", path);
         return NULL;
     }
-    p->path = g_strdup(real ? real : path);
-    free(real);
     p->name = g_path_get_basename(p->path);
     p->temp = g_strdup_printf(".%s.kho-tmp", p->name);
     p->replace = (flags & PUBLISH_REPLACE) != 0;
@@ -139,7 +151,7 @@ publish_begin(const char *path, mode_t mode, PublishFlags flags, GError **error)
     }
     g_autofree char *folder = g_path_get_dirname(p->path);
     p->dirfd = fd_open(folder, O_RDONLY | O_DIRECTORY, 0, error);
-    if (p->dirfd < 0 || !look_at_old(p, error) || !make_file(p, mode ? mode : DEFAULT_MODE, flags, error)
+    if (p->dirfd < 0 || !look_at_old(p, error) || !make_file(p, first_mode(p, mode), flags, error)
         || !dress(p, mode, error))
         return NULL;
     return g_steal_pointer(&p);

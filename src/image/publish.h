@@ -15,7 +15,8 @@ typedef enum {
 
 /**
  * publish_begin:
- * @path: where the file shall stand; a symbolic link is followed where it is to be replaced
+ * @path: where the file shall stand; a symbolic link is followed where it is to be replaced, also to where
+ * nothing stands
  * @mode: of the new file; 0: 0644 less the umask, or that of the file replaced
  *
  * Makes the new, empty file. A file that is to be replaced is locked until the end, as by a writer.

@@ -7,6 +7,7 @@
 #include "image/cost.h"
 #include "image/prealloc.h"
 #include "image/target.h"
+#include "raw/raw.h"
 
 /* A data file that reads like the disk by itself is mapped as a whole. */
 static KhoPrealloc
@@ -76,7 +77,7 @@ extend_reserved(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob 
 
     return own_last_cluster(image, error) && format_extend(image->format, to, error)
            && prealloc_range(image, from, to, prealloc, job, error)
-           && format_resize(image->format, to, FALSE, NULL, error)
+           && (kho_image_size_bytes(image) >= to || format_resize(image->format, to, FALSE, NULL, error))
            && prealloc_range(image, num_align_up(old, image->subcluster_bytes), MIN(from, to), prealloc, job,
                              error);
 }
@@ -170,8 +171,12 @@ gboolean
 resize_image(KhoImage *image, const KhoImageResize *options, const KhoJob *job, GError **error)
 {
     const KhoPrealloc prealloc = options->prealloc;
-    guint64 from = kho_image_size_bytes(image), to = num_align_up(options->size_bytes, IMAGE_SECTOR_BYTES);
+    /* A raw file has any size, as QEMU has it; the disk in it whole sectors. */
+    const gboolean is_raw = !image->foreign && image->format->ops == &raw_format;
+    guint64 from = kho_image_size_bytes(image), to = options->size_bytes;
 
+    if (!is_raw)
+        to = num_align_up(to, IMAGE_SECTOR_BYTES);
     if (image->foreign)
         return !kho_job_is_cancelled(job)
                    ? resize_foreign(image, to, options, error)
@@ -186,7 +191,8 @@ resize_image(KhoImage *image, const KhoImageResize *options, const KhoJob *job, 
         return FALSE;
     if (to > from)
         return grow(image, to, options, job, error);
-    return options->plan || to == from || format_resize(image->format, to, options->may_shrink, job, error);
+    return options->plan || (to == from && !is_raw)
+           || format_resize(image->format, to, options->may_shrink, job, error);
 }
 
 gboolean

@@ -199,6 +199,14 @@ open_place(const char *path, GError **error)
     return place && image_lock(place, IMAGE_LOCK_WRITE, error) ? g_steal_pointer(&place) : NULL;
 }
 
+/* A rename changes what one name leads to. */
+static void
+tell_of_links(const char *path, const KhoImageCreate *options, const struct stat *replaced)
+{
+    if (options->leaves_links && replaced && replaced->st_nlink > 1)
+        options->leaves_links(path, (guint) replaced->st_nlink - 1);
+}
+
 Target *
 target_begin(const char *path, const KhoImageCreate *options, const KhoJob *job, GError **error)
 {
@@ -217,6 +225,8 @@ target_begin(const char *path, const KhoImageCreate *options, const KhoJob *job,
         target->place = blk_nbd_open(path, TRUE, job, error);
     else
         fail(error, KHO_ERROR_EXISTS, "%s would be overwritten: that must be asked for (--force)", path);
+    if (target->publish)
+        tell_of_links(path, options, publish_replaced(target->publish));
     if (target->publish || target->place)
         return target;
     target_free(target, NULL);

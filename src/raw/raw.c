@@ -110,19 +110,20 @@ raw_resize(FormatImage *image, guint64 guest_bytes, gboolean may_shrink, const s
     if (guest_bytes > num_align_down(NUM_OFFSET_MAX, SECTOR_BYTES))
         return fail(error, KHO_ERROR_INVALID, "cannot resize %s: %" G_GUINT64_FORMAT " bytes is too large",
                     label, guest_bytes);
+    /* The file has exactly what was asked for; the disk, as everywhere, whole sectors. */
     guint64 wanted = num_align_up(guest_bytes, SECTOR_BYTES);
     if (wanted < image->guest_bytes && !may_shrink)
         return fail(error, KHO_ERROR_INVALID,
                     "cannot shrink %s from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
                     " bytes: the data past the end would be lost",
                     label, image->guest_bytes, wanted);
-    if (!blk_truncate(image->file, wanted, error) || !blk_size(image->file, &now, error))
+    if (!blk_truncate(image->file, guest_bytes, error) || !blk_size(image->file, &now, error))
         return FALSE;
-    if (now != wanted)
+    if (now != guest_bytes)
         return fail(error, KHO_ERROR_UNSUPPORTED,
                     "cannot resize %s to %" G_GUINT64_FORMAT " bytes: a device of %" G_GUINT64_FORMAT
                     " bytes stays so",
-                    label, wanted, now);
+                    label, guest_bytes, now);
     image->guest_bytes = wanted;
     return TRUE;
 }

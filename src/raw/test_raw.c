@@ -103,9 +103,12 @@ test_resize(void)
 {
     FormatImage *image = open_mem("", 0);
     g_autoptr(GError) error = NULL;
+    guint64 file_bytes;
 
     g_assert_true(raw_format.resize(image, 1000, FALSE, NULL, NULL));
     g_assert_cmpuint(image->guest_bytes, ==, 1024);
+    g_assert_true(blk_size(image->file, &file_bytes, NULL));
+    g_assert_cmpuint(file_bytes, ==, 1000);
     g_assert_false(raw_format.resize(image, 512, FALSE, NULL, &error));
     g_assert_error(error, KHO_ERROR, KHO_ERROR_INVALID);
     g_assert_nonnull(strstr(error->message, "disk"));

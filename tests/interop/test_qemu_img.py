@@ -81,6 +81,79 @@ def test_what_is_replaced_keeps_its_dress(face, tmp, verb):
     assert sorted(path.name for path in tmp.iterdir()) == ["bin", "link", "old", "source"]
 
 
+def test_rights_of_a_group_that_is_lost(face, tmp):
+    """Whoever may not give a file to the group that it had gives what that group was allowed to no other, also with a list."""
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    (tmp / "place").mkdir()
+    os.chown(tmp / "place", 65534, 65534)
+    os.chmod(tmp, 0o755)
+    entries = [(0x01, 6, -1), (0x02, 4, 4242), (0x04, 4, -1), (0x10, 4, -1), (0x20, 0, -1)]
+    left = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", tag, 0 if tag == 0x04 else rights, who) for tag, rights, who in entries)
+    for name, groups, mode, listed in (("plain", user, 0o604, False), ("list", user, 0o640, True),
+                                       ("member", [*user[:-1], "--groups=4243"], 0o664, False)):
+        (tmp / "place" / name).write_bytes(b"old")
+        os.chown(tmp / "place" / name, 65534, 4243)
+        os.chmod(tmp / "place" / name, 0o640 if listed else 0o664)
+        if listed:
+            os.setxattr(tmp / "place" / name, "system.posix_acl_access",
+                        struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries))
+        before = os.stat(tmp / "place" / name)
+        harness.run([*groups, tmp / "bin/qemu-img", "create", "-q", "-f", "qcow2", tmp / "place" / name, "1M"])
+        now = os.stat(tmp / "place" / name)
+        assert now.st_ino != before.st_ino
+        assert (now.st_gid, now.st_mode & 0o7777) == (4243 if name == "member" else 65534, mode), name
+        if listed:
+            assert os.getxattr(tmp / "place" / name, "system.posix_acl_access") == left
+
+
+LINK_VERBS = (("create", "-f", "qcow2", "{}", "1M"), ("convert", "-f", "raw", "-O", "qcow2", "source", "{}"),
+              ("dd", "-f", "raw", "-O", "qcow2", "if=source", "of={}"))
+
+
+@pytest.mark.parametrize("verb", LINK_VERBS, ids=lambda verb: verb[0])
+def test_a_link_that_leads_nowhere_yet(face, tmp, verb):
+    """What it leads to is made, over several links too, each read from its own folder; a circle is refused."""
+    (tmp / "sub").mkdir()
+    (tmp / "source").write_bytes(bytes(1 << 20))
+    (tmp / "far").symlink_to("sub/near")
+    (tmp / "sub/near").symlink_to("../made")
+    (tmp / "round").symlink_to("circle")
+    (tmp / "circle").symlink_to("round")
+    (tmp / "lost").symlink_to("nowhere/made")
+    sizes = []
+    for who in (lambda *args, **how: harness.run([matrix.REAL, *args], cwd=tmp, **how), face):
+        assert not who(*(word.format("far") for word in verb)).err
+        assert not (tmp / "made").is_symlink() and os.readlink(tmp / "far") == "sub/near"
+        sizes.append(who("info", "--output=json", "made").out.replace("far", "made"))
+        for name in ("round", "lost"):
+            assert who(*(word.format(name) for word in verb), status=1).err
+        (tmp / "made").unlink()
+        assert not list((tmp / "sub").glob("*.kho-tmp")) and not (tmp / "circle").is_file()
+    assert '"format": "qcow2"' in sizes[1]
+
+
+def test_kho_makes_what_a_link_leads_to(kho, tmp):
+    (tmp / "link").symlink_to("made")
+    assert "exists already" in kho("img", "create", "-f", "qcow2", tmp / "link", "1M", status=None).err
+    assert not (tmp / "made").exists()
+    kho("img", "create", "--force", "-f", "qcow2", tmp / "link", "1M")
+    assert (tmp / "link").is_symlink() and (tmp / "made").is_file()
+
+
+def test_other_names_of_what_is_replaced(face, kho, tmp):
+    """They keep the old contents: kho says so, and under QEMU's name nothing."""
+    (tmp / "source").write_bytes(bytes(1 << 20))
+    for verb in (("create", "--force", "-f", "qcow2", tmp / "old", "1M"), ("convert", "--force", "-O", "qcow2", tmp / "source", tmp / "old")):
+        (tmp / "old").write_bytes(b"old")
+        os.link(tmp / "old", tmp / "other")
+        assert "has 1 more name (hard links)" in kho("img", *verb).err
+        assert (tmp / "other").read_bytes() == b"old" and (tmp / "old").read_bytes()[:4] == b"QFI\xfb"
+        assert not kho("img", *verb).err
+        (tmp / "other").unlink()
+    os.link(tmp / "old", tmp / "other")
+    assert not face("create", "-q", "-f", "qcow2", "old", "1M").err
+
+
 def test_cancelled_convert_leaves_what_stood_there(face, tmp, build):
     """And ends by the signal, as qemu-img does; SIGUSR1 asks how far it is."""
     with open(tmp / "source", "wb") as file:
