@@ -156,11 +156,55 @@ json_int_or(const json_t *object, const char *key, gint64 fallback)
     return json_is_integer(member) ? json_integer_value(member) : fallback;
 }
 
+/* The bytes of one sequence as its first byte announces them, as many as there are; also of what UTF-8 once
+ * had, up to six. */
+static gsize
+sequence_bytes(const char *at)
+{
+    guint8 first = (guint8) *at;
+    gsize wanted = first < 0xc0   ? 1
+                   : first < 0xe0 ? 2
+                   : first < 0xf0 ? 3
+                   : first < 0xf8 ? 4
+                   : first < 0xfc ? 5
+                   : first < 0xfe ? 6
+                                  : 1;
+    gsize n = 1;
+
+    while (n < wanted && ((guint8) at[n] & 0xc0) == 0x80)
+        n++;
+    return n;
+}
+
+static gboolean
+is_character(const char *at, gsize len)
+{
+    gunichar c = g_utf8_get_char_validated(at, (gssize) len);
+
+    return c < 0x110000 && (c & 0xfffe) != 0xfffe && !(c >= 0xfdd0 && c <= 0xfdef);
+}
+
+json_t *
+json_from_bytes(const char *bytes)
+{
+    if (!bytes)
+        return NULL;
+    g_autoptr(GString) text = g_string_sized_new(strlen(bytes));
+    gsize len;
+
+    for (const char *at = bytes; *at; at += len) {
+        len = sequence_bytes(at);
+        if (is_character(at, len))
+            g_string_append_len(text, at, (gssize) len);
+        else
+            g_string_append(text, "\357\277\275"); /* U+FFFD */
+    }
+    return json_stringn(text->str, text->len);
+}
+
 void
 json_set_string(json_t *object, const char *key, const char *value)
 {
-    if (!value)
-        return;
-    g_autofree char *valid = g_utf8_make_valid(value, -1);
-    json_object_set_new(object, key, json_string(valid));
+    if (value)
+        json_object_set_new(object, key, json_from_bytes(value));
 }

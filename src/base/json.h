@@ -52,7 +52,12 @@ json_opt_bool(const json_t *object, const char *key, const char *label, gboolean
 const char *json_string_or(const json_t *object, const char *key, const char *fallback);
 gint64 json_int_or(const json_t *object, const char *key, gint64 fallback);
 
-/* Sets a string member: what is not UTF-8 in @value is replaced; NULL sets nothing. */
+/* A string of what may not be UTF-8, as the name of a file or a message with one: each sequence of bytes that
+ * is none, and each character that Unicode leaves undefined for good, becomes one U+FFFD, as QEMU writes it.
+ * NULL is none. For what goes out to people and programs; a name that is to be opened again must be UTF-8. */
+json_t *json_from_bytes(const char *bytes);
+
+/* Sets a string member with json_from_bytes; NULL sets nothing. */
 void json_set_string(json_t *object, const char *key, const char *value);
 
 #endif

@@ -85,6 +85,34 @@ test_lines(void)
     g_assert_cmpstr(line, ==, "{\"z\":\"first\\nline\",\"a\":\"\xef\xbf\xbd raw\"}");
 }
 
+/* As QEMU has it: a sequence that is broken off or wrong is one mark. */
+static void
+test_bytes(void)
+{
+    static const struct {
+        const char *bytes, *text;
+    } rows[] = {
+        { "", "" },
+        { "plain", "plain" },
+        { "a\xff\xfe", "a\uFFFD\uFFFD" },
+        { "a\xe2\x82z", "a\uFFFDz" },
+        { "a\xe2z", "a\uFFFDz" },
+        { "\xf0\x9f\x98", "\uFFFD" },
+        { "a\xed\xa0\x80z", "a\uFFFDz" },
+        { "a\xf4\x90\x80\x80z", "a\uFFFDz" },
+        { "\xfc\x80\x80\x80\x80\x80", "\uFFFD" },
+        { "\xe2(\xa1", "\uFFFD(\uFFFD" },
+        { "\xef\xb7\x90\xef\xbf\xbf", "\uFFFD\uFFFD" },
+        { "\xc3\xa4\xf0\x9f\x98\x80", "\xc3\xa4\xf0\x9f\x98\x80" },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        json_auto json_t *made = json_from_bytes(rows[i].bytes);
+        g_assert_cmpstr(json_string_value(made), ==, rows[i].text);
+    }
+    g_assert_null(json_from_bytes(NULL));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -93,5 +121,6 @@ main(int argc, char **argv)
     g_test_add_func("/json/large-number", test_large_number);
     g_test_add_func("/json/members", test_members);
     g_test_add_func("/json/lines", test_lines);
+    g_test_add_func("/json/bytes", test_bytes);
     return g_test_run();
 }

@@ -1,9 +1,8 @@
 /* What a machine is: dominfo, domstate, domid, domuuid, domname, dumpxml, domblklist. */
 #include "base/error.h"
+#include "base/json.h"
 #include "cli/domain.h"
 #include "cli/output.h"
-
-#include <jansson.h>
 
 static void
 print_info(const CliDomain *opened, const KhoDomainInfo *info)
@@ -35,12 +34,12 @@ static void
 print_info_json(const CliDomain *opened, const KhoDomainInfo *info)
 {
     json_t *object = json_object();
-    json_object_set_new(object, "name", json_string(opened->name));
-    json_object_set_new(object, "uuid", json_string(kho_domain_uuid(opened->domain)));
+    json_object_set_new(object, "name", json_from_bytes(opened->name));
+    json_object_set_new(object, "uuid", json_from_bytes(kho_domain_uuid(opened->domain)));
     json_t *status = cli_domain_status_json(&info->status);
     json_object_update(object, status);
     json_decref(status);
-    json_object_set_new(object, "os-type", json_string(info->os_type));
+    json_object_set_new(object, "os-type", json_from_bytes(info->os_type));
     json_object_set_new(object, "vcpus", json_integer(info->vcpus));
     json_object_set_new(object, "cpu-time-ns", json_integer((json_int_t) info->cpu_time_ns));
     json_object_set_new(object, "max-memory-kib", json_integer((json_int_t) info->max_memory_kib));
@@ -273,11 +272,11 @@ print_disks_json(const GPtrArray *disks)
     for (guint i = 0; i < disks->len; i++) {
         const KhoDomainDisk *disk = disks->pdata[i];
         json_t *object = json_object();
-        json_object_set_new(object, "type", json_string(disk->type));
-        json_object_set_new(object, "device", json_string(disk->device));
-        json_object_set_new(object, "target", json_string(disk->target));
-        json_object_set_new(object, "source", disk->source ? json_string(disk->source) : json_null());
-        json_object_set_new(object, "format", disk->format ? json_string(disk->format) : json_null());
+        json_object_set_new(object, "type", json_from_bytes(disk->type));
+        json_object_set_new(object, "device", json_from_bytes(disk->device));
+        json_object_set_new(object, "target", json_from_bytes(disk->target));
+        json_object_set_new(object, "source", disk->source ? json_from_bytes(disk->source) : json_null());
+        json_object_set_new(object, "format", disk->format ? json_from_bytes(disk->format) : json_null());
         json_object_set_new(object, "read-only", json_boolean(disk->read_only));
         json_array_append_new(list, object);
     }

@@ -1,9 +1,9 @@
 /* list. */
 #include "base/error.h"
+#include "base/json.h"
 #include "cli/domain.h"
 #include "cli/output.h"
 
-#include <jansson.h>
 #include <string.h>
 
 typedef struct {
@@ -104,10 +104,10 @@ print_json(const GPtrArray *entries)
     for (guint i = 0; i < entries->len; i++) {
         const KhoDomainEntry *entry = entries->pdata[i];
         json_t *object = json_object();
-        json_object_set_new(object, "name", json_string(entry->name));
-        json_object_set_new(object, "uuid", entry->uuid ? json_string(entry->uuid) : json_null());
+        json_object_set_new(object, "name", json_from_bytes(entry->name));
+        json_object_set_new(object, "uuid", entry->uuid ? json_from_bytes(entry->uuid) : json_null());
         json_object_set_new(object, "damaged", json_boolean(entry->damaged));
-        json_object_set_new(object, "title", entry->title ? json_string(entry->title) : json_null());
+        json_object_set_new(object, "title", entry->title ? json_from_bytes(entry->title) : json_null());
         json_t *status = cli_domain_status_json(&entry->status);
         json_object_update(object, status);
         json_decref(status);

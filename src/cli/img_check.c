@@ -5,8 +5,7 @@
 #include "cli/output.h"
 
 #include "base/error.h"
-
-#include <jansson.h>
+#include "base/json.h"
 
 typedef struct {
     const char *path, *format, *repair, *output;
@@ -57,13 +56,13 @@ to_json(const CheckArgs *a, const KhoImageCheck *r)
         { "corruptions-fixed", r->corruptions_fixed },
         { "leaks-fixed", r->leaks_fixed },
     };
-    json_t *root = json_pack("{s:s,s:s}", "filename", a->path, "format", r->format);
+    json_t *root = json_pack("{s:o,s:s}", "filename", json_from_bytes(a->path), "format", r->format);
     json_t *messages = json_array();
 
     for (gsize i = 0; i < G_N_ELEMENTS(counts); i++)
         json_object_set_new(root, counts[i].key, json_integer((json_int_t) counts[i].value));
     for (guint i = 0; i < r->messages->len; i++)
-        json_array_append_new(messages, json_string(g_ptr_array_index(r->messages, i)));
+        json_array_append_new(messages, json_from_bytes(g_ptr_array_index(r->messages, i)));
     json_object_set_new(root, "messages", messages);
     return root;
 }

@@ -1,10 +1,9 @@
 #include "cli/img_plan.h"
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/num.h"
 #include "cli/output.h"
-
-#include <jansson.h>
 
 static const char *const fits[] = {
     [KHO_PLAN_FITS] = "yes",
@@ -19,7 +18,7 @@ print_json(const KhoImagePlan *plan)
     gboolean knows = plan->free_bytes != G_MAXUINT64;
 
     for (guint i = 0; plan->lost && i < plan->lost->len; i++)
-        json_array_append_new(lost, json_string(plan->lost->pdata[i]));
+        json_array_append_new(lost, json_from_bytes(plan->lost->pdata[i]));
     out_json(json_pack("{s:I,s:I,s:I,s:I,s:o,s:s,s:o}", "read-bytes", (json_int_t) plan->read_bytes,
                        "write-bytes", (json_int_t) plan->write_bytes, "space-bytes",
                        (json_int_t) plan->space_bytes, "freed-bytes", (json_int_t) plan->freed_bytes,

@@ -1,8 +1,7 @@
 /* kho pool-list, pool-info, pool-dumpxml. */
+#include "base/json.h"
 #include "cli/output.h"
 #include "cli/storage.h"
-
-#include <jansson.h>
 
 static const char *
 yes_no(gboolean value)
@@ -14,11 +13,11 @@ yes_no(gboolean value)
 static json_t *
 json_of(const KhoPool *pool)
 {
-    return json_pack("{s:s, s:s?, s:s?, s:s?, s:b, s:b, s:b, s:I, s:I, s:I, s:s?}", "name", pool->name,
-                     "uuid", pool->uuid, "type", pool->type, "target-path", pool->target_path, "active",
-                     pool->active, "autostart", pool->autostart, "persistent", pool->persistent,
-                     "capacity-bytes", (json_int_t) pool->capacity_bytes, "allocation-bytes",
-                     (json_int_t) pool->allocation_bytes, "available-bytes",
+    return json_pack("{s:s, s:s?, s:s?, s:o?, s:b, s:b, s:b, s:I, s:I, s:I, s:s?}", "name", pool->name,
+                     "uuid", pool->uuid, "type", pool->type, "target-path",
+                     json_from_bytes(pool->target_path), "active", pool->active, "autostart", pool->autostart,
+                     "persistent", pool->persistent, "capacity-bytes", (json_int_t) pool->capacity_bytes,
+                     "allocation-bytes", (json_int_t) pool->allocation_bytes, "available-bytes",
                      (json_int_t) pool->available_bytes, "problem", pool->problem);
 }
 

@@ -1,10 +1,9 @@
 /* snapshot-info, snapshot-dumpxml, snapshot-current, snapshot-parent; and what all verbs on snapshots share.
  */
 #include "base/error.h"
+#include "base/json.h"
 #include "cli/output.h"
 #include "cli/snapshot.h"
-
-#include <jansson.h>
 
 const CliArg snapshot_only_args[] = {
     CLI_DOMAIN_ARG(SnapshotArgs),
@@ -34,7 +33,7 @@ cli_snapshot_state(const KhoSnapshot *snapshot)
 static json_t *
 string_or_null(const char *text)
 {
-    return text ? json_string(text) : json_null();
+    return text ? json_from_bytes(text) : json_null();
 }
 
 json_t *
@@ -42,9 +41,9 @@ cli_snapshot_json(const KhoSnapshot *snapshot)
 {
     json_t *object = json_object(), *disks = json_array();
 
-    json_object_set_new(object, "name", json_string(snapshot->name));
+    json_object_set_new(object, "name", json_from_bytes(snapshot->name));
     json_object_set_new(object, "description", string_or_null(snapshot->description));
-    json_object_set_new(object, "state", json_string(snapshot->state));
+    json_object_set_new(object, "state", json_from_bytes(snapshot->state));
     json_object_set_new(object, "created-s",
                         snapshot->created_s ? json_integer(snapshot->created_s) : json_null());
     json_object_set_new(object, "parent", string_or_null(snapshot->parent));
@@ -58,9 +57,9 @@ cli_snapshot_json(const KhoSnapshot *snapshot)
     for (guint i = 0; i < snapshot->disks->len; i++) {
         const KhoSnapshotDisk *from = snapshot->disks->pdata[i];
         json_t *disk = json_object();
-        json_object_set_new(disk, "target", json_string(from->target));
-        json_object_set_new(disk, "file", json_string(from->file));
-        json_object_set_new(disk, "format", json_string(from->format));
+        json_object_set_new(disk, "target", json_from_bytes(from->target));
+        json_object_set_new(disk, "file", json_from_bytes(from->file));
+        json_object_set_new(disk, "format", json_from_bytes(from->format));
         json_array_append_new(disks, disk);
     }
     json_object_set_new(object, "disks", disks);

@@ -1,20 +1,20 @@
 /* kho vol-list, vol-info, vol-dumpxml, vol-path. */
 #include "base/error.h"
+#include "base/json.h"
 #include "cli/output.h"
 #include "cli/storage.h"
-
-#include <jansson.h>
 
 /* The keys are documented in docs/json.md. */
 static json_t *
 json_of(const KhoVolume *v)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:s?, s:s?, s:s?}", "name", v->name,
-                     "pool", v->pool, "path", v->path, "key", v->key, "type", v->type, "format", v->format,
-                     "capacity-bytes", (json_int_t) v->capacity_bytes, "allocation-bytes",
-                     (json_int_t) v->allocation_bytes, "physical-bytes", (json_int_t) v->physical_bytes,
-                     "backing-path", v->backing_path, "backing-format", v->backing_format, "problem",
-                     v->problem);
+    return json_pack("{s:o, s:s, s:o, s:o, s:s, s:s, s:I, s:I, s:I, s:o?, s:s?, s:o?}", "name",
+                     json_from_bytes(v->name), "pool", v->pool, "path", json_from_bytes(v->path), "key",
+                     json_from_bytes(v->key), "type", v->type, "format", v->format, "capacity-bytes",
+                     (json_int_t) v->capacity_bytes, "allocation-bytes", (json_int_t) v->allocation_bytes,
+                     "physical-bytes", (json_int_t) v->physical_bytes, "backing-path",
+                     json_from_bytes(v->backing_path), "backing-format", v->backing_format, "problem",
+                     json_from_bytes(v->problem));
 }
 
 typedef struct {

@@ -11,8 +11,8 @@ typedef struct {
     Broker *broker; /* NULL: nothing runs */
 } Caged;
 
-/* @argv[0] is a program of Debian's @package. It dies with this process. KHO_ERROR_UNSUPPORTED where it is
- * not installed. */
+/* @argv[0] is a program of Debian's @package: what has its name on PATH and is not kho. It dies with this
+ * process. KHO_ERROR_UNSUPPORTED where it is not installed. */
 gboolean caged_start(Caged *caged, const SpawnSpec *spec, const char *package, const BrokerSpec *rules,
                      GError **error);
 

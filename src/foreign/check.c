@@ -44,6 +44,20 @@ read_answer(const ForeignSpec *spec, int status, int out, int err, GError **erro
     return NULL;
 }
 
+/* That the tool is missing says nothing about the format: unlike what read_answer has for those that are not
+ * checked, it is no KHO_ERROR_UNSUPPORTED. */
+static gboolean
+start_tool(Caged *caged, const SpawnSpec *start, const BrokerSpec *rules, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+
+    if (caged_start(caged, start, PACKAGE, rules, &cause))
+        return TRUE;
+    return fail(error,
+                cause->code == KHO_ERROR_UNSUPPORTED ? KHO_ERROR_NOT_FOUND : (KhoErrorCode) cause->code, "%s",
+                cause->message);
+}
+
 json_t *
 foreign_check(const ForeignSpec *spec, GError **error)
 {
@@ -59,7 +73,7 @@ foreign_check(const ForeignSpec *spec, GError **error)
     gboolean ended = FALSE;
     int status = 0;
 
-    if (err < 0 || !caged_start(&caged, &start, PACKAGE, &rules, error)
+    if (err < 0 || !start_tool(&caged, &start, &rules, error)
         || !pipe_wait_unless(caged.child.pidfd, DEADLINE_NEVER, spec->job ? spec->job->cancelled : NULL,
                              spec->path, error)
         || !proc_reap(caged.child.pid, &ended, &status, error))

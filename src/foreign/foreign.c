@@ -115,6 +115,12 @@ add_file(Foreign *foreign, GError **error)
         json_pack("{s:s,s:s,s:s,s:b,s:s}", "driver", foreign->is_device ? "host_device" : "file", "node-name",
                   "file", "locking", "off", "read-only", !foreign->writable, "discard", "unmap");
 
+    if (!g_utf8_validate(foreign->path, -1, NULL)) {
+        json_decref(node);
+        return fail(error, KHO_ERROR_UNSUPPORTED,
+                    "%s: its name is not UTF-8, and QEMU is not told of others: give it another name",
+                    foreign->path);
+    }
     json_set_string(node, "filename", foreign->path);
     return tell(foreign, "blockdev-add", node, error);
 }

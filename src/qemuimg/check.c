@@ -1,9 +1,9 @@
 /* qemu-img check. */
+#include "base/json.h"
 #include "qemuimg/args.h"
 #include "qemuimg/output.h"
 #include "qemuimg/source.h"
 
-#include <jansson.h>
 #include <string.h>
 
 /* Exit statuses of their own. */
@@ -53,8 +53,8 @@ print_json(const char *path, const KhoImageCheck *r)
         { "corruptions-fixed", r->corruptions_fixed },
         { "leaks-fixed", r->leaks_fixed },
     };
-    json_t *root = json_pack("{s:s,s:s,s:I}", "filename", path, "format", r->format, "check-errors",
-                             (json_int_t) r->check_errors);
+    json_t *root = json_pack("{s:o,s:s,s:I}", "filename", json_from_bytes(path), "format", r->format,
+                             "check-errors", (json_int_t) r->check_errors);
 
     for (gsize i = 0; i < G_N_ELEMENTS(counts); i++)
         if (counts[i].value > 0)

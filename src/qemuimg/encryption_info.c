@@ -1,5 +1,7 @@
 #include "qemuimg/encryption_info.h"
 
+#include "base/json.h"
+
 static json_t *
 slots_to_json(const KhoImageEncryptionInfo *info)
 {
@@ -26,17 +28,17 @@ qimg_encryption_json(const KhoImageEncryptionInfo *info, gboolean alone)
     json_t *root = json_object();
 
     if (info->cipher_alg) {
-        json_object_set_new(root, "ivgen-alg", json_string(info->ivgen_alg));
-        json_object_set_new(root, "hash-alg", json_string(info->hash_alg));
-        json_object_set_new(root, "cipher-alg", json_string(info->cipher_alg));
-        json_object_set_new(root, "uuid", json_string(info->uuid));
+        json_object_set_new(root, "ivgen-alg", json_from_bytes(info->ivgen_alg));
+        json_object_set_new(root, "hash-alg", json_from_bytes(info->hash_alg));
+        json_object_set_new(root, "cipher-alg", json_from_bytes(info->cipher_alg));
+        json_object_set_new(root, "uuid", json_from_bytes(info->uuid));
         if (info->ivgen_hash_alg)
-            json_object_set_new(root, "ivgen-hash-alg", json_string(info->ivgen_hash_alg));
+            json_object_set_new(root, "ivgen-hash-alg", json_from_bytes(info->ivgen_hash_alg));
     }
     if (!alone)
-        json_object_set_new(root, "format", json_string(info->format));
+        json_object_set_new(root, "format", json_from_bytes(info->format));
     if (info->cipher_alg) {
-        json_object_set_new(root, "cipher-mode", json_string(info->cipher_mode));
+        json_object_set_new(root, "cipher-mode", json_from_bytes(info->cipher_mode));
         json_object_set_new(root, "slots", slots_to_json(info));
         json_object_set_new(root, "payload-offset", json_integer((json_int_t) info->payload_offset_bytes));
         json_object_set_new(root, "master-key-iters", json_integer(info->master_key_iterations));

@@ -1,10 +1,9 @@
 #include "qemuimg/image_info.h"
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/num.h"
 #include "qemuimg/encryption_info.h"
-
-#include <jansson.h>
 
 /* --- JSON --- */
 
@@ -17,8 +16,8 @@ qimg_snapshots_json(const GPtrArray *snapshots)
         const KhoImageSnapshot *s = g_ptr_array_index(snapshots, i);
         json_t *one = json_object();
 
-        json_object_set_new(one, "id", json_string(s->id));
-        json_object_set_new(one, "name", json_string(s->name));
+        json_object_set_new(one, "id", json_from_bytes(s->id));
+        json_object_set_new(one, "name", json_from_bytes(s->name));
         json_object_set_new(one, "vm-state-size", json_integer((json_int_t) s->vm_state_bytes));
         json_object_set_new(one, "date-sec", json_integer(s->date_s));
         json_object_set_new(one, "date-nsec", json_integer(s->date_ns));
@@ -44,8 +43,9 @@ qimg_bitmaps_json(const GPtrArray *bitmaps)
             json_array_append_new(flags, json_string("in-use"));
         if (b->is_auto)
             json_array_append_new(flags, json_string("auto"));
-        json_array_append_new(list, json_pack("{s:o,s:s,s:I}", "flags", flags, "name", b->name, "granularity",
-                                              (json_int_t) b->granularity_bytes));
+        json_array_append_new(list,
+                              json_pack("{s:o,s:o,s:I}", "flags", flags, "name", json_from_bytes(b->name),
+                                        "granularity", (json_int_t) b->granularity_bytes));
     }
     return list;
 }
@@ -71,16 +71,16 @@ qcow2_json(const KhoImageInfo *info)
 {
     json_t *data = json_object();
 
-    json_object_set_new(data, "compat", json_string(info->qcow2_version == 2 ? "0.10" : "1.1"));
+    json_object_set_new(data, "compat", json_from_bytes(info->qcow2_version == 2 ? "0.10" : "1.1"));
     if (info->compression)
-        json_object_set_new(data, "compression-type", json_string(info->compression));
+        json_object_set_new(data, "compression-type", json_from_bytes(info->compression));
     if (info->qcow2_version >= 3)
         json_object_set_new(data, "lazy-refcounts", json_boolean(info->lazy_refcounts));
     if (info->bitmaps->len > 0)
         json_object_set_new(data, "bitmaps", qimg_bitmaps_json(info->bitmaps));
     json_object_set_new(data, "refcount-bits", json_integer(info->refcount_bits));
     if (info->data_file)
-        json_object_set_new(data, "data-file", json_string(info->data_file));
+        json_object_set_new(data, "data-file", json_from_bytes(info->data_file));
     if (info->encryption)
         json_object_set_new(data, "encrypt", qimg_encryption_json(info->encryption, FALSE));
     if (info->has_data_file)
@@ -97,8 +97,8 @@ qimg_info_json(const KhoImageInfo *info)
 {
     json_t *root = json_object();
 
-    json_object_set_new(root, "filename", json_string(info->path));
-    json_object_set_new(root, "format", json_string(info->format));
+    json_object_set_new(root, "filename", json_from_bytes(info->path));
+    json_object_set_new(root, "format", json_from_bytes(info->format));
     json_object_set_new(root, "virtual-size", json_integer((json_int_t) info->virtual_bytes));
     if (!info->actual_unknown)
         json_object_set_new(root, "actual-size", json_integer((json_int_t) info->actual_bytes));
@@ -107,11 +107,11 @@ qimg_info_json(const KhoImageInfo *info)
     if (info->encrypted)
         json_object_set_new(root, "encrypted", json_true());
     if (info->backing_file)
-        json_object_set_new(root, "backing-filename", json_string(info->backing_file));
+        json_object_set_new(root, "backing-filename", json_from_bytes(info->backing_file));
     if (info->full_backing_path)
-        json_object_set_new(root, "full-backing-filename", json_string(info->full_backing_path));
+        json_object_set_new(root, "full-backing-filename", json_from_bytes(info->full_backing_path));
     if (info->backing_format)
-        json_object_set_new(root, "backing-filename-format", json_string(info->backing_format));
+        json_object_set_new(root, "backing-filename-format", json_from_bytes(info->backing_format));
     if (info->snapshots->len > 0)
         json_object_set_new(root, "snapshots", qimg_snapshots_json(info->snapshots));
     if (info->qcow2_version)

@@ -199,7 +199,10 @@ qimg_print_json(json_t *value)
     json_decref(sorted);
     json_decref(value);
     g_assert(text);
-    qimg_print("%s\n", text);
+    /* jansson takes it for text. */
+    g_auto(GStrv) parts = g_strsplit(text, "\x7f", -1);
+    g_autofree char *escaped = g_strjoinv("\\u007F", parts);
+    qimg_print("%s\n", escaped);
     free(text);
 }
 

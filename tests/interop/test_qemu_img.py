@@ -3,9 +3,11 @@ The rows are in qemu_img/rows_VERB.py; a verb or an option without a row fails h
 
 import fcntl
 import importlib
+import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -152,6 +154,37 @@ def test_other_names_of_what_is_replaced(face, kho, tmp):
         (tmp / "other").unlink()
     os.link(tmp / "old", tmp / "other")
     assert not face("create", "-q", "-f", "qcow2", "old", "1M").err
+
+
+NAMES = [os.fsdecode(name) for name in (b"a\xff\xfe", b"a\xe2\x82z", b"\xf0\x9f\x98\x80\xc3\xa4", b"\xed\xa0\x80", b"\xef\xbf\xbf", b"q\"\\\t\x7f\x01")]
+
+
+def test_names_that_are_no_text(face, kho, tmp):
+    """In JSON as the real qemu-img writes them, and in kho's own: no key goes for a name's sake."""
+    for name in NAMES:
+        harness.run([matrix.REAL, "create", "-q", "-f", "qcow2", name, "1M"], cwd=tmp)
+        harness.run([matrix.REAL, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", name, "over" + name], cwd=tmp)
+        for line in (("info", "--output=json", name), ("info", "--output=json", "--backing-chain", "over" + name),
+                     ("check", "--output=json", name)):
+            ours, real = face(*line).out, harness.run([matrix.REAL, *line], cwd=tmp).out
+            assert ours == real and '"filename"' in ours
+        text = json.loads(real)["filename"]
+        assert json.loads(kho("--json", "img", "info", tmp / name).out)["filename"].endswith(text)
+        assert json.loads(kho("--json", "img", "check", tmp / name).out)["filename"].endswith(text)
+
+
+def test_the_real_tool_is_asked_and_not_kho(face, tmp):
+    """Where kho comes first on PATH under its name: check of what QEMU reads for kho; where there is no other, that is said."""
+    first = {**os.environ, "PATH": f"{tmp}/bin:{os.environ['PATH']}"}
+    for fmt in ("vmdk", "vdi", "vhdx", "vpc", "qed"):
+        harness.run([matrix.REAL, "create", "-q", "-f", fmt, f"a.{fmt}", "4M"], cwd=tmp)
+        line = ("check", "-f", fmt, f"a.{fmt}")
+        real = harness.run([matrix.REAL, *line], cwd=tmp, status=None)
+        ours = face(*line, env=first, status=None)
+        assert (ours.status, ours.out, ours.err) == (real.status, real.out, real.err), f"{real}\n{ours}"
+    (tmp / "bin/qemu-storage-daemon").symlink_to(shutil.which("qemu-storage-daemon"))
+    alone = face("check", "-f", "vdi", "a.vdi", env={**os.environ, "PATH": f"{tmp}/bin"}, status=None)
+    assert alone.status == 1 and "install the package" in alone.err and "is kho" in alone.err
 
 
 def test_cancelled_convert_leaves_what_stood_there(face, tmp, build):
