@@ -12,7 +12,7 @@ import pytest
 import harness
 from interop.engine import KhoIo, assert_clean, assert_same, qemu_img, qemu_io
 
-ROUNDS = 2000 if harness.SOAK else 100
+ROUNDS = 8000 if harness.SOAK else 100
 CLUSTERS = (512, 4096, 16384, 65536)
 
 # How often each kind is in a round, in random order: at least one operation in 20. "turn" hands the image to the other
