@@ -32,11 +32,10 @@ typedef enum {
     KHO_IMAGE_WRITE = 1 << 0,
     KHO_IMAGE_NO_BACKING = 1 << 1, /* this file alone; holes read as zeros */
     KHO_IMAGE_NO_LOCK = 1 << 2,    /* read although another process writes: what is read may be torn */
-    KHO_IMAGE_IDLE_LOCK =
-        1 << 3,               /* only headers will be read: any holder is fine (info of a running machine) */
-    KHO_IMAGE_LOCAL = 1 << 4, /* files and devices alone, in the whole chain: what is to be given to a
-                                 machine; servers' disks and
- foreign formats are KHO_ERROR_UNSUPPORTED */
+    /* Only headers will be read: any holder is fine (info of a running machine). */
+    KHO_IMAGE_IDLE_LOCK = 1 << 3,
+    /* For a machine: files and devices alone in the whole chain, KHO_ERROR_UNSUPPORTED where not so. */
+    KHO_IMAGE_LOCAL = 1 << 4,
     KHO_IMAGE_NO_DATA = 1 << 5, /* nothing of the guest's will be read: a data file is not opened */
     KHO_IMAGE_VOLUMES = 1 << 6, /* with LOCAL: LUKS volumes are there too; else such a file is the raw disk of
                                    a guest that encrypts it by itself */
@@ -55,6 +54,11 @@ typedef struct KhoMapEntry {
     const char *path;    /* the file at that depth; valid while the image is open */
 } KhoMapEntry;
 
+/* What is said of a backing file instead of what the header above it says; NULL: that counts. */
+typedef struct KhoImageBelow {
+    const char *path, *format, *key_secret; /* as of KhoImageSource */
+} KhoImageBelow;
+
 /* An image to be opened. */
 typedef struct KhoImageSource {
     const char *path;   /* a file, a block device, or the disk of an NBD server: "nbd://host:port/export",
@@ -66,8 +70,9 @@ typedef struct KhoImageSource {
     const KhoJob *job; /* cancels whatever waits for a server as long as the image is open; may be NULL */
     /* Passphrases for the encrypted images of the chain; NULL: none, and what is encrypted cannot be read. */
     const KhoSecrets *secrets;
-    const char
-        *key_secret; /* which of them opens this image; NULL: whichever does, as of the backing files */
+    const char *key_secret;     /* which of them opens this image; NULL: whichever does */
+    const KhoImageBelow *below; /* its backing files, the next one first; of further ones nothing is said */
+    guint n_below;
 } KhoImageSource;
 
 /* Does @path mean a server's disk rather than a file? */
@@ -93,15 +98,14 @@ KHO_PUBLIC KhoImage *kho_image_open_source(const KhoImageSource *source, GError 
 KHO_PUBLIC KhoImage *kho_image_open(const char *path, const char *format, KhoImageFlags flags,
                                     const KhoImageGate *gate, GError **error);
 
-/* Flushes when writable, releases the locks, frees in every case; FALSE when the flush failed. */
+/* Flushes when writable, releases the locks, frees in every case; FALSE when the flush failed. The other one,
+ * which is for cleanup on failing paths, warns of that. */
 KHO_PUBLIC gboolean kho_image_close(KhoImage *image, GError **error);
-/* The same, with a warning instead of an error: for cleanup on failing paths. */
 KHO_PUBLIC void kho_image_free(KhoImage *image);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(KhoImage, kho_image_free)
 
 /* From here on an image that is open for reading reads as its internal snapshot does: the first one whose id
- * is
- * @id and whose name is @name, of which one may be NULL. KHO_ERROR_NOT_FOUND, or _UNSUPPORTED where the
+ * is @id and whose name is @name, of which one may be NULL. KHO_ERROR_NOT_FOUND, or _UNSUPPORTED where the
  * format has no snapshots. */
 KHO_PUBLIC gboolean kho_image_show_snapshot(KhoImage *image, const char *id, const char *name,
                                             GError **error);

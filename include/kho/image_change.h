@@ -6,44 +6,47 @@
 #include <kho/image.h>
 
 typedef struct KhoImageCommit {
-    const char *overlay, *format; /* NULL: probe */
-    const char *base;             /* an image of the overlay's chain; NULL: its backing file */
-    gboolean keep_overlay;        /* its contents; else it is emptied, and must lie on the base directly */
-    guint64 rate_bytes;           /* at most so many a second; 0: no limit */
-    guint workers;                /* 0: as many as processors, at most 8 */
-    KhoImagePlan *plan;           /* not NULL: nothing is changed, and this is told */
+    const char *base;      /* an image of the overlay's chain; NULL: its backing file */
+    gboolean keep_overlay; /* its contents; else it is emptied, and must lie on the base directly */
+    guint64 rate_bytes;    /* at most so many a second; 0: no limit */
+    guint workers;         /* 0: as many as processors, at most 8 */
+    KhoImagePlan *plan;    /* not NULL: nothing is changed, and this is told */
     /* Asked of each file that will be written, or read differently afterwards, before anything is: FALSE ends
      * the call. May be NULL. */
     gboolean (*admit)(const char *path, gpointer data, GError **error);
     gpointer admit_data;
 } KhoImageCommit;
 
-/* Writes what the overlay and the layers between hold into the base, growing that first where it is shorter,
+/* Of @overlay's flags none counts; its job tells how far this is, and cancels it.
+ *
+ * Writes what the overlay and the layers between hold into the base, growing that first where it is shorter,
  * and empties the overlay once that is durable. What is read through the overlay changes at no moment, also
  * across a crash; a call that ended early may be made again. What is read through the layers between, and
  * through other overlays of the base, is spoilt from the first write on. Internal snapshots stay.
  *
  * Returns: FALSE with KHO_ERROR_INVALID (no backing file), _NOT_FOUND (@base is not in the chain), _BUSY,
  * _NO_SPACE (before anything is written where it cannot fit), _CANCELLED, ... */
-KHO_PUBLIC gboolean kho_image_commit(const KhoImageCommit *commit, const KhoImageGate *gate,
-                                     const KhoJob *job, GError **error);
+KHO_PUBLIC gboolean kho_image_commit(const KhoImageSource *overlay, const KhoImageCommit *commit,
+                                     GError **error);
 
 typedef struct KhoImageRebase {
-    const char *path, *format;                 /* NULL: probe */
     const char *backing_file, *backing_format; /* as they shall stand in the header, the file relative to the
                                                   image's folder; both NULL: none */
     guint workers;
     KhoImagePlan *plan; /* as of KhoImageCommit */
 } KhoImageRebase;
 
-/* Lets the image lie on another backing file, or on none, and copies into it what it would read differently
+/* Of @source's flags none counts; its job is as of kho_image_commit. The new backing file is opened by the
+ * same gate and whichever of the secrets does.
+ *
+ * Lets the image lie on another backing file, or on none, and copies into it what it would read differently
  * there. What it reads as changes at no moment, also across a crash; a failure or a cancel leaves it longer
  * at most. Durable when it returns TRUE. (kho_image_set_backing changes the name alone.)
  *
  * Returns: FALSE with KHO_ERROR_INVALID (its format has no backing files; it would lie on itself; the name
  * does not fit), _NOT_FOUND (a file of the old chain or of the new one), _BUSY, _NO_SPACE, _CANCELLED, ... */
-KHO_PUBLIC gboolean kho_image_rebase(const KhoImageRebase *rebase, const KhoImageGate *gate,
-                                     const KhoJob *job, GError **error);
+KHO_PUBLIC gboolean kho_image_rebase(const KhoImageSource *source, const KhoImageRebase *rebase,
+                                     GError **error);
 
 /* Bytes in the name of a snapshot inside an image: QEMU reads no more. */
 #define KHO_IMAGE_SNAPSHOT_NAME_MAX 255
@@ -104,10 +107,8 @@ KHO_PUBLIC gboolean kho_image_amend(const KhoImageAmend *amend, const KhoImageGa
 #define KHO_BENCH_DEPTH_MAX 1024
 
 typedef struct KhoImageBench {
-    const char *path, *format;
-    KhoImageFlags flags; /* KHO_IMAGE_NO_LOCK, for reading only */
-    gboolean write;      /* the guest's data is overwritten */
-    guint8 pattern;      /* what is written */
+    gboolean write; /* the guest's data is overwritten */
+    guint8 pattern; /* what is written */
     guint64 requests, request_bytes, step_bytes /* from one to the next; 0: request_bytes */;
     guint64 start_bytes;
     guint depth;          /* requests under way at a time; 1 to KHO_BENCH_DEPTH_MAX */
@@ -116,8 +117,9 @@ typedef struct KhoImageBench {
 } KhoImageBench;
 
 /* Reads or writes the image as told and measures how long that takes, without opening it: *seconds. What
- * passes the end of the disk goes on at its start. KHO_ERROR_INVALID where a request does not fit. */
-KHO_PUBLIC gboolean kho_image_bench(const KhoImageBench *bench, const KhoImageGate *gate, const KhoJob *job,
-                                    double *seconds, GError **error);
+ * passes the end of the disk goes on at its start. Of @source's flags KHO_IMAGE_NO_LOCK counts, for reading
+ * only; its job cancels this. KHO_ERROR_INVALID where a request does not fit. */
+KHO_PUBLIC gboolean kho_image_bench(const KhoImageSource *source, const KhoImageBench *bench, double *seconds,
+                                    GError **error);
 
 #endif

@@ -7,6 +7,7 @@
 
 typedef struct {
     const char *path, *format, *output;
+    char **secrets;
     guint64 count, depth, request_bytes, step_bytes, start_bytes, flush_every, pattern;
     gboolean write, no_drain, share, force;
 } BenchArgs;
@@ -33,6 +34,7 @@ static const CliArg bench_args[] = {
       'U' },
     { CLI_FLAG, "--force", offsetof(BenchArgs, force), "no",
       "with --write: also a disk of a machine that has a managed save, whose memory then does not fit it" },
+    IMG_SECRET_ARG(BenchArgs),
     { 0 },
 };
 
@@ -58,9 +60,6 @@ run_bench(CliRun *cli, const void *p, GError **error)
 {
     const BenchArgs *a = p;
     const KhoImageBench bench = {
-        .path = a->path,
-        .format = a->format,
-        .flags = a->share && !a->write ? KHO_IMAGE_NO_LOCK : 0,
         .write = a->write,
         .pattern = (guint8) a->pattern,
         .requests = a->count,
@@ -71,13 +70,22 @@ run_bench(CliRun *cli, const void *p, GError **error)
         .flush_every = a->flush_every,
         .keep_flying = a->no_drain,
     };
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
+    const KhoImageSource source = { .path = a->path,
+                                    .format = a->format,
+                                    .flags = a->share && !a->write ? KHO_IMAGE_NO_LOCK : 0,
+                                    .gate = &kho_image_gate_open,
+                                    .job = cli->job,
+                                    .secrets = secrets };
     double seconds;
 
+    if (!secrets)
+        return FALSE;
     if (a->write
         && (!img_check_writable(cli, a->path, error)
             || (!a->force && !img_check_unsaved(cli, a->path, error))))
         return FALSE;
-    if (!kho_image_bench(&bench, &kho_image_gate_open, cli->job, &seconds, error))
+    if (!kho_image_bench(&source, &bench, &seconds, error))
         return FALSE;
     print_result(cli, a, seconds);
     return TRUE;

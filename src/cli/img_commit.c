@@ -7,6 +7,7 @@
 
 typedef struct {
     const char *path, *format, *base;
+    char **secrets;
     guint64 rate_bytes, workers;
     gboolean keep, progress, force, plan;
 } CommitArgs;
@@ -29,6 +30,7 @@ static const CliArg commit_args[] = {
       "as qemu-img; it is shown on a terminal anyway", 'p' },
     { CLI_FLAG, "--force", offsetof(CommitArgs, force), "no",
       "also disks of a machine that has a managed save, whose memory then does not fit them any more" },
+    IMG_SECRET_ARG(CommitArgs),
     IMG_PLAN_ARG(CommitArgs),
     { 0 },
 };
@@ -53,9 +55,13 @@ run_commit(CliRun *cli, const void *p, GError **error)
     const CommitArgs *a = p;
     Admission admission = { cli, a->force };
     g_auto(KhoImagePlan) plan = { 0 };
-    const KhoImageCommit commit = { .overlay = a->path,
-                                    .format = a->format,
-                                    .base = a->base,
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
+    const KhoImageSource overlay = { .path = a->path,
+                                     .format = a->format,
+                                     .gate = &kho_image_gate_open,
+                                     .job = cli->job,
+                                     .secrets = secrets };
+    const KhoImageCommit commit = { .base = a->base,
                                     .keep_overlay = a->keep || a->base,
                                     .rate_bytes = a->rate_bytes,
                                     .workers = (guint) a->workers,
@@ -63,9 +69,9 @@ run_commit(CliRun *cli, const void *p, GError **error)
                                     .admit = admit,
                                     .admit_data = &admission };
 
-    if (!img_plan_check(cli, a->plan, error))
+    if (!secrets || !img_plan_check(cli, a->plan, error))
         return FALSE;
-    gboolean done = kho_image_commit(&commit, &kho_image_gate_open, cli->job, error);
+    gboolean done = kho_image_commit(&overlay, &commit, error);
     if (a->plan)
         return img_plan_tell(cli, &plan, done);
     if (!done)

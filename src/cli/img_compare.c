@@ -10,7 +10,7 @@
 typedef struct {
     const char *one, *other, *format, *other_format;
     guint64 workers;
-    char **allowed;
+    char **allowed, **secrets;
     gboolean strict, share, untrusted;
 } CompareArgs;
 
@@ -27,6 +27,7 @@ static const CliArg compare_args[] = {
       "how many compare at the same time; as many as processors, at most 8", 'm', .max = 16 },
     { CLI_FLAG, "--force-share", offsetof(CompareArgs, share), "no",
       "although another process writes one of them", 'U' },
+    IMG_SECRET_ARG(CompareArgs),
     IMG_TRUST_ARGS(CompareArgs),
     { 0 },
 };
@@ -80,14 +81,23 @@ run_compare(CliRun *cli, const void *p, GError **error)
     ImgTrust trust = { a->untrusted, a->allowed, { a->one, a->other }, NULL };
     KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
     const KhoImageCompare options = { .strict = a->strict, .workers = (guint) a->workers };
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
     KhoImageDifference found;
 
-    if (!img_trust_begin(&trust, &flags, error))
+    if (!secrets || !img_trust_begin(&trust, &flags, error))
         return FALSE;
-    g_autoptr(KhoImage) one = kho_image_open(a->one, a->format, flags, &trust.gate, error);
+    KhoImageSource source = { .path = a->one,
+                              .format = a->format,
+                              .flags = flags,
+                              .gate = &trust.gate,
+                              .job = cli->job,
+                              .secrets = secrets };
+    g_autoptr(KhoImage) one = kho_image_open_source(&source, error);
     if (!one)
         return FALSE;
-    g_autoptr(KhoImage) other = kho_image_open(a->other, a->other_format, flags, &trust.gate, error);
+    source.path = a->other;
+    source.format = a->other_format;
+    g_autoptr(KhoImage) other = kho_image_open_source(&source, error);
     if (!other || !kho_image_compare(one, other, &options, &found, cli->job, error))
         return FALSE;
     if (cli->json)

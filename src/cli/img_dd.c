@@ -10,7 +10,7 @@
 
 typedef struct {
     const char *source, *target, *source_format, *format, *offset, *length;
-    char **options, **allowed;
+    char **options, **secrets, **allowed;
     gboolean share, force, untrusted, plan;
 } DdArgs;
 
@@ -28,6 +28,7 @@ static const CliArg dd_args[] = {
     { CLI_FLAG, "--force-share", offsetof(DdArgs, share), "no",
       "read although another process writes: the copy may be torn", 'U' },
     { CLI_FLAG, "--force", offsetof(DdArgs, force), "no", "replace the file that stands at TARGET" },
+    IMG_SECRET_ARG(DdArgs),
     IMG_TRUST_ARGS(DdArgs),
     IMG_PLAN_ARG(DdArgs),
     { 0 },
@@ -61,13 +62,18 @@ static gboolean
 copy(CliRun *cli, const DdArgs *a, const KhoImageCreate *create, KhoImagePlan *plan, GError **error)
 {
     ImgTrust trust = { a->untrusted, a->allowed, { a->source }, a->target };
-    KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
+    KhoImageSource from = { .path = a->source,
+                            .format = a->source_format,
+                            .flags = a->share ? KHO_IMAGE_NO_LOCK : 0,
+                            .gate = &trust.gate,
+                            .job = cli->job,
+                            .secrets = create->secrets };
 
-    if (!img_trust_target(&trust, create, error) || !img_trust_begin(&trust, &flags, error))
+    if (!img_trust_target(&trust, create, error) || !img_trust_begin(&trust, &from.flags, error))
         return FALSE;
-    g_autoptr(KhoImage) source = kho_image_open(a->source, a->source_format, flags, &trust.gate, error);
+    g_autoptr(KhoImage) source = kho_image_open_source(&from, error);
     KhoImagePart part = { .image = source };
-    KhoImageConvert convert = { .target = *create, .plan = plan };
+    KhoImageConvert convert = { .secrets = create->secrets, .target = *create, .plan = plan };
 
     convert.target.overwrite = a->force;
     return source && read_part(a, &part, error)
@@ -80,8 +86,12 @@ run_dd(CliRun *cli, const void *p, GError **error)
     const DdArgs *a = p;
     g_auto(KhoImagePlan) plan = { 0 };
     ImgOptions options;
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
 
+    if (!secrets)
+        return FALSE;
     img_options_init(&options, a->format);
+    options.create.secrets = secrets;
     gboolean done =
         img_plan_check(cli, a->plan, error) && img_options_read(&options, a->options, error)
         && (!a->force || img_check_writable(cli, a->target, error))

@@ -9,7 +9,7 @@
 
 typedef struct {
     const char *path, *format, *output;
-    char **allowed;
+    char **allowed, **secrets;
     gboolean share, untrusted;
 } MapArgs;
 
@@ -19,6 +19,7 @@ static const CliArg map_args[] = {
       'f', .choices = IMG_FORMATS },
     IMG_OUTPUT_ARG(MapArgs),
     { CLI_FLAG, "--force-share", offsetof(MapArgs, share), "no", "although another process writes it", 'U' },
+    IMG_SECRET_ARG(MapArgs),
     IMG_TRUST_ARGS(MapArgs),
     { 0 },
 };
@@ -77,13 +78,15 @@ run_map(CliRun *cli, const void *p, GError **error)
 {
     const MapArgs *a = p;
     ImgTrust trust = { a->untrusted, a->allowed, { a->path }, NULL };
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
     KhoImageSource source = { .path = a->path,
                               .format = a->format,
                               .flags = a->share ? KHO_IMAGE_NO_LOCK : 0,
                               .gate = &trust.gate,
-                              .job = cli->job };
+                              .job = cli->job,
+                              .secrets = secrets };
 
-    if (!img_trust_begin(&trust, &source.flags, error))
+    if (!secrets || !img_trust_begin(&trust, &source.flags, error))
         return FALSE;
     g_autoptr(KhoImage) image = kho_image_open_source(&source, error);
 

@@ -11,7 +11,7 @@
 
 typedef struct {
     const char *path, *size, *format, *target_format, *output;
-    char **options, **allowed;
+    char **options, **secrets, **allowed;
     gboolean share, untrusted;
 } MeasureArgs;
 
@@ -28,6 +28,7 @@ static const CliArg measure_args[] = {
     IMG_OUTPUT_ARG(MeasureArgs),
     { CLI_FLAG, "--force-share", offsetof(MeasureArgs, share), "no", "although another process writes FILE",
       'U' },
+    IMG_SECRET_ARG(MeasureArgs),
     IMG_TRUST_ARGS(MeasureArgs),
     { 0 },
 };
@@ -54,14 +55,19 @@ static gboolean
 measure(CliRun *cli, const MeasureArgs *a, const KhoImageCreate *create, GError **error)
 {
     ImgTrust trust = { a->untrusted, a->allowed, { a->path }, NULL };
-    KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
+    KhoImageSource from = { .path = a->path,
+                            .format = a->format,
+                            .flags = a->share ? KHO_IMAGE_NO_LOCK : 0,
+                            .gate = &trust.gate,
+                            .job = cli->job,
+                            .secrets = create->secrets };
     g_autoptr(KhoImage) source = NULL;
     KhoImageMeasure found;
 
-    if (!img_trust_begin(&trust, &flags, error))
+    if (!img_trust_begin(&trust, &from.flags, error))
         return FALSE;
     if (a->path) {
-        source = kho_image_open(a->path, a->format, flags, &trust.gate, error);
+        source = kho_image_open_source(&from, error);
         if (!source)
             return FALSE;
     }
@@ -76,10 +82,14 @@ run_measure(CliRun *cli, const void *p, GError **error)
 {
     const MeasureArgs *a = p;
     ImgOptions options;
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
 
+    if (!secrets)
+        return FALSE;
     if (!a->path == !a->size)
         return fail(error, KHO_ERROR_INVALID, "either an image or --size is wanted");
     img_options_init(&options, a->target_format);
+    options.create.secrets = secrets;
     gboolean done = img_options_read(&options, a->options, error)
                     && (!a->size || num_parse_size(a->size, 1, &options.create.size_bytes, error))
                     && measure(cli, a, &options.create, error);

@@ -10,6 +10,7 @@
 
 typedef struct {
     const char *path, *format, *backing, *backing_format;
+    char **secrets;
     guint64 workers;
     gboolean unsafe, progress, force, plan;
 } RebaseArgs;
@@ -32,6 +33,7 @@ static const CliArg rebase_args[] = {
       "as qemu-img; it is shown on a terminal anyway", 'p' },
     { CLI_FLAG, "--force", offsetof(RebaseArgs, force), "no",
       "also a disk of a machine that has a managed save, whose memory then does not fit it any more" },
+    IMG_SECRET_ARG(RebaseArgs),
     IMG_PLAN_ARG(RebaseArgs),
     { 0 },
 };
@@ -53,19 +55,23 @@ run_rebase(CliRun *cli, const void *p, GError **error)
     const char *format = backing ? a->backing_format : NULL;
     g_auto(KhoImagePlan) plan = { 0 };
     const KhoImageCreate below = { .backing_file = backing, .backing_format = format };
-    const KhoImageRebase rebase = { .path = a->path,
+    g_autoptr(KhoSecrets) secrets = img_secrets_read(a->secrets, error);
+    const KhoImageSource source = { .path = a->path,
                                     .format = a->format,
-                                    .backing_file = backing,
+                                    .gate = &kho_image_gate_open,
+                                    .job = cli->job,
+                                    .secrets = secrets };
+    const KhoImageRebase rebase = { .backing_file = backing,
                                     .backing_format = format,
                                     .workers = (guint) a->workers,
                                     .plan = a->plan ? &plan : NULL };
 
     if (a->unsafe && a->plan)
         return fail(error, KHO_ERROR_INVALID, "--unsafe writes a name alone: there is nothing to plan");
-    if (!img_plan_check(cli, a->plan, error) || !check(cli, a, &below, error))
+    if (!secrets || !img_plan_check(cli, a->plan, error) || !check(cli, a, &below, error))
         return FALSE;
     gboolean done = a->unsafe ? kho_image_set_backing(a->path, backing, format, error)
-                              : kho_image_rebase(&rebase, &kho_image_gate_open, cli->job, error);
+                              : kho_image_rebase(&source, &rebase, error);
     if (a->plan)
         return img_plan_tell(cli, &plan, done);
     if (!done)

@@ -173,20 +173,21 @@ check(const KhoImageBench *b, GError **error)
 }
 
 gboolean
-kho_image_bench(const KhoImageBench *plan, const KhoImageGate *gate, const KhoJob *job, double *seconds,
-                GError **error)
+kho_image_bench(const KhoImageSource *source, const KhoImageBench *plan, double *seconds, GError **error)
 {
-    KhoImageFlags flags = plan->flags | (plan->write ? KHO_IMAGE_WRITE : 0);
+    KhoImageSource how = *source;
 
     if (!check(plan, error))
         return FALSE;
-    g_autoptr(KhoImage) image = kho_image_open(plan->path, plan->format, flags, gate, error);
+    how.flags = (source->flags & KHO_IMAGE_NO_LOCK) | (plan->write ? KHO_IMAGE_WRITE : KHO_IMAGE_READ);
+    g_autoptr(KhoImage) image = kho_image_open_source(&how, error);
     if (!image || (plan->write && !image_takes_writes(image, error)))
         return FALSE;
     if (kho_image_size_bytes(image) == 0)
-        return fail(error, KHO_ERROR_INVALID, "%s is 0 bytes long: there is nothing to request", plan->path);
+        return fail(error, KHO_ERROR_INVALID, "%s is 0 bytes long: there is nothing to request",
+                    source->path);
 
-    Bench bench = { .plan = plan, .image = image, .job = job, .off = plan->start_bytes };
+    Bench bench = { .plan = plan, .image = image, .job = source->job, .off = plan->start_bytes };
     gint64 began_us = g_get_monotonic_time();
     gboolean done = run(&bench, error);
     double took = (double) (g_get_monotonic_time() - began_us) / G_TIME_SPAN_SECOND;

@@ -4,7 +4,6 @@
 #include "image/cost.h"
 #include "image/merge.h"
 
-#include <glib/gstdio.h>
 #include <kho/image_change.h>
 
 /* The chain, taken apart above the base: the overlay with what lies between, and the base with what is below.
@@ -22,17 +21,22 @@ parts_clear(Parts *parts)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Parts, parts_clear)
 
-/* Does @name lead to the file of @layer: as it stands, or as a header in the overlay's folder would mean it?
+/* What is asked, of what. */
+typedef struct {
+    const KhoImageCommit *commit;
+    const KhoImageSource *source; /* the overlay */
+} Order;
+
+/* Does @name lead to where @layer lies: as it stands, or as a header in the overlay's folder would mean it?
  */
 static gboolean
 is_named(const char *name, const KhoImage *overlay, const KhoImage *layer)
 {
     g_autofree char *folder = g_path_get_dirname(overlay->path);
-    g_autofree char *beside = g_path_is_absolute(name) ? NULL : g_build_filename(folder, name, NULL);
-    struct stat st;
+    g_autofree char *beside =
+        kho_image_is_remote(name) || g_path_is_absolute(name) ? NULL : g_build_filename(folder, name, NULL);
 
-    return (g_stat(name, &st) == 0 && image_same_file(&st, &layer->identity))
-           || (beside && g_stat(beside, &st) == 0 && image_same_file(&st, &layer->identity));
+    return image_is_at(layer, name) || (beside && image_is_at(layer, beside));
 }
 
 /* The image of the overlay's chain that lies on the base. */
@@ -50,31 +54,31 @@ find_above(const KhoImageCommit *commit, KhoImage *overlay, GError **error)
 }
 
 /* The base is read by the chain that it is found in, and then written: in between nobody holds it, so it is
- * looked at anew. */
+ * looked at anew. Of a server's disk nothing but its name can be known. */
 static gboolean
-take_base(const KhoImageCommit *commit, KhoImage *overlay, const KhoImageGate *gate, Parts *parts,
-          GError **error)
+take_base(const Order *order, Parts *parts, GError **error)
 {
-    KhoImage *above = find_above(commit, overlay, error);
+    KhoImage *overlay = parts->overlay, *above = find_above(order->commit, overlay, error);
 
     if (!above)
         return FALSE;
-    if (above != overlay && !commit->keep_overlay)
+    if (above != overlay && !order->commit->keep_overlay)
         return fail(error, KHO_ERROR_INVALID,
                     "%s cannot be emptied: it lies on %s, which does not have what is committed to %s",
                     overlay->path, overlay->backing->path, above->backing->path);
     KhoImage *below = g_steal_pointer(&above->backing);
     g_autofree char *path = g_strdup(below->path);
-    const char *format = kho_image_format(below);
+    KhoImageSource how = image_source_below(order->source, below->depth, path, kho_image_format(below));
     struct stat identity = below->identity;
 
     kho_image_free(below);
     parts->through = above;
-    parts->base = kho_image_open(path, format, KHO_IMAGE_WRITE, gate, error);
+    how.flags = KHO_IMAGE_WRITE;
+    parts->base = kho_image_open_source(&how, error);
     if (!parts->base)
         return FALSE;
-    image_only_looks(parts->base, commit->plan);
-    return image_same_file(&identity, &parts->base->identity)
+    image_only_looks(parts->base, order->commit->plan);
+    return kho_image_is_remote(path) || image_same_file(&identity, &parts->base->identity)
            || fail(error, KHO_ERROR_BUSY, "%s was replaced meanwhile: try again", path);
 }
 
@@ -92,14 +96,16 @@ admits(const KhoImageCommit *commit, const Parts *parts, GError **error)
 }
 
 static gboolean
-open_parts(const KhoImageCommit *commit, const KhoImageGate *gate, Parts *parts, GError **error)
+open_parts(const Order *order, Parts *parts, GError **error)
 {
-    KhoImageFlags flags = commit->keep_overlay ? KHO_IMAGE_READ : KHO_IMAGE_WRITE;
+    const KhoImageCommit *commit = order->commit;
+    KhoImageSource how = *order->source;
 
-    parts->overlay = kho_image_open(commit->overlay, commit->format, flags, gate, error);
+    how.flags = commit->keep_overlay ? KHO_IMAGE_READ : KHO_IMAGE_WRITE;
+    parts->overlay = kho_image_open_source(&how, error);
     if (parts->overlay)
         image_only_looks(parts->overlay, commit->plan);
-    return parts->overlay && take_base(commit, parts->overlay, gate, parts, error)
+    return parts->overlay && take_base(order, parts, error)
            && (commit->keep_overlay || image_takes_writes(parts->overlay, error))
            && image_takes_writes(parts->base, error) && admits(commit, parts, error);
 }
@@ -113,11 +119,13 @@ tell_losses(const Parts *parts, KhoImagePlan *plan)
 }
 
 gboolean
-kho_image_commit(const KhoImageCommit *commit, const KhoImageGate *gate, const KhoJob *job, GError **error)
+kho_image_commit(const KhoImageSource *overlay, const KhoImageCommit *commit, GError **error)
 {
+    const Order order = { commit, overlay };
+    const KhoJob *job = overlay->job;
     g_auto(Parts) parts = { 0 };
 
-    if (!open_parts(commit, gate, &parts, error))
+    if (!open_parts(&order, &parts, error))
         return FALSE;
     const Merge merge = { .overlay = parts.overlay,
                           .base = parts.base,

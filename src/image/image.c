@@ -7,6 +7,7 @@
 #include "luks/volume.h"
 #include "raw/raw.h"
 
+#include <glib/gstdio.h>
 #include <string.h>
 
 static gboolean
@@ -28,6 +29,23 @@ image_same_file(const struct stat *a, const struct stat *b)
 {
     /* A store without a descriptor has no identity to compare. */
     return a->st_ino != 0 && a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+gboolean
+image_is_at(const KhoImage *image, const char *path)
+{
+    struct stat st;
+
+    if (blk_nbd_is_name(path))
+        return g_str_equal(image->path, path);
+    return g_stat(path, &st) == 0 && image_same_file(&image->identity, &st);
+}
+
+gboolean
+image_same_place(const KhoImage *a, const KhoImage *b)
+{
+    return blk_nbd_is_name(a->path) ? g_str_equal(a->path, b->path)
+                                    : image_same_file(&a->identity, &b->identity);
 }
 
 KhoImage *
@@ -255,10 +273,27 @@ open_one(const KhoImageSource *source, KhoImage *chain, GError **error)
     return image_over_foreign(g_steal_pointer(&file), &how, error);
 }
 
+KhoImageSource
+image_source_below(const KhoImageSource *source, guint depth, const char *path, const char *format)
+{
+    guint said = MIN(depth, source->n_below);
+    KhoImageSource below = *source;
+
+    below.path = path;
+    below.format = format;
+    below.flags &= ~(guint) KHO_IMAGE_WRITE;
+    below.key_secret = depth == said ? source->below[depth - 1].key_secret : NULL;
+    below.below = said > 0 ? source->below + said : NULL;
+    below.n_below -= said;
+    return below;
+}
+
 /* The next image below @above, the last of @chain so far. *below stays NULL at the end of the chain. */
 static gboolean
 open_next(KhoImage *chain, KhoImage *above, const KhoImageSource *source, GError **error)
 {
+    const KhoImageBelow nothing = { 0 };
+    const KhoImageBelow *said = above->depth < source->n_below ? &source->below[above->depth] : &nothing;
     FormatInfo info;
 
     if (!format_info(above->format, &info, error))
@@ -266,21 +301,18 @@ open_next(KhoImage *chain, KhoImage *above, const KhoImageSource *source, GError
     g_autofree char *name = g_steal_pointer(&info.backing_file);
     g_autofree char *format = g_steal_pointer(&info.backing_format);
     format_info_clear(&info);
-    if (!name)
+    if (!name && !said->path)
         return TRUE;
     if (above->depth + 1 >= IMAGE_CHAIN_MAX)
         return fail(error, KHO_ERROR_UNSUPPORTED, "the backing chain of %s is longer than %d images",
                     chain->path, IMAGE_CHAIN_MAX);
 
-    g_autofree char *path = image_backing_path(above->path, name, error);
+    g_autofree char *path = said->path ? g_strdup(said->path) : image_backing_path(above->path, name, error);
     g_autoptr(GError) cause = NULL;
     if (!path || !image_pass_gate(source->gate, path, above->path, error))
         return FALSE;
-    KhoImageSource below = *source;
-    below.path = path;
-    below.format = format;
-    below.flags &= ~(guint) KHO_IMAGE_WRITE;
-    below.key_secret = NULL;
+    const KhoImageSource below =
+        image_source_below(source, above->depth + 1, path, said->format ? said->format : format);
     above->backing = open_one(&below, chain, &cause);
     if (!above->backing && cause->code == KHO_ERROR_NOT_FOUND && !blk_nbd_is_name(path)
         && !g_file_test(path, G_FILE_TEST_EXISTS))

@@ -60,6 +60,11 @@ const KhoImage *image_find_file(const KhoImage *chain, const struct stat *st);
  * while a data file ends where the disk does. */
 guint64 image_place_bytes(const KhoImage *image, guint64 off, guint64 bytes);
 
+/* What opens the image at @path, which is @depth layers below that of @source: for reading, with the key that
+ * is meant for it. */
+KhoImageSource
+image_source_below(const KhoImageSource *source, guint depth, const char *path, const char *format);
+
 /* Opens the backing files that @image's header names, read-only, by @source's flags, gate and secrets. */
 gboolean image_open_backing(KhoImage *image, const KhoImageSource *source, GError **error);
 
@@ -106,6 +111,9 @@ void image_only_looks(KhoImage *image, const KhoImagePlan *plan);
 
 /* The same file, whatever its names? */
 gboolean image_same_file(const struct stat *a, const struct stat *b);
+/* The same for what lies at servers too, which is told apart by its name. */
+gboolean image_is_at(const KhoImage *image, const char *path);
+gboolean image_same_place(const KhoImage *a, const KhoImage *b);
 
 /* Where guest bytes of a chain live: the image of the chain and the run in it. A hole is in no image; @owner
  * is then the one that the search ended in. */

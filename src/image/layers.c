@@ -23,25 +23,28 @@ check_options(const KhoImageMerge *m, GError **error)
     return TRUE;
 }
 
-/* Does the backing name in @image's header lead to the file @st? NULL: has it none? */
+/* Is there something at @path, a file? What lies at a server is found when it is opened. */
 static gboolean
-names_file(KhoImage *image, const struct stat *st, gboolean *does, GError **error)
+stands(const char *path, GError **error)
+{
+    struct stat st;
+
+    return kho_image_is_remote(path) || g_stat(path, &st) == 0
+           || fail(error, KHO_ERROR_NOT_FOUND, "%s does not exist", path);
+}
+
+/* Where the backing name in @image's header leads; NULL: it has none. */
+static gboolean
+find_named(KhoImage *image, char **path, GError **error)
 {
     FormatInfo info;
-    struct stat named;
 
     if (!format_info(image->format, &info, error))
         return FALSE;
     g_autofree char *name = g_steal_pointer(&info.backing_file);
     format_info_clear(&info);
-    *does = !name && !st;
-    if (!name || !st)
-        return TRUE;
-    g_autofree char *path = image_backing_path(image->path, name, error);
-    if (!path)
-        return FALSE;
-    *does = g_stat(path, &named) == 0 && image_same_file(&named, st);
-    return TRUE;
+    *path = name ? image_backing_path(image->path, name, error) : NULL;
+    return !name || *path;
 }
 
 /* --- up --- */
@@ -62,20 +65,20 @@ check_done(const KhoImageMerge *m, KhoImage *overlay, GError **error)
         return same || not_below(m, error);
     }
     g_autoptr(KhoImage) base = kho_image_open(m->base, m->base_format, flags, NULL, error);
-    if (!base || !names_file(base, overlay->backing ? &overlay->backing->identity : NULL, &same, error))
+    g_autofree char *named = NULL;
+    if (!base || !find_named(base, &named, error))
         return FALSE;
+    same = named && overlay->backing ? image_is_at(overlay->backing, named) : !named && !overlay->backing;
     return same || not_below(m, error);
 }
 
 static gboolean
 find_below(const KhoImageMerge *m, KhoImage *overlay, KhoImage **base, GError **error)
 {
-    struct stat st;
-
-    if (g_stat(m->base, &st) != 0)
-        return fail(error, KHO_ERROR_NOT_FOUND, "%s does not exist", m->base);
+    if (!stands(m->base, error))
+        return FALSE;
     for (KhoImage *layer = overlay->backing; layer; layer = layer->backing)
-        if (image_same_file(&layer->identity, &st)) {
+        if (image_is_at(layer, m->base)) {
             if (!g_str_equal(kho_image_format(layer), m->base_format))
                 return fail(error, KHO_ERROR_INVALID, "%s is used as a %s image by %s, not as %s", m->base,
                             kho_image_format(layer), m->overlay, m->base_format);
@@ -123,13 +126,21 @@ kho_image_merge_up(const KhoImageMerge *m, const KhoImageGate *gate, const KhoJo
 
 /* --- down --- */
 
+/* Do two names lead to one file, or to one server's disk? */
+static gboolean
+is_one_place(const char *a, const char *b)
+{
+    struct stat st, other;
+
+    if (kho_image_is_remote(a) || kho_image_is_remote(b))
+        return g_str_equal(a, b);
+    return g_stat(a, &st) == 0 && g_stat(b, &other) == 0 && image_same_file(&st, &other);
+}
+
 static gboolean
 open_alone(const KhoImageMerge *m, KhoImageFlags flags, const KhoImageGate *gate, KhoImage **overlay,
            GError **error)
 {
-    gboolean lies_on = FALSE;
-    struct stat st;
-
     const KhoImageSource source = { .path = m->overlay,
                                     .format = "qcow2",
                                     .flags = KHO_IMAGE_NO_BACKING | flags,
@@ -138,11 +149,10 @@ open_alone(const KhoImageMerge *m, KhoImageFlags flags, const KhoImageGate *gate
     g_autoptr(KhoImage) opened = kho_image_open_source(&source, error);
     if (!opened)
         return FALSE;
-    if (g_stat(m->base, &st) != 0)
-        return fail(error, KHO_ERROR_NOT_FOUND, "%s does not exist", m->base);
-    if (!names_file(opened, &st, &lies_on, error))
+    g_autofree char *named = NULL;
+    if (!stands(m->base, error) || !find_named(opened, &named, error))
         return FALSE;
-    if (!lies_on)
+    if (!named || !is_one_place(named, m->base))
         return not_below(m, error);
     *overlay = g_steal_pointer(&opened);
     return TRUE;

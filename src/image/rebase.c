@@ -4,13 +4,13 @@
 
 #include <kho/image_change.h>
 
-/* The image of @chain that is the file @file, in whatever place. */
+/* The image of @chain that lies where @image does, in whatever place. */
 static KhoImage *
-find_file(KhoImage *chain, const struct stat *file)
+find_image(KhoImage *chain, const KhoImage *image)
 {
     KhoImage *layer = chain;
 
-    while (layer && !image_same_file(&layer->identity, file))
+    while (layer && !image_same_place(layer, image))
         layer = layer->backing;
     return layer;
 }
@@ -18,18 +18,20 @@ find_file(KhoImage *chain, const struct stat *file)
 /* The new backing file is looked at without locks first: the image itself, which is held for writing, may be
  * in its chain. *found: where it is in the image's own chain, or NULL. */
 static gboolean
-look_at_new(KhoImage *image, const char *path, const char *format, const KhoImageGate *gate, KhoImage **found,
-            GError **error)
+look_at_new(KhoImage *image, const KhoImageSource *source, KhoImage **found, GError **error)
 {
-    if (!image_pass_gate(gate, path, image->path, error))
+    KhoImageSource how = *source;
+
+    if (!image_pass_gate(source->gate, source->path, image->path, error))
         return FALSE;
-    g_autoptr(KhoImage) new = kho_image_open(path, format, KHO_IMAGE_NO_LOCK, gate, error);
+    how.flags = KHO_IMAGE_NO_LOCK;
+    g_autoptr(KhoImage) new = kho_image_open_source(&how, error);
     if (!new)
         return FALSE;
-    if (find_file(new, &image->identity))
+    if (find_image(new, image))
         return fail(error, KHO_ERROR_INVALID, "%s cannot lie on %s: that lies on it, or is it", image->path,
-                    path);
-    KhoImage *layer = find_file(image->backing, &new->identity);
+                    source->path);
+    KhoImage *layer = find_image(image->backing, new);
     *found = layer && layer->format->ops == new->format->ops ? layer : NULL;
     return TRUE;
 }
@@ -51,8 +53,9 @@ drop_between(const Merge *merge, const KhoImage *stay, const KhoJob *job, GError
 }
 
 static gboolean
-rebase(const KhoImageRebase *r, KhoImage *image, const KhoImageGate *gate, const KhoJob *job, GError **error)
+rebase(const KhoImageSource *source, const KhoImageRebase *r, KhoImage *image, GError **error)
 {
+    const KhoJob *job = source->job;
     const Merge merge = { .overlay = image,
                           .backing_file = r->backing_file,
                           .backing_format = r->backing_format,
@@ -67,26 +70,36 @@ rebase(const KhoImageRebase *r, KhoImage *image, const KhoImageGate *gate, const
     if (!r->backing_file)
         return drop_between(&merge, NULL, job, error);
     g_autofree char *path = image_backing_path(image->path, r->backing_file, error);
-    if (!path || !look_at_new(image, path, r->backing_format, gate, &found, error))
+    if (!path)
+        return FALSE;
+    const KhoImageSource below = { .path = path,
+                                   .format = r->backing_format,
+                                   .gate = source->gate,
+                                   .job = job,
+                                   .secrets = source->secrets };
+    if (!look_at_new(image, &below, &found, error))
         return FALSE;
     if (found)
         return drop_between(&merge, found, job, error);
-    g_autoptr(KhoImage) new = kho_image_open(path, r->backing_format, KHO_IMAGE_READ, gate, error);
+    g_autoptr(KhoImage) new = kho_image_open_source(&below, error);
     return new &&merge_onto(&merge, new, job, error);
 }
 
 gboolean
-kho_image_rebase(const KhoImageRebase *r, const KhoImageGate *gate, const KhoJob *job, GError **error)
+kho_image_rebase(const KhoImageSource *source, const KhoImageRebase *r, GError **error)
 {
+    KhoImageSource how = *source;
+
     if ((r->backing_file == NULL) != (r->backing_format == NULL) || (r->backing_file && !*r->backing_file))
         return fail(error, KHO_ERROR_INVALID, "%s: a backing file is named together with its format",
-                    r->path);
+                    source->path);
     if (r->backing_format && !format_by_name(r->backing_format, error))
         return FALSE;
-    g_autoptr(KhoImage) image = kho_image_open(r->path, r->format, KHO_IMAGE_WRITE, gate, error);
+    how.flags = KHO_IMAGE_WRITE;
+    g_autoptr(KhoImage) image = kho_image_open_source(&how, error);
     if (!image)
         return FALSE;
     image_only_looks(image, r->plan);
-    gboolean done = rebase(r, image, gate, job, error);
+    gboolean done = rebase(source, r, image, error);
     return image_close_after(g_steal_pointer(&image), done, error);
 }

@@ -90,8 +90,7 @@ is_one_source(const Source *a, const Source *b)
 {
     if (!a->owner || !b->owner)
         return a->owner == b->owner;
-    return image_same_file(&a->owner->identity, &b->owner->identity)
-           && a->owner->format->ops == b->owner->format->ops;
+    return image_same_place(a->owner, b->owner) && a->owner->format->ops == b->owner->format->ops;
 }
 
 static gboolean

@@ -173,14 +173,14 @@ check(const KhoImageBench *bench)
 }
 
 static int
-run(const KhoImageBench *bench)
+run(const KhoImageSource *source, const KhoImageBench *bench)
 {
     g_autoptr(GError) error = NULL;
     double seconds;
 
-    if (!kho_image_bench(bench, &kho_image_gate_open, qimg_job(FALSE), &seconds, &error)) {
-        qimg_error("Failed request: %s",
-                   error->code == KHO_ERROR_INVALID ? "Input/output error" : qimg_reason(error, bench->path));
+    if (!kho_image_bench(source, bench, &seconds, &error)) {
+        qimg_error("Failed request: %s", error->code == KHO_ERROR_INVALID ? "Input/output error"
+                                                                          : qimg_reason(error, source->path));
         return 1;
     }
     qimg_print("Run completed in %3.3f seconds.\n", seconds);
@@ -194,7 +194,6 @@ run_bench(const void *p, char *const *names)
     g_auto(QimgSource) source = { 0 };
     KhoImageBench bench = {
         .write = a->write,
-        .flags = a->share ? KHO_IMAGE_NO_LOCK : 0,
         .pattern = (guint8) number(a->pattern, 0),
         .requests = number(a->count, 75000),
         .request_bytes = size(a->size, 4096),
@@ -212,14 +211,14 @@ run_bench(const void *p, char *const *names)
     if (!check(&bench) || !qimg_source_read(names[0], a->format, a->image_opts, &source)
         || !check_aio(a, names[0]))
         return 1;
-    bench.path = source.path;
-    bench.format = source.format;
-    KhoImage *image = qimg_source_open(&source, bench.flags | (a->write ? KHO_IMAGE_WRITE : 0));
+    const KhoImageFlags flags = a->share ? KHO_IMAGE_NO_LOCK : 0;
+    KhoImage *image = qimg_source_open(&source, flags | (a->write ? KHO_IMAGE_WRITE : 0));
     if (!image)
         return 1;
     kho_image_free(image); /* it is opened anew, with its lock */
     announce(&bench, bench.step_bytes ? bench.step_bytes : bench.request_bytes);
-    return run(&bench);
+    const KhoImageSource open = qimg_source_image(&source, flags, qimg_job(FALSE));
+    return run(&open, &bench);
 }
 
 const QimgVerb qimg_verb_bench = {

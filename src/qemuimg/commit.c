@@ -65,12 +65,9 @@ run_commit(const void *p, char *const *names)
     if (a->rate)
         qimg_size_parse(a->rate, &rate);
     /* A base of one's own choice implies -d. */
-    const KhoImageCommit commit = { .overlay = source.path,
-                                    .format = source.format,
-                                    .base = a->base,
-                                    .keep_overlay = a->drop || a->base,
-                                    .rate_bytes = rate };
-    gboolean done = kho_image_commit(&commit, &kho_image_gate_open, qimg_job(a->progress), &error);
+    const KhoImageCommit commit = { .base = a->base, .keep_overlay = a->drop || a->base, .rate_bytes = rate };
+    const KhoImageSource overlay = qimg_source_image(&source, 0, qimg_job(a->progress));
+    gboolean done = kho_image_commit(&overlay, &commit, &error);
     if (a->progress)
         qimg_progress_end(done);
     if (done && !a->quiet)

@@ -1,5 +1,6 @@
 /* qemu-img rebase. */
 #include "qemuimg/args.h"
+#include "qemuimg/object.h"
 #include "qemuimg/output.h"
 #include "qemuimg/source.h"
 
@@ -52,11 +53,15 @@ look(const RebaseArgs *a, const QimgSource *source, const char *backing, GError 
     if (!backing || a->unsafe)
         return !backing || a->backing_format || fails(a, "backing format must be specified");
     g_autofree char *folder = g_path_get_dirname(source->path);
-    g_autofree char *path = g_path_is_absolute(backing) || g_str_equal(folder, ".")
-                                ? g_strdup(backing)
-                                : g_build_filename(folder, backing, NULL);
-    g_autoptr(KhoImage) below =
-        kho_image_open(path, a->backing_format, KHO_IMAGE_READ, &kho_image_gate_open, error);
+    g_autofree char *path =
+        g_path_is_absolute(backing) || kho_image_is_remote(backing) || g_str_equal(folder, ".")
+            ? g_strdup(backing)
+            : g_build_filename(folder, backing, NULL);
+    const KhoImageSource open = { .path = path,
+                                  .format = a->backing_format,
+                                  .gate = &kho_image_gate_open,
+                                  .secrets = qimg_object_secrets() };
+    g_autoptr(KhoImage) below = kho_image_open_source(&open, error);
     if (!below) {
         g_autofree char *fault = qimg_open_fault(path, a->backing_format, KHO_IMAGE_READ, *error);
         qimg_error("Could not open new backing file '%s': %s", backing, fault);
@@ -84,12 +89,10 @@ run_rebase(const void *p, char *const *names)
     }
     if (!qimg_source_read(names[0], a->format, a->image_opts, &source) || !look(a, &source, backing, &error))
         return 1;
-    const KhoImageRebase rebase = {
-        .path = source.path, .format = source.format, .backing_file = backing, .backing_format = format
-    };
-    const KhoJob *job = qimg_job(a->progress);
+    const KhoImageRebase rebase = { .backing_file = backing, .backing_format = format };
+    const KhoImageSource image = qimg_source_image(&source, 0, qimg_job(a->progress));
     gboolean done = a->unsafe ? kho_image_set_backing(source.path, backing, format, &error)
-                              : kho_image_rebase(&rebase, &kho_image_gate_open, job, &error);
+                              : kho_image_rebase(&image, &rebase, &error);
     if (a->progress)
         qimg_progress_end(done);
     if (!done)

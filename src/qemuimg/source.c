@@ -36,6 +36,8 @@ qimg_source_clear(QimgSource *source)
     g_free(source->path);
     g_free(source->format);
     g_free(source->key_secret);
+    g_free(source->below);
+    g_clear_pointer(&source->options, g_ptr_array_unref);
     *source = (QimgSource){ 0 };
 }
 
@@ -78,49 +80,106 @@ is_one_of(const char *word, const char *a, const char *b)
     return !word || g_str_equal(word, a) || g_str_equal(word, b);
 }
 
-/* What is wrong with the options of @name, as QEMU says it; NULL: nothing. */
-static char *
-fault_of_options(const QimgKeyval *pairs)
+/* How many layers below the image an option is about; *own is the option's name there. */
+static guint
+depth_of(const char *name, const char **own)
 {
-    const char *driver = qimg_keyval_get(pairs, "driver"), *below = qimg_keyval_get(pairs, "file.driver");
-    gboolean is_file = driver && is_one_of(driver, "file", "host_device");
-    gboolean is_known = is_file || is_one_of(driver, "qcow2", "raw") || g_str_equal(driver, "luks");
+    guint depth = 0;
 
-    if (!driver && pairs->len == 0)
-        return g_strdup("Must specify either driver or file");
+    for (; g_str_has_prefix(name, "backing."); depth++)
+        name += strlen("backing.");
+    *own = name;
+    return depth;
+}
+
+/* The value of the option @name of the layer at @depth; the last one counts. */
+static const char *
+get_at(const QimgKeyval *pairs, guint depth, const char *name)
+{
+    const char *own;
+
+    for (guint i = pairs->len; i >= 2; i -= 2)
+        if (depth_of(pairs->pdata[i - 2], &own) == depth && g_str_equal(own, name))
+            return pairs->pdata[i - 1];
+    return NULL;
+}
+
+static gboolean
+is_file_driver(const char *driver)
+{
+    return driver && is_one_of(driver, "file", "host_device");
+}
+
+/* What is wrong with the options of one layer, as QEMU says it; NULL: nothing. */
+static char *
+fault_of_layer(const QimgKeyval *pairs, guint depth)
+{
+    const char *driver = get_at(pairs, depth, "driver"), *below = get_at(pairs, depth, "file.driver"), *own;
+    gboolean is_file = is_file_driver(driver);
+    gboolean is_format = is_one_of(driver, "qcow2", "raw") || g_str_equal(driver, "luks");
+
     if (driver && !qimg_format_exists(driver))
         return g_strdup_printf("Unknown driver '%s'", driver);
-    if (!is_known || !is_one_of(below, "file", "host_device"))
-        return g_strdup_printf("kho opens no images with the driver '%s'", is_known ? below : driver);
-    for (guint i = 0; i < pairs->len; i += 2) {
-        const char *name = pairs->pdata[i];
-
-        if (!g_str_equal(name, "driver") && !g_str_equal(name, "file.driver")
-            && !g_str_equal(name, is_file ? "filename" : "file.filename") && !is_harmless(name)
-            && (is_file || !is_of_key(driver, name)))
+    if ((!is_file && !is_format) || !is_one_of(below, "file", "host_device"))
+        return g_strdup_printf("kho opens no images with the driver '%s'",
+                               is_file || is_format ? below : driver);
+    for (guint i = 0; i < pairs->len; i += 2)
+        if (depth_of(pairs->pdata[i], &own) == depth && !g_str_equal(own, "driver")
+            && !g_str_equal(own, "file.driver") && !g_str_equal(own, is_file ? "filename" : "file.filename")
+            && !is_harmless(own) && (is_file || !is_of_key(driver, own)))
             return g_strdup_printf("Block format '%s' does not support the option '%s'",
-                                   driver ? driver : "raw", name);
-    }
-    if (!qimg_keyval_get(pairs, is_file ? "filename" : "file.filename"))
-        return g_strdup(is_file ? "The 'file' block driver requires a file name"
-                                : "A block device must be specified for \"file\"");
+                                   driver ? driver : "raw", own);
     return NULL;
+}
+
+/* The layer's path and format, where they are said. */
+static KhoImageBelow
+layer_at(const QimgKeyval *pairs, guint depth)
+{
+    const char *driver = get_at(pairs, depth, "driver");
+    gboolean is_file = is_file_driver(driver);
+
+    return (KhoImageBelow){ .path = get_at(pairs, depth, is_file ? "filename" : "file.filename"),
+                            .format = is_file ? "raw" : driver,
+                            .key_secret = get_at(pairs, depth, key_word(driver)) };
+}
+
+static char *
+fault_of_options(const QimgKeyval *pairs, guint n_below)
+{
+    char *fault = pairs->len == 0 ? g_strdup("Must specify either driver or file") : NULL;
+
+    for (guint depth = 0; !fault && depth <= n_below; depth++)
+        fault = fault_of_layer(pairs, depth);
+    if (!fault && !layer_at(pairs, 0).path)
+        fault = g_strdup(is_file_driver(get_at(pairs, 0, "driver"))
+                             ? "The 'file' block driver requires a file name"
+                             : "A block device must be specified for \"file\"");
+    return fault;
 }
 
 static gboolean
 take_options(QimgKeyval *pairs, const char *name, QimgSource *source)
 {
-    g_autofree char *fault = fault_of_options(pairs);
-    const char *driver = qimg_keyval_get(pairs, "driver");
+    guint n_below = 0;
+    const char *own;
 
+    for (guint i = 0; i < pairs->len; i += 2)
+        n_below = MAX(n_below, depth_of(pairs->pdata[i], &own));
+    g_autofree char *fault = fault_of_options(pairs, n_below);
     if (fault) {
         qimg_error("Could not open '%s': %s", name, fault);
         return FALSE;
     }
-    gboolean is_file = driver && is_one_of(driver, "file", "host_device");
-    source->path = g_strdup(qimg_keyval_get(pairs, is_file ? "filename" : "file.filename"));
-    source->format = g_strdup(is_file ? "raw" : driver);
-    source->key_secret = g_strdup(qimg_keyval_get(pairs, key_word(driver)));
+    const KhoImageBelow self = layer_at(pairs, 0);
+    source->path = g_strdup(self.path);
+    source->format = g_strdup(self.format);
+    source->key_secret = g_strdup(self.key_secret);
+    source->options = g_ptr_array_ref(pairs);
+    source->below = g_new0(KhoImageBelow, n_below + 1);
+    source->n_below = n_below;
+    for (guint depth = 1; depth <= n_below; depth++)
+        source->below[depth - 1] = layer_at(pairs, depth);
     return TRUE;
 }
 
@@ -331,6 +390,20 @@ qimg_create_fault(const char *path, const KhoImageCreate *create, const GError *
     return g_strdup(reason);
 }
 
+KhoImageSource
+qimg_source_image(const QimgSource *source, KhoImageFlags flags, const KhoJob *job)
+{
+    return (KhoImageSource){ .path = source->path,
+                             .format = source->format,
+                             .flags = flags,
+                             .gate = &kho_image_gate_open,
+                             .job = job,
+                             .secrets = qimg_object_secrets(),
+                             .key_secret = source->key_secret,
+                             .below = source->below,
+                             .n_below = source->n_below };
+}
+
 static gboolean
 is_encrypted(KhoImage *image)
 {
@@ -344,7 +417,7 @@ is_encrypted(KhoImage *image)
 }
 
 /* Headers alone can be read of an encrypted image that nobody named a secret for; those below are opened by
- * whichever fits. What is missing, as QEMU says it, or NULL. */
+ * whichever fits, where none was named. What is missing, as QEMU says it, or NULL. */
 static char *
 lacks_key(const QimgSource *source, KhoImage *image, KhoImageFlags flags)
 {
@@ -364,32 +437,42 @@ lacks_key(const QimgSource *source, KhoImage *image, KhoImageFlags flags)
     return NULL;
 }
 
+/* A secret that is named and that there is not, as QEMU says it, or NULL. */
+static char *
+lacks_secret(const QimgSource *source)
+{
+    const KhoSecrets *secrets = qimg_object_secrets();
+    GString *fault = g_string_new(NULL);
+
+    for (guint depth = 0; depth <= source->n_below; depth++) {
+        const char *key = depth == 0 ? source->key_secret : source->below[depth - 1].key_secret;
+
+        if (key && (!secrets || !kho_secrets_has(secrets, key))) {
+            g_string_append_printf(fault, "No secret with id '%s'", key);
+            return g_string_free(fault, FALSE);
+        }
+        g_string_append(fault, "Could not open backing file: ");
+    }
+    g_string_free(fault, TRUE);
+    return NULL;
+}
+
 KhoImage *
 qimg_source_open(const QimgSource *source, KhoImageFlags flags)
 {
-    const KhoImageSource open = { .path = source->path,
-                                  .format = source->format,
-                                  .flags = flags,
-                                  .gate = &kho_image_gate_open,
-                                  .secrets = qimg_object_secrets(),
-                                  .key_secret = source->key_secret };
+    const KhoImageSource open = qimg_source_image(source, flags, NULL);
+    g_autofree char *missing = lacks_secret(source);
     g_autoptr(GError) error = NULL;
+    g_autoptr(KhoImage) image = missing ? NULL : kho_image_open_source(&open, &error);
 
-    if (source->key_secret && (!open.secrets || !kho_secrets_has(open.secrets, source->key_secret))) {
-        qimg_error("Could not open '%s': No secret with id '%s'", source->name, source->key_secret);
-        return NULL;
-    }
-    g_autoptr(KhoImage) image = kho_image_open_source(&open, &error);
-    g_autofree char *missing = image ? lacks_key(source, image, flags) : NULL;
-    if (missing) {
-        qimg_error("Could not open '%s': %s", source->name, missing);
-        return NULL;
-    }
-    if (!image) {
-        g_autofree char *fault = qimg_open_fault(source->path, source->format, flags, error);
-        qimg_error("Could not open '%s': %s", source->name, fault);
-    }
-    return g_steal_pointer(&image);
+    if (image)
+        missing = lacks_key(source, image, flags);
+    if (!missing && !image)
+        missing = qimg_open_fault(source->path, source->format, flags, error);
+    if (!missing)
+        return g_steal_pointer(&image);
+    qimg_error("Could not open '%s': %s", source->name, missing);
+    return NULL;
 }
 
 KhoImage *

@@ -3,19 +3,27 @@
 #ifndef KHO_QEMUIMG_SOURCE_H
 #define KHO_QEMUIMG_SOURCE_H
 
+#include "qemuimg/keyval.h"
+
 #include <kho/image.h>
 
 typedef struct {
     char *name; /* as it is told */
     char *path;
-    char *format;     /* NULL: it is probed */
-    char *key_secret; /* of --image-opts: which secret opens it; NULL: none was named */
+    char *format;         /* NULL: it is probed */
+    char *key_secret;     /* of --image-opts: which secret opens it; NULL: none was named */
+    KhoImageBelow *below; /* of --image-opts: its backing files */
+    guint n_below;
+    QimgKeyval *options; /* holds what @below points to */
 } QimgSource;
 
 /* @format: -f, or NULL. FALSE where @name cannot name an image of kho's, which has been said. */
 gboolean qimg_source_read(const char *name, const char *format, gboolean image_opts, QimgSource *source);
 void qimg_source_clear(QimgSource *source);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(QimgSource, qimg_source_clear)
+
+/* The same for the engine, with the secrets that the command line gave; valid as long as @source. */
+KhoImageSource qimg_source_image(const QimgSource *source, KhoImageFlags flags, const KhoJob *job);
 
 /* NULL where it cannot be opened, which has been said. */
 KhoImage *qimg_source_open(const QimgSource *source, KhoImageFlags flags);
