@@ -54,11 +54,10 @@ typedef struct KhoMapEntry {
     const char *path;    /* the file at that depth; valid while the image is open */
 } KhoMapEntry;
 
-/* What is said of a backing file instead of what the header above it says; NULL: that counts. */
+/* What is said of a backing file, as of KhoImageSource; NULL: what the header above it says counts. */
 typedef struct KhoImageBelow {
-    const char *path, *format, *key_secret; /* as of KhoImageSource */
+    const char *path, *format, *key_secret;
 } KhoImageBelow;
-
 /* An image to be opened. */
 typedef struct KhoImageSource {
     const char *path;   /* a file, a block device, or the disk of an NBD server: "nbd://host:port/export",
@@ -74,8 +73,7 @@ typedef struct KhoImageSource {
     const KhoImageBelow *below; /* its backing files, the next one first; of further ones nothing is said */
     guint n_below;
 } KhoImageSource;
-
-/* Does @path mean a server's disk rather than a file? */
+/* Is it a server's disk? */
 KHO_PUBLIC gboolean kho_image_is_remote(const char *path);
 
 /* As kho_image_open. A server that does not answer is given up after a minute: KHO_ERROR_TIMEOUT; one that

@@ -116,6 +116,26 @@ def test_a_backing_file_at_a_server(kho, tmp, source):
 
 
 @pytest.mark.parametrize("fmt", ["raw", "qcow2"])
+def test_commit_into_a_server(kho, tmp, fmt):
+    """The overlay's data goes into a backing file at a server; the same as by qemu-img."""
+    disks = {}
+    for program in ("kho", "qemu"):
+        disk, overlay = tmp / f"{program}.disk", tmp / f"{program}.qcow2"
+        qemu_img("create", "-q", "-f", fmt, disk, "2M")
+        os.truncate(disk, 4 * MIB if fmt == "qcow2" else 2 * MIB)
+        with serving(tmp, disk, name=program) as server:
+            qemu_img("create", "-q", "-f", "qcow2", "-b", server.uri, "-F", fmt, overlay)
+            qemu_io(overlay, ["write -P 5 64k 192k", "write -P 6 1M 1k"])
+            if program == "kho":
+                kho("img", "commit", overlay)
+            else:
+                qemu_img("commit", "-q", overlay)
+            qemu_io(overlay, ["read -P 5 64k 192k", "read -P 6 1M 1k", "read -P 0 1200k 100k"])
+        disks[program] = disk
+    assert_same(disks["kho"], fmt, disks["qemu"], fmt)
+
+
+@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
 def test_what_was_not_finished_is_marked(kho, tmp, rng, source, fmt):
     """kill -9 in the middle: nobody takes the half for a disk, and a second copy makes it whole."""
     disk = garbage(tmp / "disk.raw", 64 * MIB, rng)

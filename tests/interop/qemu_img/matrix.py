@@ -132,12 +132,12 @@ def damaged(folder):
         file.write((1).to_bytes(8, "big"))
 
 
-def encrypt(folder, name, options, size="1M"):
-    """An image that the passphrase "abc" opens, with data in it."""
-    fmt = name.rsplit(".", 1)[-1]
+def encrypt(folder, name, options, size="1M", key="abc"):
+    """An image that a passphrase opens, with data in it."""
+    fmt, secret = name.rsplit(".", 1)[-1], f"secret,id=s0,data={key}"
     key = "encrypt.key-secret=s0" if fmt == "qcow2" else "key-secret=s0"
-    qemu_img("create", "-q", "-f", fmt, "--object", "secret,id=s0,data=abc", "-o", f"{options}{key}", name, size, cwd=folder)
-    harness.run(["qemu-io", "--object", "secret,id=s0,data=abc", "--image-opts", f"driver={fmt},{key},file.filename={name}", "-c",
+    qemu_img("create", "-q", "-f", fmt, "--object", secret, "-o", f"{options}{key}", name, size, cwd=folder)
+    harness.run(["qemu-io", "--object", secret, "--image-opts", f"driver={fmt},{key},file.filename={name}", "-c",
                  "write -P 7 64k 128k"], cwd=folder)
 
 
@@ -181,6 +181,22 @@ def luks_data(folder):
     encrypt(folder, "alone.qcow2", LUKS + "data_file=r.raw,data_file_raw=on,")
 
 
+def luks_chain(folder):
+    """plain.qcow2, which "abc" opens, over base.qcow2, which is not encrypted; over.qcow2, the same, over locked.qcow2,
+    which "def" opens; other.raw is unlike them."""
+    secrets = ("--object", "secret,id=s0,data=abc", "--object", "secret,id=s1,data=def")
+    qemu_img("create", "-q", "-f", "raw", folder / "other.raw", "1M")
+    qemu_img("create", "-q", "-f", "qcow2", folder / "base.qcow2", "1M")
+    for name, pattern in (("base.qcow2", 1), ("other.raw", 2)):
+        qemu_io(folder / name, [f"write -P {pattern} 0 1M"], name.rsplit(".", 1)[-1])
+    encrypt(folder, "locked.qcow2", LUKS, key="def")
+    for name, below, more in (("plain", "base", ""), ("over", "locked", ",backing.encrypt.key-secret=s1")):
+        qemu_img("create", "-q", "-f", "qcow2", *secrets, "-o", LUKS + "encrypt.key-secret=s0", "-b", f"{below}.qcow2", "-F", "qcow2",
+                 f"{name}.qcow2", "1M", cwd=folder)
+        harness.run(["qemu-io", *secrets, "--image-opts", f"driver=qcow2,encrypt.key-secret=s0,file.filename={name}.qcow2{more}",
+                     "-c", "write -P 8 128k 128k"], cwd=folder)
+
+
 def layouts(folder):
     """data.qcow2 keeps its data in d.raw, alone.qcow2 in r.raw, which reads like the disk; fine.qcow2 has subclusters, also
     over.qcow2, which lies on data.qcow2; gone.qcow2 names a data file that is not there."""
@@ -222,7 +238,7 @@ def bits(folder):
     qemu_io(folder / "more.qcow2", ["write -P 1 3M 1M"])
 
 
-STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, luks_keys, luks_data, volumes, layouts, foreign, bits)}
+STATES = {state.__name__: state for state in (empty, images, pairs, chain, snapshots, damaged, luks, luks_keys, luks_data, luks_chain, volumes, layouts, foreign, bits)}
 
 
 class Templates:

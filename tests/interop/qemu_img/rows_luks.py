@@ -22,7 +22,23 @@ def apart(name):
     return f"{SECRET} --image-opts driver=qcow2,encrypt.key-secret=s0,file.filename={name}.qcow2"
 
 
+# An overlay and its backing file, of different passphrases.
+BOTH = SECRET + " --object secret,id=s1,data=def"
+OVER = f"{BOTH} --image-opts driver=qcow2,encrypt.key-secret=s0,file.filename=over.qcow2,backing.encrypt.key-secret=s1"
+ABOVE = f"{SECRET} --image-opts driver=qcow2,encrypt.key-secret=s0,file.filename=plain.qcow2"
+
+
 ROWS = [
+    row(f"commit {ABOVE}", "luks_chain", "plain.qcow2", "base.qcow2", readable=False, stat=False),
+    row(f"commit {OVER}", "luks_chain", "over.qcow2", "locked.qcow2", readable=False, stat=False),
+    row(f"commit {OVER}x", "luks_chain"),
+    row(f"convert {OVER} x", "luks_chain", "x:raw"),
+    row(f"convert {OVER}x x", "luks_chain"),
+    row(f"convert {OVER},backing.unheard=1 x", "luks_chain", err=False),
+    row(f"convert {OVER},backing.backing.encrypt.key-secret=s9 x", "luks_chain"),
+    row(f"convert {ABOVE},backing.driver=raw,backing.file.filename=other.raw x", "luks_chain", "x:raw"),
+    row(f"rebase -b '' {OVER}", "luks_chain", "over.qcow2", key="abc", stat=False),
+    row(f"compare {OVER} driver=raw,file.filename=other.raw", "luks_chain"),
     row("info luks.qcow2", "luks"),
     row("info --output=json luks.qcow2", "luks"),
     *(row(f"{verb} luks.qcow2{end}", "luks") for verb, end in (
