@@ -92,9 +92,11 @@ typedef struct KhoImageAmend {
     guint64 size_bytes;        /* whole sectors */
     gboolean may_shrink;
     const char *backing_file, *backing_format; /* must be what the header says: see kho_image_rebase */
-    const KhoSecrets *secrets;                 /* a new size of an encrypted image may need its passphrase */
-    gboolean only_check;                       /* nothing is written: could it be done? */
-    KhoImagePlan *plan;                        /* as of KhoImageCommit */
+    const char *data_file;     /* the name that the header has for it, where there is one: it is
+                                  neither moved nor looked for */
+    const KhoSecrets *secrets; /* a new size of an encrypted image may need its passphrase */
+    gboolean only_check;       /* nothing is written: could it be done? */
+    KhoImagePlan *plan;        /* as of KhoImageCommit */
 } KhoImageAmend;
 
 /* Changes how an image is laid out; what is read stays, but for its size. What cannot be done is refused

@@ -24,10 +24,11 @@ typedef struct {
 
 /* What an image is to become; what is 0 stays as it is. */
 typedef struct {
-    guint version;       /* qcow2: 2 or 3 */
-    guint refcount_bits; /* qcow2: 1 to 64, a power of two */
-    gint lazy_refcounts; /* qcow2: 1: on, -1: off */
-    guint64 guest_bytes; /* the size that resize will be called with afterwards */
+    guint version;         /* qcow2: 2 or 3 */
+    guint refcount_bits;   /* qcow2: 1 to 64, a power of two */
+    gint lazy_refcounts;   /* qcow2: 1: on, -1: off */
+    guint64 guest_bytes;   /* the size that resize will be called with afterwards */
+    const char *data_file; /* the name of the data file, where the image has one; "": none is stated */
 } FormatAmend;
 
 typedef enum {

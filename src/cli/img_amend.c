@@ -36,6 +36,8 @@ check_options(const KhoImageCreate *c, GError **error)
     const char *wrong = c->cluster_bytes    ? "cluster_size"
                         : c->prealloc       ? "preallocation"
                         : c->compression    ? "compression_type"
+                        : c->extended_l2    ? "extended_l2"
+                        : c->data_file_raw  ? "data_file_raw"
                         : c->backing_file   ? "backing_file"
                         : c->backing_format ? "backing_fmt"
                                             : NULL;
@@ -70,6 +72,7 @@ run_amend(CliRun *cli, const void *p, GError **error)
                               : c->lazy_refcounts         ? 1
                                                           : -1,
             .size_bytes = c->size_bytes,
+            .data_file = c->data_file,
             .may_shrink = a->shrink,
             .plan = a->plan ? &plan : NULL,
             .secrets = secrets,

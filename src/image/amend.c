@@ -84,7 +84,8 @@ kho_image_amend(const KhoImageAmend *a, const KhoImageGate *gate, const KhoJob *
     const FormatAmend wish = { .version = a->qcow2_version,
                                .refcount_bits = a->refcount_bits,
                                .lazy_refcounts = a->lazy_refcounts,
-                               .guest_bytes = a->size_bytes };
+                               .guest_bytes = a->size_bytes,
+                               .data_file = a->data_file };
     const KhoImageResize resize = { .size_bytes = a->size_bytes, .may_shrink = a->may_shrink };
     const KhoImageSource source = {
         .path = a->path, .format = a->format, .flags = KHO_IMAGE_WRITE, .gate = gate, .secrets = a->secrets

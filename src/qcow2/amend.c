@@ -295,12 +295,15 @@ qcow2_amend(FormatImage *format, const FormatAmend *wish, gboolean only_check, G
     FormatAmend all = *wish;
     Qcow2Header to;
 
-    if (!qcow2_amend_plan_locked(image, &all, &to, error))
+    if (!qcow2_amend_plan_locked(image, &all, &to, error)
+        || (all.data_file && !qcow2_header_set_data_file_locked(image, all.data_file, TRUE, error)))
         return FALSE;
     if (only_check)
         return TRUE;
     /* As it is: it is left out for the while. */
     if (all.lazy_refcounts >= 0 && was_lazy)
         all.lazy_refcounts = to.version >= 3;
-    return amend_locked(image, &all, error);
+    /* The name goes last, by a write of its own. */
+    return amend_locked(image, &all, error)
+           && (!all.data_file || qcow2_header_set_data_file_locked(image, all.data_file, FALSE, error));
 }

@@ -8,8 +8,9 @@
 /**
  * qcow2_amend: FormatOps.amend
  * Everything is made beside what is there, and one write of the header has it. Two things come before, which
- * change nothing that is read, and stay after a failure: for version 2, which has no zero flags, entries with
- * one become holes or clusters of zeros; for version 3 the snapshots say their sizes.
+ * change nothing that is read, and stay after a failure (the name of a data file comes after, by itself): for
+ * version 2, which has no zero flags, entries with one become holes or clusters of zeros; for version 3 the
+ * snapshots say their sizes.
  *
  * Returns: FALSE with KHO_ERROR_INVALID (options at odds with the version), _UNSUPPORTED (version 2 cannot
  * have what the image has), _CORRUPT.

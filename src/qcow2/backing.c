@@ -12,6 +12,7 @@
 typedef struct {
     const Qcow2Header *to;     /* all fields but those of the backing file's name */
     const char *file, *format; /* NULL: none */
+    const char *data_file;     /* its name; "": none; NULL: as it is */
     gboolean sets_bitmaps;     /* the extension for bitmaps is @bitmaps; else as it is, unless stale */
     const guint8 *bitmaps;     /* its BITMAPS_BYTES; NULL: none */
     gboolean keep_features;    /* the table of feature names */
@@ -76,6 +77,8 @@ extensions_with(const Qcow2Image *image, const Wish *wish)
             continue;
         if (p->type == QCOW2_EXT_BITMAPS && drops_bitmaps(wish))
             continue;
+        if (p->type == QCOW2_EXT_DATA_FILE && wish->data_file)
+            continue;
         if (p->type != (guint32) QCOW2_EXT_BACKING_FORMAT)
             qcow2_extension_append(bytes, p->type, image->head + p->off_bytes, p->len_bytes);
         else if (!has_format)
@@ -84,6 +87,8 @@ extensions_with(const Qcow2Image *image, const Wish *wish)
     }
     if (!has_format)
         qcow2_extension_append(bytes, (guint32) QCOW2_EXT_BACKING_FORMAT, wish->format, strlen(wish->format));
+    if (wish->data_file && *wish->data_file)
+        qcow2_extension_append(bytes, QCOW2_EXT_DATA_FILE, wish->data_file, strlen(wish->data_file));
     qcow2_extension_append(bytes, QCOW2_EXT_END, NULL, 0);
     return bytes;
 }
@@ -233,17 +238,35 @@ qcow2_set_backing(FormatImage *format, const char *file, const char *file_format
            || (write_layout(image, &layout, error) && qcow2_barrier(image, QCOW2_RULE_NONE, error));
 }
 
-gboolean
-qcow2_header_change_locked(Qcow2Image *image, const Qcow2Header *to, gboolean only_check, GError **error)
+static gboolean
+change_locked(Qcow2Image *image, const Qcow2Header *to, const char *data_file, gboolean only_check,
+              GError **error)
 {
     const Qcow2Extensions *now = &image->extensions;
-    const Wish wish = { .to = to, .file = now->backing_file, .format = now->backing_format };
+    const Wish wish = {
+        .to = to, .file = now->backing_file, .format = now->backing_format, .data_file = data_file
+    };
     g_auto(Layout) layout = { .cluster = NULL };
 
     if (!find_layout(image, &wish, &layout, error))
         return FALSE;
     return only_check
            || (write_layout(image, &layout, error) && qcow2_barrier(image, QCOW2_RULE_NONE, error));
+}
+
+gboolean
+qcow2_header_change_locked(Qcow2Image *image, const Qcow2Header *to, gboolean only_check, GError **error)
+{
+    return change_locked(image, to, NULL, only_check, error);
+}
+
+gboolean
+qcow2_header_set_data_file_locked(Qcow2Image *image, const char *name, gboolean only_check, GError **error)
+{
+    if (!qcow2_has_data_file(&image->header))
+        return fail(error, KHO_ERROR_INVALID, "%s has no data file that could have another name",
+                    image->base.file->label);
+    return change_locked(image, &image->header, name, only_check, error);
 }
 
 /* Where the extension stands that can be written over: one that is valid and lies within a sector. */

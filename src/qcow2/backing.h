@@ -27,6 +27,11 @@ gboolean qcow2_set_backing(FormatImage *image, const char *file, const char *fil
 gboolean
 qcow2_header_change_locked(Qcow2Image *image, const Qcow2Header *to, gboolean only_check, GError **error);
 
+/* The name of the external data file: "" leaves it unstated. As above; KHO_ERROR_INVALID where the image has
+ * none, or the name does not fit. */
+gboolean
+qcow2_header_set_data_file_locked(Qcow2Image *image, const char *name, gboolean only_check, GError **error);
+
 /* Where a bitmap directory lies. */
 typedef struct {
     guint32 bitmaps; /* how many; > 0 */

@@ -151,6 +151,8 @@ check_fit(const KhoImageInfo *info, const KhoImageAmend *amend)
                 ? "Refcount widths other than 16 bits require compatibility level 1.1 or above (use "
                   "compat=1.1 or greater)"
                 : "compat=0.10 requires refcount_bits=16");
+    if (amend->data_file && !info->has_data_file)
+        return refuse("data-file can only be set for images that use an external data file");
     if (amend->size_bytes % SECTOR_BYTES != 0)
         return refuse("The new size must be a multiple of 512");
     return TRUE;
@@ -163,8 +165,6 @@ read_wish(const QimgOptions *options, KhoImageAmend *amend)
     const char *lazy = qimg_options_given(options, "lazy_refcounts");
     guint64 bits = qimg_options_number(options, "refcount_bits");
 
-    if (qimg_options_given(options, "data_file"))
-        return refuse("data-file can only be set for images that use an external data file");
     if (qimg_options_number(options, "data_file_raw"))
         return refuse("data-file-raw cannot be set on existing images");
     if (!read_compat(qimg_options_given(options, "compat"), &amend->qcow2_version))
@@ -177,6 +177,7 @@ read_wish(const QimgOptions *options, KhoImageAmend *amend)
     amend->may_shrink = TRUE;
     amend->backing_file = qimg_options_given(options, "backing_file");
     amend->backing_format = qimg_options_given(options, "backing_fmt");
+    amend->data_file = qimg_options_given(options, "data_file");
     return TRUE;
 }
 

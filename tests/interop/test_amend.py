@@ -138,3 +138,19 @@ def test_refused(kho):
     kho("img", "amend", "--shrink", "-o", "size=512k,refcount_bits=8", path)
     assert qemu_json("info", path)["virtual-size"] == 512 << 10
     assert_clean(path)
+
+
+def test_the_name_of_a_data_file(kho, tmp):
+    """It is changed and the file is not; both read the disk through it by its new name. Without a data file there is none."""
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "data_file=d.raw", "disk.qcow2", "1M", cwd=tmp)
+    qemu_io("disk.qcow2", ["write -P 7 64k 64k"], cwd=tmp)
+    kho("img", "amend", "-o", "data_file=a-much-longer-name,lazy_refcounts=on", tmp / "disk.qcow2")
+    assert not (tmp / "a-much-longer-name").exists()
+    (tmp / "d.raw").rename(tmp / "a-much-longer-name")
+    qemu_io("disk.qcow2", ["read -P 7 64k 64k"], cwd=tmp)
+    qemu_img("check", "-q", "disk.qcow2", cwd=tmp)
+    assert kho("img", "info", tmp / "disk.qcow2").out.count("data file: a-much-longer-name") == 1
+    qemu_img("create", "-q", "-f", "qcow2", tmp / "plain.qcow2", "1M")
+    before = (tmp / "plain.qcow2").read_bytes()
+    assert "has no data file" in kho("img", "amend", "-o", "data_file=e,refcount_bits=8", tmp / "plain.qcow2", status=None).err
+    assert (tmp / "plain.qcow2").read_bytes() == before

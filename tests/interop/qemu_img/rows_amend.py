@@ -11,6 +11,10 @@ ROWS = [
         "data_file=x", "data_file_raw=on", "cluster_size=4k", "preallocation=off", "compression_type=zstd", "extended_l2=on", "unheard=1")),
     *(row(f"amend -o {wish} old.qcow2", "images", "old.qcow2", stat=False) for wish in (
         "compat=1.1", "compat=1.1,lazy_refcounts=on,refcount_bits=1", "lazy_refcounts=on", "refcount_bits=8")),
+    *(row(f"amend -o {wish} data.qcow2", "layouts", readable=False) for wish in (
+        "data_file=e", "data_file=d.raw", "data_file=", "data_file=e,lazy_refcounts=on", "data_file_raw=on", "data_file_raw=off")),
+    row("amend -o data_file=d.raw data.qcow2", "layouts", "data.qcow2", stat=False),
+    row("amend -o data_file=e a.raw", "images"),
     row("amend -o refcount_bits=1 snap.qcow2", "snapshots", "snap.qcow2", says="users"),
     row("amend -o compat=0.10 snap.qcow2", "snapshots", "snap.qcow2", stat=False),
     row("amend -o compat=0.10 zstd.qcow2", "images", "zstd.qcow2"),
