@@ -101,9 +101,10 @@ check_args(const BitmapArgs *a, const GArray *steps, GError **error)
 static gboolean
 print_list(CliRun *cli, const BitmapArgs *a, GError **error)
 {
+    const KhoImageSource source = { .path = a->path, .format = a->format, .job = cli->job };
     KhoImageInfo info;
 
-    if (!kho_image_info(a->path, a->format, &info, error))
+    if (!kho_image_info_source(&source, &info, error))
         return FALSE;
     if (img_wants_json(cli, a->output)) {
         out_json(qimg_bitmaps_json(info.bitmaps));

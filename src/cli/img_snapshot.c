@@ -39,9 +39,10 @@ static const CliArg snapshot_args[] = {
 static gboolean
 print_list(CliRun *cli, const SnapshotArgs *a, GError **error)
 {
+    const KhoImageSource source = { .path = a->path, .format = a->format, .job = cli->job };
     KhoImageInfo info;
 
-    if (!kho_image_info(a->path, a->format, &info, error))
+    if (!kho_image_info_source(&source, &info, error))
         return FALSE;
     if (img_wants_json(cli, a->output))
         out_json(qimg_snapshots_json(info.snapshots));

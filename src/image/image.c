@@ -158,7 +158,7 @@ named_path(const char *path, const char *name, const char *what, GError **error)
 
     if (blk_nbd_is_name(name))
         return g_strdup(name);
-    if (has_protocol(name) || blk_nbd_is_name(path)) {
+    if (has_protocol(name) || (blk_nbd_is_name(path) && !g_path_is_absolute(name))) {
         g_autofree char *shown = error_one_line(name);
         fail(error, KHO_ERROR_UNSUPPORTED, "%s has the %s '%s', which is not a plain path", path, what,
              shown);
@@ -302,7 +302,9 @@ open_next(KhoImage *chain, KhoImage *above, const KhoImageSource *source, GError
     g_autofree char *format = g_steal_pointer(&info.backing_format);
     format_info_clear(&info);
     if (!name && !said->path)
-        return TRUE;
+        return said == &nothing
+               || fail(error, KHO_ERROR_INVALID, "%s has no backing file that options could be for",
+                       above->path);
     if (above->depth + 1 >= IMAGE_CHAIN_MAX)
         return fail(error, KHO_ERROR_UNSUPPORTED, "the backing chain of %s is longer than %d images",
                     chain->path, IMAGE_CHAIN_MAX);

@@ -188,7 +188,7 @@ check_wish(const QimgSource *source, const KhoImageAmend *amend, gboolean has_ke
     g_autoptr(GError) error = NULL;
     KhoImageInfo info;
 
-    if (!kho_image_info(source->path, source->format, &info, &error))
+    if (!qimg_source_info(source, &info, &error))
         return refuse(qimg_reason(error, source->path));
     const char *encryption = info.encryption ? info.encryption->format : NULL;
     gboolean fits = check_fit(&info, amend);

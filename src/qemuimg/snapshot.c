@@ -29,7 +29,7 @@ print_list(const QimgSource *source)
     g_autoptr(GError) error = NULL;
     KhoImageInfo info;
 
-    if (!kho_image_info(source->path, source->format, &info, &error)) {
+    if (!qimg_source_info(source, &info, &error)) {
         qimg_error("%s", qimg_reason(error, source->path));
         return 1;
     }

@@ -404,6 +404,14 @@ qimg_source_image(const QimgSource *source, KhoImageFlags flags, const KhoJob *j
                              .n_below = source->n_below };
 }
 
+gboolean
+qimg_source_info(const QimgSource *source, KhoImageInfo *info, GError **error)
+{
+    const KhoImageSource image = qimg_source_image(source, 0, NULL);
+
+    return kho_image_info_source(&image, info, error);
+}
+
 static gboolean
 is_encrypted(KhoImage *image)
 {
@@ -572,7 +580,7 @@ qimg_find_bitmap(const QimgSource *source, gboolean any)
     char *name = NULL;
     KhoImageInfo info;
 
-    if (!kho_image_info(source->path, source->format, &info, NULL))
+    if (!qimg_source_info(source, &info, NULL))
         return NULL;
     for (guint i = 0; !name && i < info.bitmaps->len; i++) {
         const KhoImageBitmap *b = info.bitmaps->pdata[i];

@@ -25,6 +25,9 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(QimgSource, qimg_source_clear)
 /* The same for the engine, with the secrets that the command line gave; valid as long as @source. */
 KhoImageSource qimg_source_image(const QimgSource *source, KhoImageFlags flags, const KhoJob *job);
 
+/* What its headers say, wherever it lies: without a word to the user. */
+gboolean qimg_source_info(const QimgSource *source, KhoImageInfo *info, GError **error);
+
 /* NULL where it cannot be opened, which has been said. */
 KhoImage *qimg_source_open(const QimgSource *source, KhoImageFlags flags);
 /* The two steps in one. */

@@ -135,6 +135,64 @@ def test_commit_into_a_server(kho, tmp, fmt):
     assert_same(disks["kho"], fmt, disks["qemu"], fmt)
 
 
+VERBS = {
+    "check": ["check", "URI"],
+    "repair": ["check", "-r", "all", "URI"],
+    "map": ["map", "--output=json", "URI"],
+    "measure": ["measure", "-O", "qcow2", "URI"],
+    "compare": ["compare", "URI", "OTHER"],
+    "list": ["snapshot", "-l", "URI"],
+    "create": ["snapshot", "-c", "two", "URI"],
+    "apply": ["snapshot", "-a", "one", "URI"],
+    "delete": ["snapshot", "-d", "one", "URI"],
+    "bitmap": ["bitmap", "--add", "URI", "b"],
+    "amend": ["amend", "-f", "qcow2", "-o", "lazy_refcounts=on", "URI"],
+    "resize": ["resize", "-f", "qcow2", "URI", "5M"],
+    "rebase": ["rebase", "-f", "qcow2", "-b", "OTHER", "-F", "qcow2", "URI"],
+    "unsafe": ["rebase", "-f", "qcow2", "-u", "-b", "", "URI"],
+    "bench": ["bench", "-w", "-q", "-c", "9", "--pattern=7", "-f", "qcow2", "URI"],
+    "dd": ["dd", "if=URI", "of=OUT", "bs=64k"],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_on_a_qcow2_at_a_server(kho, tmp, build, verb):
+    """The same command line to both programs: status, words, and what is at the server afterwards."""
+    face = tmp / "bin/qemu-img"
+    face.parent.mkdir()
+    face.symlink_to(build / "kho")
+    qemu_img("create", "-q", "-f", "qcow2", tmp / "first", "4M")
+    qemu_io(tmp / "first", ["write -P 1 0 1M"])
+    qemu_img("snapshot", "-c", "one", tmp / "first")
+    qemu_io(tmp / "first", ["write -P 2 512k 64k"])
+    os.truncate(tmp / "first", 16 * MIB)
+    said, disks = [], []
+    for program in ("/usr/bin/qemu-img", face):
+        disk = tmp / f"disk{len(disks)}"
+        disk.write_bytes((tmp / "first").read_bytes())
+        with serving(tmp, disk) as server:
+            names = {"URI": server.uri, "OTHER": str(tmp / "first"), "OUT": str(disk) + ".out"}
+            words = [names.get(word, word.replace("=URI", f"={server.uri}").replace("=OUT", f"={names['OUT']}"))
+                     for word in VERBS[verb]]
+            ran = harness.run([program, *words], status=None, env={**os.environ, "TZ": "UTC"})
+        shown = ran.out if verb != "bench" else ""
+        said.append((ran.status, shown.replace(str(disk), "DISK"), ran.err))
+        disks.append(disk)
+    assert said[1] == said[0]
+    assert said[0][0] == 0
+    assert_clean(disks[1])
+    assert_same(disks[1], "qcow2", disks[0], "qcow2")
+    infos = [qemu_json("info", disk) for disk in disks]
+    for info in infos:
+        for snapshot in info.get("snapshots", ()):
+            del snapshot["date-sec"], snapshot["date-nsec"]
+        del info["filename"]
+        info.pop("actual-size", None)
+    assert infos[1] == infos[0]
+    if verb == "dd":
+        assert_same(f"{disks[1]}.out", "raw", f"{disks[0]}.out", "raw")
+
+
 @pytest.mark.parametrize("fmt", ["raw", "qcow2"])
 def test_what_was_not_finished_is_marked(kho, tmp, rng, source, fmt):
     """kill -9 in the middle: nobody takes the half for a disk, and a second copy makes it whole."""
