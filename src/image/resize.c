@@ -9,6 +9,12 @@
 #include "image/target.h"
 #include "raw/raw.h"
 
+static gboolean
+is_raw(const KhoImage *image)
+{
+    return !image->foreign && image->format->ops == &raw_format;
+}
+
 /* A data file that reads like the disk by itself is mapped as a whole. */
 static KhoPrealloc
 prealloc_of(const KhoImage *image, KhoPrealloc wanted)
@@ -67,8 +73,8 @@ own_last_cluster(KhoImage *image, GError **error)
            && kho_image_write(image, from - inside, last, inside, error);
 }
 
-/* The space first, then the size that goes with it; and last the rest of the cluster that the old end lies
- * in, which has its space. */
+/* The space first, then the size that goes with it (a raw file has both at once); and last the rest of the
+ * cluster that the old end lies in, which has its space. */
 static gboolean
 extend_reserved(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob *job, GError **error)
 {
@@ -77,7 +83,7 @@ extend_reserved(KhoImage *image, guint64 to, KhoPrealloc prealloc, const KhoJob 
 
     return own_last_cluster(image, error) && format_extend(image->format, to, error)
            && prealloc_range(image, from, to, prealloc, job, error)
-           && (kho_image_size_bytes(image) >= to || format_resize(image->format, to, FALSE, NULL, error))
+           && (is_raw(image) || format_resize(image->format, to, FALSE, NULL, error))
            && prealloc_range(image, num_align_up(old, image->subcluster_bytes), MIN(from, to), prealloc, job,
                              error);
 }
@@ -172,10 +178,10 @@ resize_image(KhoImage *image, const KhoImageResize *options, const KhoJob *job, 
 {
     const KhoPrealloc prealloc = options->prealloc;
     /* A raw file has any size, as QEMU has it; the disk in it whole sectors. */
-    const gboolean is_raw = !image->foreign && image->format->ops == &raw_format;
+    const gboolean has_any_size = is_raw(image);
     guint64 from = kho_image_size_bytes(image), to = options->size_bytes;
 
-    if (!is_raw)
+    if (!has_any_size)
         to = num_align_up(to, IMAGE_SECTOR_BYTES);
     if (image->foreign)
         return !kho_job_is_cancelled(job)
@@ -191,7 +197,7 @@ resize_image(KhoImage *image, const KhoImageResize *options, const KhoJob *job, 
         return FALSE;
     if (to > from)
         return grow(image, to, options, job, error);
-    return options->plan || (to == from && !is_raw)
+    return options->plan || (to == from && !has_any_size)
            || format_resize(image->format, to, options->may_shrink, job, error);
 }
 
