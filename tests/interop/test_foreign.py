@@ -39,7 +39,7 @@ def big(tmp_path_factory):
 
 
 def daemons(kho):
-    return [pid for pid, command in kho.processes().items() if command.startswith("qemu-storage-daemon")]
+    return [pid for pid, command in kho.processes().items() if command.split(" ")[0].endswith("/qemu-storage-daemon")]
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
