@@ -219,7 +219,7 @@ KHO_PUBLIC gboolean kho_image_create(const char *path, const KhoImageCreate *opt
                                      const KhoImageGate *gate, const KhoJob *job, GError **error);
 
 typedef struct KhoImageResize {
-    guint64 size_bytes;   /* the new size, rounded up to whole sectors */
+    guint64 size_bytes;   /* the new size: of a raw file exactly, else rounded up to whole sectors */
     gboolean may_shrink;  /* the data past the end may go; otherwise KHO_ERROR_INVALID for a smaller size */
     KhoPrealloc prealloc; /* of what is added */
     const KhoSecrets *secrets;

@@ -50,16 +50,16 @@ caged_start(Caged *caged, const SpawnSpec *spec, const char *package, const Brok
     /* Arenas of addresses for each thread would take what the cage allows. */
     g_auto(GStrv) env = g_environ_setenv(g_get_environ(), "MALLOC_ARENA_MAX", "2", TRUE);
     g_auto(GStrv) argv = g_strdupv((char **) spec->argv);
-    char *program = find_program(argv[0], package, rules->path, error);
+    g_autofree char *program = find_program(argv[0], package, rules->path, error);
     SpawnSpec start = *spec;
-    g_auto(Cage) cage;
 
-    if (!cage_init(&cage, program ? error : NULL))
-        return FALSE;
     if (!program)
         return FALSE;
+    g_auto(Cage) cage;
+    if (!cage_init(&cage, error))
+        return FALSE;
     g_free(argv[0]);
-    argv[0] = program;
+    argv[0] = g_steal_pointer(&program);
     start.argv = (const char *const *) argv;
     start.env = (const char *const *) env;
     start.new_session = TRUE;

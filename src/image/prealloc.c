@@ -22,16 +22,9 @@ prealloc_check(const FormatOps *ops, KhoPrealloc prealloc, gboolean has_backing,
     return TRUE;
 }
 
-guint64
-prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes)
+static guint64
+reserved_of(KhoPrealloc prealloc, guint64 data, guint64 tables)
 {
-    guint64 cluster = cluster_bytes;
-    guint64 data = num_align_up(MIN(bytes, NUM_OFFSET_MAX / 2), cluster);
-    /* Each cluster: at most eight bytes of refcount, and eight of L2 or, where it can have subclusters,
-     * sixteen. And new L1 and refcount tables. */
-    guint64 each = cluster >= 16 * KIB ? 24 : 16;
-    guint64 tables = cluster == 1 ? 0 : data / cluster * each + PREALLOC_TABLE_CLUSTERS * cluster;
-
     switch (prealloc) {
     case KHO_PREALLOC_OFF: return 0;
     case KHO_PREALLOC_METADATA: return tables;
@@ -42,18 +35,25 @@ prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes)
 }
 
 guint64
+prealloc_space_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes)
+{
+    guint64 cluster = cluster_bytes;
+    guint64 data = num_align_up(MIN(bytes, NUM_OFFSET_MAX / 2), cluster);
+    /* Each cluster: at most eight bytes of refcount, and eight of L2 or, where it can have subclusters,
+     * sixteen. And new L1 and refcount tables. */
+    guint64 each = cluster >= 16 * KIB ? 24 : 16;
+    guint64 tables = cluster == 1 ? 0 : data / cluster * each + PREALLOC_TABLE_CLUSTERS * cluster;
+
+    return reserved_of(prealloc, data, tables);
+}
+
+guint64
 prealloc_least_bytes(KhoPrealloc prealloc, guint64 bytes, guint32 cluster_bytes, gboolean has_tables)
 {
     guint64 data = MIN(bytes, NUM_OFFSET_MAX / 2);
     guint64 tables = has_tables || cluster_bytes == 1 ? 0 : data / cluster_bytes * 8;
 
-    switch (prealloc) {
-    case KHO_PREALLOC_OFF: return 0;
-    case KHO_PREALLOC_METADATA: return tables;
-    case KHO_PREALLOC_FALLOC:
-    case KHO_PREALLOC_FULL: return data + tables;
-    }
-    return 0;
+    return reserved_of(prealloc, data, tables);
 }
 
 /* Makes the place's space read as zeros: as a hole, or reserved. Nobody else writes to the file meanwhile, so

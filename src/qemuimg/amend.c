@@ -29,7 +29,7 @@ static const QimgOption amend_options[] = {
     { 0 },
 };
 
-/* What may be amended, and then what is for making an image alone. */
+/* What may be amended, and then, without a word on it, what is for making an image alone. */
 static const QimgOptRow qcow2_rows[] = {
     { "backing_file", QIMG_OPT_STRING, "File name of a base image" },
     { "backing_fmt", QIMG_OPT_STRING, "Image format of the base image" },
@@ -45,7 +45,6 @@ static const QimgOptRow qcow2_rows[] = {
     { "lazy_refcounts", QIMG_OPT_BOOL, "Postpone refcount updates" },
     { "refcount_bits", QIMG_OPT_NUMBER, "Width of a reference count entry in bits" },
     { "size", QIMG_OPT_SIZE, "Virtual disk size" },
-#define QCOW2_AMENDABLE 13
     { "cluster_size", QIMG_OPT_STRING, "" },
     { "compression_type", QIMG_OPT_STRING, "" },
     { "encrypt.cipher-alg", QIMG_OPT_STRING, "" },
@@ -66,7 +65,6 @@ static const QimgOptRow luks_rows[] = {
     { "new-secret", QIMG_OPT_STRING, "New secret to set in the matching keyslots. Empty string to erase" },
     { "old-secret", QIMG_OPT_STRING, "Select all keyslots that match this password" },
     { "state", QIMG_OPT_STRING, "Select new state of affected keyslots (active/inactive)" },
-#define LUKS_AMENDABLE 5
     { "cipher-alg", QIMG_OPT_STRING, "" },
     { "cipher-mode", QIMG_OPT_STRING, "" },
     { "hash-alg", QIMG_OPT_STRING, "" },
@@ -79,10 +77,10 @@ static const QimgOptRow luks_rows[] = {
 static const struct AmendFormat {
     const char *name;
     const QimgOptRow *rows;
-    guint n_amendable, n_rows;
+    guint n_rows;
 } formats[] = {
-    { "qcow2", qcow2_rows, QCOW2_AMENDABLE, G_N_ELEMENTS(qcow2_rows) },
-    { "luks", luks_rows, LUKS_AMENDABLE, G_N_ELEMENTS(luks_rows) },
+    { "qcow2", qcow2_rows, G_N_ELEMENTS(qcow2_rows) },
+    { "luks", luks_rows, G_N_ELEMENTS(luks_rows) },
 };
 
 static const struct AmendFormat *
@@ -92,6 +90,16 @@ find_format(const char *name)
         if (g_str_equal(formats[i].name, name))
             return &formats[i];
     return NULL;
+}
+
+static guint
+count_amendable(const struct AmendFormat *format)
+{
+    guint n = 0;
+
+    while (n < format->n_rows && *format->rows[n].help)
+        n++;
+    return n;
 }
 
 static gboolean
@@ -104,7 +112,7 @@ refuse(const char *why)
 static gboolean
 check_known(const struct AmendFormat *format, const QimgOptions *options)
 {
-    for (guint i = format->n_amendable; i < format->n_rows; i++)
+    for (guint i = count_amendable(format); i < format->n_rows; i++)
         if (qimg_options_given(options, format->rows[i].name)) {
             qimg_error("Invalid parameter '%s'", format->rows[i].name);
             qimg_note("This option is only supported for image creation\n");
@@ -271,7 +279,7 @@ print_help(const char *name, const QimgSource *source)
     if (!format)
         return FALSE;
     qimg_print("Amend options for '%s':\n", format->name);
-    qimg_option_rows_print(format->rows, format->n_amendable);
+    qimg_option_rows_print(format->rows, count_amendable(format));
     return TRUE;
 }
 
